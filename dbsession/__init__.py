@@ -1,0 +1,64 @@
+"""dbsession: a unit of work on PostgreSQL and SQLite, with nothing passed around.
+
+General layout, for whoever opens the package first. Five rooms, each importing only what stands
+before it:
+
+- `backends`: where the data is. Statements and flows; SQLite and PostgreSQL.
+- `model`: what it is. Entities, attributes, collections, their states and tables.
+- `query`: how to read it. Queries as values; expressions to SQL.
+- `session`: how to change it. Identity map, flush, optimistic checks, transactions.
+- `scope`: how code enters. `db_session`, the stack of scopes, retry.
+
+`errors` stands before all of them, `database` (the `Database` class) behind them. Begin with
+`scope/db_session.py`, then `session/session.py` and `session/flush.py`.
+"""
+
+from __future__ import annotations
+
+from dbsession.database import Database
+from dbsession.errors import *  # noqa: F403 - errors.__all__ is repeated below, and a test compares
+from dbsession.errors import __all__ as _error_names
+from dbsession.model.collections import Collection
+from dbsession.model.declarations import (
+    Discriminator,
+    Optional,
+    PrimaryKey,
+    Required,
+    Set,
+    Version,
+    composite_index,
+    composite_key,
+)
+from dbsession.model.entity import Entity
+from dbsession.model.expressions import desc
+from dbsession.model.types import Json
+from dbsession.query.query import Query
+from dbsession.scope.db_session import DBSession, db_session
+from dbsession.scope.stack import commit, flush, rollback
+from dbsession.session.session import Session
+
+__version__ = "0.1.0"
+
+__all__ = [  # noqa: PLE0604, PLE0605 - a list of str, and the list of errors.py
+    "Collection",
+    "DBSession",
+    "Database",
+    "Discriminator",
+    "Entity",
+    "Json",
+    "Optional",
+    "PrimaryKey",
+    "Query",
+    "Required",
+    "Session",
+    "Set",
+    "Version",
+    "commit",
+    "composite_index",
+    "composite_key",
+    "db_session",
+    "desc",
+    "flush",
+    "rollback",
+]
+__all__ += _error_names

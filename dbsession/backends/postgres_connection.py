@@ -1,0 +1,490 @@
+"""One connection to PostgreSQL: a batch is one round trip, and COMMIT is proven by its tag.
+
+The driver's connection is in autocommit and we send BEGIN. What psycopg 3 would do to us otherwise:
+
+- a pipeline without BEGIN is an implicit transaction, whose deferred constraints fail at Sync with
+  the SQLSTATE lost and the connection stuck; so `require_transaction` comes first;
+- ``executemany(returning=True)`` costs a trip of its own in a pipeline: never used;
+- after an error inside a pipeline the client's cache of prepared statements names some that the
+  server never made (26000 later on): the connection prepares nothing any more, and is `spent`;
+- BEGIN, COMMIT and the like would be prepared after five uses: ``prepare=False``.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from typing import Any, TypeAlias
+
+import psycopg
+from psycopg.pq import TransactionStatus
+
+from dbsession.backends import fork
+from dbsession.backends.base import Counters, RowCountMismatch
+from dbsession.backends.postgres_dialect import guard
+from dbsession.backends.postgres_dumpers import PSYCOPG_INT_DUMPER, IntDumper
+from dbsession.backends.postgres_errors import is_stale_plan, translate
+from dbsession.backends.statements import Batch, Kind, Result, Row, Statement, require_transaction
+from dbsession.errors import InterfaceError, OperationalError, OrmError, SessionDoomed, SessionForkError
+
+__all__ = ["PostgresConnection"]
+
+Link: TypeAlias = psycopg.Connection[Row]
+Cursor: TypeAlias = psycopg.Cursor[Row]
+Sql: TypeAlias = Any  # psycopg's types want literal strings; ours are put together, from quoted names
+
+_IDLE = TransactionStatus.IDLE
+_INTRANS = TransactionStatus.INTRANS
+_INERROR = TransactionStatus.INERROR
+
+_CACHED_CURSORS = 128
+_KEPT_ROWS = 256  # a cached cursor keeps its last reply in memory
+
+_make_result = tuple.__new__  # half the cost of the NamedTuple's own
+
+
+class _Sent:
+    """One statement of a batch on its way: the cursors that will have its replies."""
+
+    __slots__ = ("cursors", "guarded", "statement")
+
+    def __init__(self, statement: Statement, guarded: bool) -> None:
+        self.statement = statement
+        self.guarded = guarded
+        self.cursors: list[Cursor] = []
+
+    def answered(self) -> int:
+        """Count the runs that have a reply. Only for a statement of one row a run is it exact with executemany."""
+        if self.statement.many and not self.statement.returns:
+            return sum(max(cursor.rowcount, 0) for cursor in self.cursors)
+        return sum(cursor.pgresult is not None for cursor in self.cursors)
+
+    def runs(self) -> int:
+        """Count the runs of the statement."""
+        params = self.statement.params
+        return len(params) if self.statement.many and params is not None else 1
+
+
+class PostgresConnection:
+    """One session's link at a time. `spent` says that it must not go back to the pool."""
+
+    __slots__ = ("__weakref__", "_blocked", "_counters", "_cursors", "_first", "_link", "_raw", "_transacting", "spent")
+
+    def __init__(self, link: Link, counters: Counters) -> None:
+        self._link = link
+        self._counters = counters
+        self._cursors: dict[str, tuple[str, Cursor, tuple[bytes, ...], tuple[str, ...]]] = {}
+        self._transacting = False  # whether we began a transaction and have not ended it
+        self._first: BaseException | None = None  # what made the server abort the transaction
+        self._blocked: OrmError | None = None  # why nothing but ROLLBACK may run
+        self._raw = False  # whether user-written SQL has run, which may have made or altered tables
+        self.spent = False
+        link.adapters.register_dumper(int, IntDumper)
+        fork.watch(self)
+
+    @property
+    def in_transaction(self) -> bool:
+        """Whether a transaction was begun here and has not ended (a failed one counts)."""
+        return self._transacting
+
+    @property
+    def usable(self) -> bool:
+        """Whether the link is this process's and still works."""
+        return not self.inherited and not self._link.closed
+
+    @property
+    def inherited(self) -> bool:
+        """Whether it is the parent process's."""
+        return isinstance(self._blocked, SessionForkError)
+
+    @property
+    def clean(self) -> bool:
+        """Whether another session may have it."""
+        return (
+            not self.spent
+            and self._blocked is None
+            and not self._transacting
+            and self._link.pgconn.transaction_status == _IDLE
+        )
+
+    @property
+    def link(self) -> Link:
+        """The driver's connection."""
+        return self._link
+
+    def execute(self, batch: Batch) -> list[Result]:
+        """Run *batch* in order, in one round trip.
+
+        The result of COMMIT has ``command == "COMMIT"`` only if the server has said so, and a
+        transaction was open: any other answer is a lost transaction.
+
+        Raises:
+            RowCountMismatch: a statement touched another number of rows than it had to.
+            ConnectionLost: the link broke; whether a COMMIT in *batch* was done is not known.
+            SessionDoomed: the transaction is already lost; only ROLLBACK runs.
+            SessionForkError: the connection is the parent process's.
+            DatabaseError: the server refused; ``error.statement`` is the statement.
+        """
+        if self._blocked is not None:
+            self._recover(batch)
+            if len(batch) == 1:
+                return [Result([], 0, (), "ROLLBACK")]
+        counters = self._counters
+        counters.round_trips += 1
+        counters.statements += len(batch)
+        if len(batch) == 1 and not batch[0].many:
+            return [self._single(batch[0])]
+        require_transaction(batch, self._transacting)
+        return self._pipelined(batch)
+
+    def close(self) -> None:
+        """Close the link. What is not committed is rolled back by the server."""
+        if self.inherited:
+            return
+        self.spent = True
+        self._transacting = False
+        self._cursors.clear()
+        self._link.close()
+
+    def abandon(self) -> None:
+        """Refuse every use from now on: this is a forked child, and the socket is its parent's."""
+        fork.keep_forever((self._link, self._cursors))
+        self._blocked = SessionForkError(
+            "this connection was opened by the parent process; open a new scope in the child, on a Database of its own"
+        )
+
+    # --- one statement ---------------------------------------------------------------------------
+
+    def _single(self, statement: Statement) -> Result:
+        sql: Sql
+        sql, params, kind, _, expect, tag, returns = statement
+        if kind is Kind.READ or kind is Kind.WRITE:
+            guarded = expect is not None and self._transacting
+            if guarded:
+                sql, params = _guarded(statement, params, tag)
+            cursor, columns = self._run_cached(sql, () if params is None else params, statement)
+        elif kind is Kind.RAW:
+            guarded = False
+            cursor = self._run(self._raw_cursor(), sql, params, statement)
+            while cursor.nextset():  # several statements in one text: the last one answers
+                pass
+            columns = tuple(column.name for column in cursor.description or ())
+        else:
+            return self._control(statement)
+        self._check_drift(cursor, statement)
+        if guarded:
+            rows, columns = _strip(cursor.fetchall(), columns) if returns else ([], ())
+            return Result(rows, expect or 0, columns)
+        count = cursor.rowcount
+        rows = cursor.fetchall() if columns or cursor.description is not None else []
+        if expect is not None and count != expect:
+            raise self._mismatch(statement, count)
+        return _make_result(Result, (rows, max(count, 0), columns, None))
+
+    def _run_cached(self, sql: Sql, params: Any, statement: Statement) -> tuple[Cursor, tuple[str, ...]]:
+        """Run *sql* on the cursor that ran it before, whose loaders and dumpers are ready."""
+        entry = self._cursors.get(sql)
+        if entry is None:
+            cursor = self._run(self._link.cursor(), sql, params, statement)
+            names: tuple[bytes, ...] = ()
+            columns: tuple[str, ...] = ()
+        else:
+            sql, cursor, names, columns = entry  # psycopg compares the text by identity
+            self._run(cursor, sql, params, statement)
+        reply = cursor.pgresult
+        width = 0 if reply is None else reply.nfields
+        found = tuple([reply.fname(number) or b"" for number in range(width)]) if reply is not None and width else ()
+        if entry is None or found != names:  # other names: a table was altered behind SELECT *
+            columns = tuple(column.name for column in cursor.description or ()) if width else ()
+            if len(self._cursors) >= _CACHED_CURSORS:
+                self._cursors.clear()
+            self._cursors[sql] = sql, cursor, found, columns
+        if reply is not None and reply.ntuples > _KEPT_ROWS:
+            del self._cursors[sql]
+        return cursor, columns
+
+    def _run(self, cursor: Cursor, sql: Sql, params: Any, statement: Statement) -> Cursor:
+        try:
+            return cursor.execute(sql, params)
+        except psycopg.Error as exc:
+            if is_stale_plan(exc) and not self._transacting and not self._link.closed:
+                return self._run_unprepared(sql, params, statement)
+            raise self._failed(exc, statement) from exc
+        except Exception as exc:
+            raise self._failed(exc, statement) from exc
+        except BaseException:
+            self._interrupted()
+            raise
+
+    def _run_unprepared(self, sql: Sql, params: Any, statement: Statement) -> Cursor:
+        """Run again what failed because of an old plan; outside a transaction nothing was done."""
+        self._distrust()
+        try:
+            return self._link.cursor().execute(sql, params, prepare=False)
+        except Exception as exc:
+            raise self._failed(exc, statement) from exc
+
+    def _raw_cursor(self) -> Cursor:
+        """Return a cursor for user-written SQL.
+
+        It sends ints as psycopg does: ``f(smallint)`` would not be found for an int4.
+        """
+        self._raw = True
+        cursor = self._link.cursor()
+        cursor.adapters.register_dumper(int, PSYCOPG_INT_DUMPER)
+        return cursor
+
+    def _control(self, statement: Statement) -> Result:
+        """Run a statement that begins or ends a transaction or moves a savepoint."""
+        kind = statement.kind
+        if not self._transacting and kind is not Kind.BEGIN:
+            if kind is Kind.ROLLBACK:
+                return Result([], 0, (), "ROLLBACK")
+            # COMMIT outside a transaction is answered with "COMMIT", and would prove nothing.
+            raise InterfaceError(f"{statement.sql} outside a transaction", statement=statement)
+        try:
+            cursor = self._send_control(self._link.cursor(), statement)
+        except Exception as exc:
+            raise self._failed(exc, statement) from exc
+        except BaseException:
+            self._interrupted()
+            raise
+        return self._controlled(statement, cursor.statusmessage)
+
+    def _send_control(self, cursor: Cursor, statement: Statement) -> Cursor:
+        """Send a statement that is never prepared.
+
+        psycopg answers ROLLBACK by forgetting all prepared statements, and telling the server so in
+        a trip of its own, since tables may be gone with the transaction. They are not if it had
+        nothing but our own statements in it.
+        """
+        sql: Sql = statement.sql
+        if self._raw or statement.kind not in (Kind.ROLLBACK, Kind.ROLLBACK_TO):
+            return cursor.execute(sql, prepare=False)
+        threshold = self._link.prepare_threshold
+        self._link.prepare_threshold = None
+        try:
+            return cursor.execute(sql, prepare=False)
+        finally:
+            self._link.prepare_threshold = threshold
+
+    def _controlled(self, statement: Statement, command: str | None) -> Result:
+        """Record what the control *statement* has done."""
+        kind = statement.kind
+        if kind is Kind.BEGIN:
+            self._transacting = True
+            self._counters.transactions += 1
+        elif kind is Kind.COMMIT or kind is Kind.ROLLBACK:
+            self._transacting = False
+            self._first = None
+            self._raw = False
+        elif kind is Kind.ROLLBACK_TO:
+            self._first = None
+        return Result([], 0, (), command)
+
+    # --- several statements ----------------------------------------------------------------------
+
+    def _pipelined(self, batch: Batch) -> list[Result]:
+        sent: list[_Sent] = []
+        first: BaseException | None = None
+        try:
+            with self._link.pipeline():
+                try:
+                    for statement in batch:
+                        self._send(statement, sent)
+                except BaseException as exc:
+                    # Kept, not raised through the pipeline: it would log what follows from this error.
+                    first = exc
+        except BaseException as exc:
+            first = first or exc
+        if first is not None:
+            raise self._pipeline_failed(sent, first) from first
+        results = [self._collect(entry) for entry in sent]
+        for entry in sent:
+            if entry.statement.kind is Kind.RAW:
+                self._check_drift(entry.cursors[0], entry.statement)
+        return results
+
+    def _send(self, statement: Statement, sent: list[_Sent]) -> None:
+        sql: Sql
+        sql, params, kind, many, expect, tag, _ = statement
+        guarded = expect is not None and kind is Kind.WRITE
+        entry = _Sent(statement, guarded)
+        sent.append(entry)
+        if kind is Kind.RAW:
+            cursor = self._raw_cursor()
+            entry.cursors.append(cursor)
+            cursor.execute(sql, params)
+        elif kind is not Kind.READ and kind is not Kind.WRITE:
+            cursor = self._link.cursor()
+            entry.cursors.append(cursor)
+            self._send_control(cursor, statement)
+        elif many:
+            self._send_many(entry, params)
+        else:
+            if guarded:
+                sql, params = _guarded(statement, params, tag)
+            cursor = self._link.cursor()
+            entry.cursors.append(cursor)
+            cursor.execute(sql, () if params is None else params)
+
+    def _send_many(self, entry: _Sent, runs: Any) -> None:
+        statement = entry.statement
+        if not isinstance(runs, list):
+            raise InterfaceError("a statement with many=True needs a list of parameter rows")
+        sql: Sql = statement.sql
+        if entry.guarded:
+            sql = guard(sql, statement.expect or 0, statement.returns)
+            runs = [(*params, str(number)) for number, params in enumerate(runs, statement.tag)]
+        if not statement.returns:
+            if runs:
+                cursor = self._link.cursor()
+                entry.cursors.append(cursor)
+                cursor.executemany(sql, runs, returning=False)
+            return
+        for params in runs:
+            cursor = self._link.cursor()
+            entry.cursors.append(cursor)
+            cursor.execute(sql, params)
+
+    def _collect(self, entry: _Sent) -> Result:
+        """Read the replies to one statement, all of which have arrived."""
+        statement = entry.statement
+        kind = statement.kind
+        if kind is not Kind.READ and kind is not Kind.WRITE and kind is not Kind.RAW:
+            return self._controlled(statement, entry.cursors[0].statusmessage)
+        expected = (statement.expect or 0) * entry.runs()
+        if statement.many and not statement.returns:
+            total = sum(max(cursor.rowcount, 0) for cursor in entry.cursors)
+            return Result([], expected if entry.guarded else total)
+        rows: list[Row] = []
+        total = 0
+        columns: tuple[str, ...] = ()
+        for cursor in entry.cursors:
+            total += max(cursor.rowcount, 0)
+            if cursor.description is not None:
+                rows += cursor.fetchall()
+        if entry.cursors:
+            columns = tuple(column.name for column in entry.cursors[-1].description or ())
+        if entry.guarded:
+            total = expected
+            rows, columns = _strip(rows, columns) if statement.returns else ([], ())
+        return Result(rows, total, columns)
+
+    # --- what can go wrong -----------------------------------------------------------------------
+
+    def _recover(self, batch: Batch) -> None:
+        """Let *batch* end a transaction that is lost; refuse it if it does not begin with ROLLBACK."""
+        blocked = self._blocked
+        if isinstance(blocked, SessionForkError):
+            raise blocked
+        if batch[0].kind is Kind.ROLLBACK and len(batch) == 1:
+            self._blocked = None
+            self._transacting = False
+            self.spent = True
+            return
+        raise SessionDoomed(
+            f"the transaction is already lost, nothing but a rollback is possible; the first error was: {blocked}",
+            statement=batch[0],
+        ) from blocked
+
+    def _check_drift(self, cursor: Cursor, statement: Statement) -> None:
+        """Notice user-written SQL that began or ended a transaction."""
+        status = self._link.pgconn.transaction_status
+        if (status != _IDLE) is self._transacting:
+            return
+        if self._transacting:
+            error = OperationalError(
+                "the transaction was ended by SQL of the user's own; it may have been lost", statement=statement
+            )
+            self._blocked = error
+        else:
+            error = OperationalError(
+                "a transaction was begun by SQL of the user's own; db_session begins and ends them", statement=statement
+            )
+            self._link.cursor().execute("ROLLBACK", prepare=False)
+        raise error
+
+    def _pipeline_failed(self, sent: Sequence[_Sent], exc: BaseException) -> BaseException:
+        """Find the statement that *exc* is about, and bring our own state up to the server's."""
+        self._distrust()
+        for entry in sent:
+            # What was answered has happened: BEGIN above all.
+            kind = entry.statement.kind
+            if kind in (Kind.BEGIN, Kind.COMMIT, Kind.ROLLBACK) and entry.answered():
+                self._controlled(entry.statement, None)
+        if not isinstance(exc, Exception):
+            self._interrupted()
+            return exc
+        if isinstance(exc, OrmError):
+            return exc
+        failing = sent[-1] if sent else None
+        if isinstance(exc, psycopg.Error) and exc.sqlstate is not None:
+            # The server answers in order: what lies behind an answer was answered too.
+            last = max((number for number, entry in enumerate(sent) if entry.answered()), default=-1)
+            if last >= 0 and sent[last].answered() < sent[last].runs():
+                last -= 1
+            failing = sent[min(last + 1, len(sent) - 1)] if sent else None
+        tag = None
+        if failing is not None and failing.guarded:
+            tag = failing.statement.tag + failing.answered()
+        return self._failed(exc, None if failing is None else failing.statement, tag)
+
+    def _failed(self, exc: Exception, statement: Statement | None, tag: int | None = None) -> Exception:
+        """Translate *exc*; a link that is broken or out of step is closed."""
+        if isinstance(exc, OrmError):
+            return exc
+        status = self._link.pgconn.transaction_status
+        broken = self._link.closed or status not in (_IDLE, _INTRANS, _INERROR)
+        if broken:
+            self.close()
+        elif is_stale_plan(exc):
+            self._distrust()
+        elif status == _IDLE and self._transacting and statement is not None and statement.kind is Kind.COMMIT:
+            self._transacting = False  # a deferred constraint, or a conflict: the server has rolled back
+            self._first = None
+        if isinstance(exc, psycopg.errors.InFailedSqlTransaction) and self._first is not None:
+            return SessionDoomed(
+                "the transaction is already lost, nothing but a rollback is possible; "
+                f"the first error was: {self._first}",
+                statement=statement,
+            )
+        if tag is None and statement is not None and not statement.many and statement.kind is Kind.WRITE:
+            tag = statement.tag
+        error = translate(exc, statement, broken=broken, tag=tag)
+        error.__cause__ = exc
+        if status == _INERROR and self._first is None:
+            self._first = error
+        if status == _IDLE and self._transacting:
+            self._blocked = error  # user-written SQL ended the transaction before it failed
+        return error
+
+    def _interrupted(self) -> None:
+        """Give up a link on which a statement was cut short (KeyboardInterrupt and the like)."""
+        self._distrust()
+        if self._link.pgconn.transaction_status not in (_IDLE, _INTRANS, _INERROR):
+            self.close()
+
+    def _distrust(self) -> None:
+        """Prepare nothing any more: the client's cache may name statements that the server never made."""
+        self.spent = True
+        self._link.prepare_threshold = None
+
+    def _mismatch(self, statement: Statement, found: int) -> RowCountMismatch:
+        return RowCountMismatch(
+            f"a statement had to touch {statement.expect} rows, and touched {found}",
+            tag=statement.tag,
+            found=found,
+            statement=statement,
+            sql=statement.sql,
+        )
+
+
+def _guarded(statement: Statement, params: Any, tag: int) -> tuple[str, tuple[Any, ...]]:
+    if not isinstance(params, (list, tuple, type(None))):
+        raise InterfaceError("a statement with expect needs its parameters in order", statement=statement)
+    return guard(statement.sql, statement.expect or 0, statement.returns), (*(params or ()), str(tag))
+
+
+def _strip(rows: list[Row], columns: tuple[str, ...]) -> tuple[list[Row], tuple[str, ...]]:
+    """Take the guard's own column off."""
+    return [row[1:] for row in rows], columns[1:]

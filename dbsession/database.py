@@ -1,0 +1,339 @@
+"""`Database`: where the data is, which entities it has, and the verbs that need no entity.
+
+A database is made of a URL (or bound to one later), has entities declared in it, and gets its
+mapping by `generate_mapping`. Connections are opened at first use.
+"""
+
+from __future__ import annotations
+
+from collections import namedtuple
+from collections.abc import Iterable, Iterator
+from typing import Any
+
+from dbsession.backends.base import Backend, Connection, Counters
+from dbsession.backends.flow import Flow
+from dbsession.backends.statements import Kind, Result, Row, Statement
+from dbsession.backends.urls import make_backend, make_backend_from_provider
+from dbsession.errors import (
+    BindingError,
+    DBSchemaError,
+    ERDiagramError,
+    MappingError,
+    MultipleRowsFound,
+    ProgrammingError,
+    RowNotFound,
+    TableDoesNotExist,
+    TableIsNotEmpty,
+)
+from dbsession.model.entity import Entity, EntityMeta
+from dbsession.model.mapper import complete_mappings
+from dbsession.model.mapping import LinkTable, Mapping
+from dbsession.model.schema import Table, tables_of
+from dbsession.scope.gateway import ScopeGateway
+
+__all__ = ["Database", "RawResult"]
+
+# Statements that move the transaction belong to the session: it has to know where the transaction stands.
+_TRANSACTION_WORDS = frozenset({"BEGIN", "START", "COMMIT", "END", "ROLLBACK", "ABORT", "SAVEPOINT", "RELEASE"})
+
+
+class RawResult:
+    """What `Database.execute` answers: `rows` (tuples), `rowcount`, `columns`; iterates over the rows."""
+
+    __slots__ = ("columns", "rowcount", "rows")
+
+    def __init__(self, result: Result) -> None:
+        self.rows: list[Row] = result.rows
+        self.rowcount = result.rowcount
+        self.columns = result.columns
+
+    def __repr__(self) -> str:
+        return f"<RawResult of {len(self.rows)} rows, rowcount {self.rowcount}>"
+
+    def __iter__(self) -> Iterator[Row]:
+        return iter(self.rows)
+
+    def __len__(self) -> int:
+        return len(self.rows)
+
+
+class Database:
+    """A database: ``Database("postgresql://...")``, ``Database("sqlite:///app.db")``.
+
+    Without arguments it is bound later, with `bind`. Declare entities with ``class User(db.Entity)`` or
+    ``class User(Entity, db=db)``, then call `generate_mapping` once.
+    """
+
+    def __init__(self, url: str | None = None, *args: Any, **options: Any) -> None:
+        self.entities: dict[str, EntityMeta] = {}
+        self.gateway = ScopeGateway(self)
+        self.Entity: type[Entity] = EntityMeta("Entity", (Entity,), {"__doc__": Entity.__doc__}, db=self, abstract=True)  # type: ignore[assignment]
+        self._backend: Backend | None = None
+        self._links: list[LinkTable] = []
+        self._tables: list[Table] | None = None
+        if url is not None or options:
+            self.bind(url, *args, **options)
+
+    def __repr__(self) -> str:
+        return f"<Database {self._backend.url if self._backend is not None else 'not bound'}>"
+
+    @property
+    def catalog(self) -> Database:
+        """What entities register in: this database."""
+        return self
+
+    # --- binding ------------------------------------------------------------------------------
+
+    def bind(self, url: str | None = None, *args: Any, **options: Any) -> None:
+        """Say where the database is; opens no connection.
+
+        Either a URL (``sqlite://``, ``sqlite:///relative.db``, ``postgresql://user@host/name``,
+        ``embedded-postgresql:///./data``), or libpq keywords (``"host=... dbname=..."``), or
+        ``provider="sqlite", filename="app.db"``, ``provider="postgres", user=..., host=..., database=...``.
+
+        Raises:
+            BindingError: it is bound already, or the URL or an option cannot be used.
+        """
+        if self._backend is not None:
+            raise BindingError(f"this database is bound already, to {self._backend.url}")
+        if url is not None and "provider" not in options and not args:
+            self._backend = make_backend(url, **options)
+        else:
+            self._backend = make_backend_from_provider(options.pop("provider", url), *args, **options)
+
+    @property
+    def backend(self) -> Backend:
+        """Where connections come from.
+
+        Raises:
+            BindingError: the database is bound to nothing yet.
+        """
+        if self._backend is None:
+            raise BindingError("the database is not bound yet: give Database() a URL, or call db.bind(url)")
+        return self._backend
+
+    @property
+    def counters(self) -> Counters:
+        """How many statements, round trips, transactions and connections there have been."""
+        return self.backend.counters
+
+    def close(self) -> None:
+        """Close every connection. In-memory data is gone; the database can be used again."""
+        if self._backend is not None:
+            self._backend.close()
+
+    # --- entities -----------------------------------------------------------------------------
+
+    def register(self, entity: EntityMeta) -> None:
+        """Take in a new entity class.
+
+        Raises:
+            MappingError: `generate_mapping` was called already.
+            ERDiagramError: another entity has its name.
+        """
+        name = entity.__name__
+        if self._tables is not None:
+            raise MappingError(f"{name} was declared after generate_mapping(); declare all entities before it")
+        if name in self.entities:
+            raise ERDiagramError(f"there is an entity {name} in this database already")
+        self.entities[name] = entity
+
+    def _mappings(self) -> list[Mapping]:
+        return [entity._mapping_ for entity in self.entities.values() if entity._mapping_ is not None]
+
+    def generate_mapping(self, *, create_tables: bool = False, check_tables: bool = True) -> None:
+        """Complete the entities: relations, columns, keys. Call it once, after the last entity is declared.
+
+        *create_tables* makes the tables that are not there; those that are stay as they are.
+        *check_tables* looks whether every table and column is there.
+
+        Raises:
+            ERDiagramError: the entities contradict each other.
+            TableDoesNotExist, DBSchemaError: a table is missing, or lacks columns.
+            MappingError: it was called before.
+        """
+        if self._tables is not None:
+            raise MappingError("generate_mapping() was called already")
+        dialect = self.backend.dialect
+        self._links = complete_mappings(self._mappings(), dialect)
+        self._tables = tables_of(self._mappings(), self._links, dialect)
+        if create_tables:
+            self.create_tables(check_tables=check_tables)
+        elif check_tables:
+            self.check_tables()
+
+    def _require_tables(self) -> list[Table]:
+        if self._tables is None:
+            raise MappingError("call db.generate_mapping() first, after all entities are declared")
+        return self._tables
+
+    # --- schema -------------------------------------------------------------------------------
+
+    def schema_sql(self) -> str:
+        """Return the SQL that makes the tables."""
+        statements = [statement for table in self._require_tables() for statement in table.statements()]
+        return ";\n\n".join(statements) + ";\n" if statements else ""
+
+    def create_tables(self, *, check_tables: bool = True) -> None:
+        """Make the tables and indexes that are not there; what is there stays as it is."""
+        tables = self._require_tables()
+        with _Direct(self.backend) as connection:
+            existing = _existing(connection, self.backend.dialect.name)
+            statements: list[str] = []
+            later: list[str] = []
+            for table in tables:
+                if table.name not in existing:
+                    statements.append(table.create)
+                    later += table.afterwards
+            _run_ddl(connection, [*statements, *later])
+        if check_tables:
+            self.check_tables()
+
+    def check_tables(self) -> None:
+        """Look whether every table and every column of the mapping is in the database.
+
+        Raises:
+            TableDoesNotExist: a table is missing.
+            DBSchemaError: a table lacks columns.
+        """
+        tables = self._require_tables()
+        with _Direct(self.backend) as connection:
+            existing = _existing(connection, self.backend.dialect.name)
+            for table in tables:
+                if table.name not in existing:
+                    raise TableDoesNotExist(
+                        f"the table {table.name} is not in {self.backend.url}: call generate_mapping(create_tables=True), "
+                        f"or create it with the SQL of db.schema_sql()"
+                    )
+            if not tables:
+                return
+            checks = [Statement(f"SELECT * FROM {table.quoted} WHERE 1 = 0", returns=True) for table in tables]
+            results = connection.execute(tuple(checks))
+        for table, result in zip(tables, results, strict=True):
+            missing = [column.name for column in table.columns if column.name not in result.columns]
+            if missing:
+                raise DBSchemaError(
+                    f"the table {table.name} in {self.backend.url} lacks {', '.join(missing)}; it has "
+                    f"{', '.join(result.columns)}. Change the table, or name its columns with column="
+                )
+
+    def drop_all_tables(self, *, with_all_data: bool = False) -> None:
+        """Drop the tables of the mapping; those that are not there are passed over.
+
+        Raises:
+            TableIsNotEmpty: a table holds rows, and *with_all_data* was not given; nothing is dropped.
+        """
+        tables = list(reversed(self._require_tables()))
+        is_sqlite = self.backend.dialect.name == "sqlite"
+        with _Direct(self.backend) as connection:
+            existing = _existing(connection, self.backend.dialect.name)
+            tables = [table for table in tables if table.name in existing]
+            if not with_all_data:
+                for table in tables:
+                    if connection.execute((Statement(f"SELECT 1 FROM {table.quoted} LIMIT 1", returns=True),))[0].rows:
+                        raise TableIsNotEmpty(f"the table {table.name} holds rows; say with_all_data=True to drop it with them")
+            if is_sqlite:  # or it would check the references of every row that goes; a no-op within a transaction
+                connection.execute((Statement("PRAGMA foreign_keys = OFF"),))
+            try:
+                cascade = "" if is_sqlite else " CASCADE"
+                _run_ddl(connection, [f"DROP TABLE IF EXISTS {table.quoted}{cascade}" for table in tables])
+            finally:
+                if is_sqlite:
+                    connection.execute((Statement("PRAGMA foreign_keys = ON"),))
+
+    # --- raw SQL ------------------------------------------------------------------------------
+
+    def execute(self, sql: str, params: Any = None) -> RawResult:
+        """Run *sql* in the current scope's transaction; it counts as a write.
+
+        Parameters are ``%s`` with a sequence or ``%(name)s`` with a dict, on every database; without
+        *params* the text is sent as it is. Unsaved changes are flushed first. What objects have read
+        is forgotten where they are loaded again, since the statement may have changed anything.
+
+        Raises:
+            NoScopeError: there is no db_session here.
+            ProgrammingError: the SQL is wrong, or tries to end the transaction.
+        """
+        return RawResult(self._raw(sql, params, writes=True))
+
+    def select(self, sql: str, params: Any = None) -> list[Any]:
+        """Return the rows of the SELECT *sql*: named tuples, or plain values where there is one column."""
+        result = self._raw(sql, params, writes=False)
+        if len(result.columns) == 1:
+            return [row[0] for row in result.rows]
+        named: Any = namedtuple("Row", result.columns, rename=True)  # noqa: PYI024 - its fields are known now only
+        return list(map(named._make, result.rows))
+
+    def get(self, sql: str, params: Any = None) -> Any:
+        """Return the only row of the SELECT *sql*, as `select` does.
+
+        Raises:
+            RowNotFound: there is none.
+            MultipleRowsFound: there is more than one.
+        """
+        rows = self.select(sql, params)
+        if not rows:
+            raise RowNotFound("the query gave no row, and get() needs one")
+        if len(rows) > 1:
+            raise MultipleRowsFound(f"the query gave {len(rows)} rows, and get() takes one; use select()")
+        return rows[0]
+
+    def exists(self, sql: str, params: Any = None) -> bool:
+        """Tell whether the SELECT *sql* gives a row."""
+        return bool(self._raw(sql, params, writes=False).rows)
+
+    def _raw(self, sql: str, params: Any, *, writes: bool) -> Result:
+        words = sql.split(None, 1)
+        if not words:
+            raise ProgrammingError("there is no SQL to run")
+        if words[0].upper().rstrip(";") in _TRANSACTION_WORDS:
+            raise ProgrammingError(
+                f"{words[0].upper()} belongs to the session, which has to know where its transaction stands; "
+                f"use commit(), rollback() or flush()"
+            )
+        unit = self.gateway.unit()
+        text, values = unit.dialect.raw(sql, params)
+        statement = Statement(text, values, Kind.RAW, returns=True)
+
+        def flow() -> Flow[Result]:
+            yield from unit.autoflush_for(None)
+            if not writes:
+                return (yield from unit.transaction.read(statement))[0]
+            unit.forgets_reads = True
+            return (yield from unit.transaction.write(statement, is_flush=False))[0]
+
+        return unit.run(flow())
+
+
+class _Direct:
+    """A connection outside any scope, for the schema."""
+
+    def __init__(self, backend: Backend) -> None:
+        self._backend = backend
+
+    def __enter__(self) -> Connection:
+        self._connection = self._backend.acquire()
+        return self._connection
+
+    def __exit__(self, *exc_info: object) -> None:
+        self._backend.release(self._connection)
+
+
+def _run_ddl(connection: Connection, statements: Iterable[str]) -> None:
+    """Run *statements* as one transaction."""
+    batch = [Statement(sql, kind=Kind.WRITE) for sql in statements]
+    if batch:
+        begin, commit = Statement("BEGIN", kind=Kind.BEGIN), Statement("COMMIT", kind=Kind.COMMIT)
+        connection.execute((begin, *batch, commit))
+
+
+def _existing(connection: Connection, dialect: str) -> set[str]:
+    """Return the names of the tables and views that unqualified names find."""
+    if dialect == "sqlite":
+        sql = "SELECT name FROM sqlite_master WHERE type IN ('table', 'view')"
+    else:
+        sql = (
+            "SELECT c.relname FROM pg_catalog.pg_class c WHERE c.relkind IN ('r', 'v', 'm', 'f', 'p') "
+            "AND (pg_catalog.pg_table_is_visible(c.oid) OR c.relnamespace <> 'pg_catalog'::regnamespace)"
+        )
+    return {row[0] for row in connection.execute((Statement(sql, returns=True),))[0].rows}

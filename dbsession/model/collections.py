@@ -1,0 +1,332 @@
+"""The many side of a relation: ``user.orders``.
+
+A `Collection` knows what the database had (`items`, once loaded) and what this session added and
+removed since the last commit. Adding to one that is not loaded loads nothing: what is added and
+removed is merged into what the database answers later. In a one-to-many relation the truth is the
+reference on the other side, and the collection only follows it; in a many-to-many relation the
+unit of work is told of each link.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Iterator
+from typing import TYPE_CHECKING, Any, Generic, NoReturn, TypeVar
+
+from dbsession.errors import ConstraintError, DatabaseSessionIsOver
+from dbsession.model.expressions import Expression
+from dbsession.model.mapping import LinkTable, Mapping, Selection
+
+if TYPE_CHECKING:
+    from dbsession.model.declarations import Declaration
+    from dbsession.model.entity import EntityBase
+    from dbsession.model.state import Unit
+
+__all__ = ["Collection", "CollectionAttribute"]
+
+T = TypeVar("T")
+
+
+class CollectionAttribute(Expression[Any]):
+    """The descriptor of a `Set`."""
+
+    target: Mapping
+    reverse: Any  # the ReferenceAttribute (one-to-many) or CollectionAttribute (many-to-many) of the target
+    link: LinkTable | None = None
+    is_left = True  # of the two sides of a many-to-many relation, the one whose columns come first
+    is_virtual = True
+    is_required = False
+
+    def __init__(self, declaration: Declaration[Any], name: str, mapping: Mapping) -> None:
+        self.declaration = declaration
+        self.name = name
+        self.mapping = mapping
+        self.cascade_delete: bool | None = declaration.options.get("cascade_delete")
+
+    def __repr__(self) -> str:
+        return f"{self.mapping.name}.{self.name}"
+
+    def __get__(self, obj: EntityBase | None, owner: type | None = None) -> Any:
+        if obj is None:
+            return self
+        collection: Collection[Any] = Collection(obj, self)
+        obj.__dict__[self.name] = collection
+        return collection
+
+    def of(self, obj: EntityBase) -> Collection[Any]:
+        """Return the collection of *obj*; sends nothing."""
+        collection: Collection[Any] | None = obj.__dict__.get(self.name)
+        return self.__get__(obj) if collection is None else collection
+
+    def assign(self, obj: EntityBase, value: Any) -> None:
+        """Replace the whole collection: ``user.orders = [a, b]``."""
+        collection = self.of(obj)
+        if value is collection:  # user.orders += [...] ends here
+            return
+        wanted = list(collection.checked(value))
+        for item in [item for item in collection if item not in wanted]:
+            collection.remove(item)
+        collection.add(wanted)
+
+    def released(self, owner: EntityBase, item: EntityBase, unit: Unit) -> None:
+        """Note that *item* refers to *owner* no more."""
+        self.of(owner).note_removed(item, unit)
+
+    def taken(self, owner: EntityBase, item: EntityBase, unit: Unit) -> None:
+        """Note that *item* refers to *owner* now."""
+        self.of(owner).note_added(item, unit)
+
+
+class Collection(Generic[T]):
+    """The objects that belong to one object by a `Set`.
+
+    Reading it loads it whole: touching a second collection of the same kind loads it for all
+    objects of the session. `add`, `remove` and `create` send nothing before the flush. After the
+    scope, a loaded collection can still be read.
+    """
+
+    __slots__ = ("_added", "_attribute", "_items", "_owner", "_removed")
+
+    def __init__(self, owner: EntityBase, attribute: CollectionAttribute) -> None:
+        self._owner = owner
+        self._attribute = attribute
+        # dicts are ordered sets
+        self._items: dict[T, None] | None = {} if owner._state_.is_new else None
+        self._added: dict[T, None] = {}
+        self._removed: dict[T, None] = {}
+
+    def __repr__(self) -> str:
+        inside = f"{len(self._items)} objects" if self._items is not None else "not loaded"
+        return f"<{self._owner!r}.{self._attribute.name}: {inside}>"
+
+    # --- reading ------------------------------------------------------------------------------
+
+    @property
+    def is_loaded(self) -> bool:
+        """Whether reading it sends nothing."""
+        return self._items is not None
+
+    def load(self) -> None:
+        """Load the items, if they are not loaded yet."""
+        if self._items is None:
+            self._unit(f"load collection {self._owner!r}.{self._attribute.name}").load_collection(self)
+
+    def _loaded(self) -> dict[T, None]:
+        self.load()
+        assert self._items is not None
+        return self._items
+
+    def _unit(self, doing: str) -> Unit:
+        return self._owner._state_.require_unit(self._owner, doing)
+
+    def __iter__(self) -> Iterator[T]:
+        return iter(list(self._loaded()))
+
+    def __len__(self) -> int:
+        return len(self._loaded())
+
+    def __bool__(self) -> bool:
+        return not self.is_empty()
+
+    def __contains__(self, item: object) -> bool:
+        if not hasattr(item, "_state_"):
+            return False
+        candidate: Any = item
+        if self._items is not None:
+            return candidate in self._items
+        if candidate in self._added:
+            return True
+        if candidate in self._removed or candidate._state_.is_new:
+            return False
+        attribute = self._attribute
+        if not isinstance(candidate, attribute.target.entity):
+            return False
+        if attribute.link is None:
+            return getattr(candidate, attribute.reverse.name) is self._owner
+        unit = self._unit(f"read collection {self._owner!r}.{attribute.name}")
+        return unit.is_linked(self, candidate)
+
+    def is_empty(self) -> bool:
+        """Tell whether there is no item; asks the database for one item at most."""
+        if self._items is not None:
+            return not self._items
+        if self._added:
+            return False
+        return not self.select().exists()
+
+    def count(self) -> int:
+        """Return the number of items; asks the database to count them if they are not loaded."""
+        if self._items is not None:
+            return len(self._items)
+        return self.select().count()
+
+    def select(self, *conditions: Any, **values: Any) -> Selection[T]:
+        """Return the query for the items, narrowed by *conditions* and *values*."""
+        unit = self._unit(f"query collection {self._owner!r}.{self._attribute.name}")
+        query: Selection[T] = unit.select_items(self)
+        return query.filter(*conditions, **values) if conditions or values else query
+
+    # --- changing -----------------------------------------------------------------------------
+
+    def checked(self, values: Any) -> Iterator[Any]:
+        """Yield the objects among *values*: objects, or iterables of them.
+
+        Raises:
+            TypeError: something is no object of the target.
+            ConstraintError: an object of another session, or a deleted one.
+        """
+        attribute = self._attribute
+        for value in values if isinstance(values, Iterable) and not hasattr(values, "_state_") else (values,):
+            if isinstance(value, attribute.target.entity):
+                if value._state_.unit is not self._owner._state_.unit:
+                    self._refuse(value)
+                yield value
+            elif hasattr(value, "_state_") or isinstance(value, str) or not isinstance(value, Iterable):
+                raise TypeError(f"{self._owner!r}.{attribute.name} holds {attribute.target.name}, not {value!r:.80}")
+            else:
+                yield from self.checked(value)
+
+    def _refuse(self, item: Any) -> NoReturn:
+        why = "belongs to another live session (or database)" if item._state_.unit else "is detached: its scope is over"
+        raise ConstraintError(
+            f"{self._owner!r}.{self._attribute.name} cannot take {item!r}, which {why}; get it again in this scope"
+        )
+
+    def _changing(self) -> Unit:
+        owner = self._owner
+        state = owner._state_
+        if state.unit is None:
+            raise DatabaseSessionIsOver(
+                f"Cannot change collection {owner!r}.{self._attribute.name}: "
+                f"{state.reason or 'the database session is over'}"
+            )
+        return state.require_change(owner, f"change collection {owner!r}.{self._attribute.name}")
+
+    def add(self, *items: Any) -> None:
+        """Put *items* (objects, or iterables of them) into the collection; what is in it already stays.
+
+        Raises:
+            TypeError: something is no object of the target.
+            DatabaseSessionIsOver: the scope has ended.
+        """
+        unit = self._changing()
+        reverse = self._attribute.reverse
+        for item in list(self.checked(items)):
+            if self._attribute.link is None:
+                reverse.assign(item, self._owner)
+            elif item not in self._added and (self._items is None or item not in self._items):
+                item._state_.require_change(item, f"add {item!r} to {self!r}")
+                self.note_added(item, unit)
+                if reverse is not self._attribute or item is not self._owner:
+                    reverse.of(item).note_added(self._owner, unit)
+                unit.link_changed(self._attribute, self._owner, item, add=True)
+
+    def remove(self, *items: Any) -> None:
+        """Take *items* out of the collection; what is not in it is left alone.
+
+        An item whose reference back is required is deleted if the relation cascades, and refused if not.
+
+        Raises:
+            ConstraintError: the reference back is required, and ``cascade_delete=False``.
+        """
+        unit = self._changing()
+        reverse = self._attribute.reverse
+        for item in list(self.checked(items)):
+            if self._attribute.link is not None:
+                if item in self._removed or (self._items is not None and item not in self._items):
+                    continue
+                self.note_removed(item, unit)
+                reverse.of(item).note_removed(self._owner, unit)
+                unit.link_changed(self._attribute, self._owner, item, add=False)
+            elif getattr(item, reverse.name) is self._owner:
+                if not reverse.is_required:
+                    reverse.assign(item, None)
+                elif self._attribute.cascade_delete is False:
+                    raise ConstraintError(
+                        f"{item!r} cannot be removed from {self._owner!r}.{self._attribute.name}: {reverse!r} is "
+                        f"required, and cascade_delete is off; delete it, or give it another {reverse.name}"
+                    )
+                else:
+                    item.delete()
+
+    def clear(self) -> None:
+        """Take every item out of the collection, as `remove` does."""
+        self._changing()
+        self.remove(list(self))
+
+    def create(self, **values: Any) -> T:
+        """Create a new object of the target that belongs to the owner: ``user.orders.create(total=5)``."""
+        self._changing()
+        attribute = self._attribute
+        if attribute.reverse.name in values:
+            raise TypeError(f"{self!r}.create() sets {attribute.reverse.name} itself")
+        item: Any = attribute.target.entity(**values, **{attribute.reverse.name: self._owner})
+        created: T = item
+        return created
+
+    def __iadd__(self, items: Any) -> Collection[T]:
+        self.add(items)
+        return self
+
+    def __isub__(self, items: Any) -> Collection[T]:
+        self.remove(items)
+        return self
+
+    # --- for the unit of work -----------------------------------------------------------------
+
+    @property
+    def owner(self) -> Any:
+        """The object that the items belong to."""
+        return self._owner
+
+    @property
+    def attribute(self) -> CollectionAttribute:
+        """The `Set` that this is the value of."""
+        return self._attribute
+
+    @property
+    def known(self) -> list[Any]:
+        """The items as far as they are in memory."""
+        return list(self._items if self._items is not None else self._added)
+
+    def note_added(self, item: Any, unit: Unit) -> None:
+        """Take *item* in; the other end of the relation has been told."""
+        unit.collection_touched(self)
+        if item in self._removed:
+            del self._removed[item]  # it was there, was removed, and is back: no net change
+        else:
+            self._added[item] = None
+        if self._items is not None:
+            self._items[item] = None
+
+    def note_removed(self, item: Any, unit: Unit) -> None:
+        """Let *item* go; the other end of the relation has been told."""
+        unit.collection_touched(self)
+        known_new = item in self._added and (self._items is not None or self._attribute.link is None)
+        self._added.pop(item, None)
+        if not known_new:  # an unloaded collection may have had the link all along
+            self._removed[item] = None
+        if self._items is not None:
+            self._items.pop(item, None)
+
+    def fill(self, items: Iterable[Any]) -> None:
+        """Take what the database has, and merge into it what this session has added and removed."""
+        loaded = dict.fromkeys(items)
+        for item in self._removed:
+            loaded.pop(item, None)
+        loaded.update(self._added)
+        self._items = loaded
+
+    def settle(self) -> None:
+        """Forget what was added and removed: it is committed."""
+        self._added.clear()
+        self._removed.clear()
+
+    def restore(self) -> None:
+        """Undo what was added and removed: it was rolled back."""
+        if self._attribute.link is not None and (self._added or self._removed):
+            self._items = None  # what an unloaded collection was told need not have changed anything
+        elif self._items is not None:
+            for item in self._added:
+                self._items.pop(item, None)
+            self._items.update(self._removed)
+        self.settle()

@@ -1,0 +1,396 @@
+"""Entities: the classes that users declare, and what their objects can do.
+
+An object has three slots of its own (row, state, unsaved changes) and a ``__dict__`` that is empty
+until an attribute is touched. It knows its unit of work through its state, and nothing above that.
+"""
+
+from __future__ import annotations
+
+import difflib
+from collections.abc import Iterable, Iterator
+from typing import TYPE_CHECKING, Any, ClassVar, TypeVar
+
+from dbsession.errors import ERDiagramError, MultipleObjectsFoundError, ObjectNotFound
+from dbsession.model.attributes import Attribute, ReferenceAttribute, ValueAttribute
+from dbsession.model.collections import CollectionAttribute
+from dbsession.model.declarations import Declaration
+from dbsession.model.expressions import Expression
+from dbsession.model.mapping import Catalog, Gateway, Mapping, Selection
+from dbsession.model.registration import begin_mapping, suggest
+from dbsession.model.state import UNSET, Slots, Status, set_row, set_state
+
+__all__ = ["Entity", "EntityBase", "EntityMeta"]
+
+E = TypeVar("E", bound="EntityBase")
+
+
+class EntityMeta(type):
+    """The class of entity classes: registration, and the class verbs ``User[1]``, ``User.get(...)``, ..."""
+
+    _mapping_: Mapping | None
+    _catalog_: Catalog | None
+    _gateway_: Gateway | None
+
+    def __new__(
+        mcs, name: str, bases: tuple[type, ...], namespace: dict[str, Any], *, db: Any = None, abstract: bool = False
+    ) -> EntityMeta:
+        declared = {key: value for key, value in namespace.items() if isinstance(value, Declaration)}
+        for key in declared:
+            del namespace[key]
+        if namespace.get("__slots__"):
+            raise ERDiagramError(f"{name}: an entity cannot have __slots__")
+        cls = super().__new__(mcs, name, bases, namespace)
+        cls._mapping_ = None
+        cls._declared_ = declared  # type: ignore[attr-defined]
+        if db is not None:
+            cls._catalog_, cls._gateway_ = db.catalog, db.gateway
+        if not abstract and getattr(cls, "_catalog_", None) is not None:
+            begin_mapping(cls, cls._catalog_, cls._gateway_)
+        elif not abstract and bases and name != "Entity":
+            raise ERDiagramError(f"{name} belongs to no database: write class {name}(Entity, db=db) or class {name}(db.Entity)")
+        return cls
+
+    def __init__(cls, name: str, bases: tuple[type, ...], namespace: dict[str, Any], **options: Any) -> None:
+        super().__init__(name, bases, namespace)
+
+    def _map_(cls) -> Mapping:
+        mapping = cls._mapping_
+        if mapping is None:
+            raise ERDiagramError(f"{cls.__name__} is no entity of a database, only a base of entities")
+        if not mapping.is_complete:
+            mapping.require_complete()
+        return mapping
+
+    def __getitem__(cls: type[E], key: Any) -> E:
+        """Return the object with the primary key *key*; several key attributes: ``E[1, "a"]``.
+
+        Raises:
+            ObjectNotFound: there is no such row.
+        """
+        mapping = cls._map_()
+        raw = cls._key_from_(key)
+        found: Any = mapping.gateway.get(mapping, raw)
+        if found is None:
+            raise ObjectNotFound(mapping.describe_key(raw), entity=cls, key=key)
+        entity: E = found
+        return entity
+
+    def __iter__(cls: type[E]) -> Iterator[E]:
+        """Iterate over all objects; the same as ``select()``."""
+        return iter(cls.select())
+
+    def __repr__(cls) -> str:
+        return f"<entity {cls.__name__}>"
+
+    def get(cls: type[E], *conditions: Any, **values: Any) -> E | None:
+        """Return the object that fits, or None.
+
+        Raises:
+            MultipleObjectsFoundError: more than one fits.
+        """
+        mapping = cls._map_()
+        if not conditions and len(values) == len(mapping.key) and all(part.name in values for part in mapping.key):
+            parts = tuple([values[part.name] for part in mapping.key])
+            if None not in parts and not any(isinstance(part, Expression) for part in parts):
+                raw = cls._key_from_(parts if len(parts) > 1 else parts[0])
+                found: Any = mapping.gateway.get(mapping, raw)
+                entity: E | None = found
+                return entity
+        return cls.select(*conditions, **values).get()
+
+    def get_for_update(
+        cls: type[E], *conditions: Any, nowait: bool = False, skip_locked: bool = False, **values: Any
+    ) -> E | None:
+        """Return the object that fits with its row locked until the transaction ends, or None.
+
+        What it returns has the values of the locked row, whatever was loaded before.
+
+        Raises:
+            MultipleObjectsFoundError: more than one fits.
+            LockNotAvailable: *nowait*, and somebody else has the lock.
+            OptimisticCheckError: an attribute with an unsaved change was changed by somebody else.
+        """
+        return cls.select(*conditions, **values).for_update(nowait=nowait, skip_locked=skip_locked).get()
+
+    def exists(cls, *conditions: Any, **values: Any) -> bool:
+        """Ask the database whether an object fits."""
+        return cls.select(*conditions, **values).exists()
+
+    def select(cls: type[E], *conditions: Any, **values: Any) -> Selection[E]:
+        """Return the query for the objects that fit: ``User.select(User.age > 18, name="x")``."""
+        mapping = cls._map_()
+        selection: Selection[E] = mapping.gateway.select(mapping, conditions, values)
+        return selection
+
+
+class EntityBase(Slots, metaclass=EntityMeta, abstract=True):
+    """The root of all entity objects."""
+
+    __slots__ = ()
+
+    _mapping_: ClassVar[Mapping]
+    _attributes_: ClassVar[dict[str, Any]]
+
+    def __init__(self, **values: Any) -> None:
+        mapping = type(self)._map_()
+        unit = mapping.gateway.unit()
+        attributes = self._attributes_
+        if not values.keys() <= attributes.keys():
+            unknown = next(name for name in values if name not in attributes)
+            raise TypeError(f"unexpected attribute {unknown!r} of {mapping.name}{suggest(unknown, attributes)}")
+        plain = self._plain_values_(mapping, values)
+        relations = self._relations_(mapping, values, unit) if mapping.reference_attributes else ()
+        # From here on nothing is refused but by the relations themselves, which come before registration.
+        set_row(self, mapping.template)
+        set_state(self, unit.states.new)
+        self.__dict__.update(plain)
+        for attribute, target in relations:
+            if target is not None:
+                attribute.refer(self, target, unit)
+            else:
+                self.__dict__[attribute.name] = None
+        unit.add_new(self)
+        for name in mapping.collections:
+            if name in values:
+                attributes[name].assign(self, values[name])
+
+    def _plain_values_(self, mapping: Mapping, values: dict[str, Any]) -> dict[str, Any]:
+        plain: dict[str, Any] = {}
+        for attribute in mapping.value_attributes:
+            name = attribute.name
+            if name in values:
+                value = values[name]
+                if isinstance(value, Expression):
+                    raise TypeError(f"{attribute!r}: a new object takes values, not SQL expressions; use sql_default=")
+            else:
+                value = attribute.default
+                if value is UNSET:
+                    if attribute.is_given_by_database:
+                        continue
+                    value = None
+                elif callable(value):
+                    value = value()
+            if value is not None or not attribute.nullable:
+                value = attribute.coerce(value)
+                if attribute.is_tracked:
+                    value = attribute.held(self, value)
+            plain[name] = value
+        return plain
+
+    def _relations_(self, mapping: Mapping, values: dict[str, Any], unit: Any) -> list[tuple[Any, Any]]:
+        relations: list[tuple[Any, Any]] = []
+        for attribute in mapping.reference_attributes:
+            if attribute.name in values:
+                value = values[attribute.name]
+            elif attribute.is_virtual:
+                continue
+            else:
+                value = attribute.default_value()
+                if value is UNSET:
+                    value = None
+            relations.append((attribute, attribute.coerce(None, unit, value)))
+        return relations
+
+    if not TYPE_CHECKING:  # hidden, so that assigning an unknown attribute is an error to type checkers too
+
+        def __setattr__(self, name, value):
+            attribute = self._attributes_.get(name)
+            if attribute is not None:
+                attribute.assign(self, value)
+            else:
+                self._set_other_(name, value)
+
+    def _set_other_(self, name: str, value: Any) -> None:
+        """Assign what is no declared attribute: a property with a setter, or a mistake."""
+        if hasattr(getattr(type(self), name, None), "__set__"):
+            object.__setattr__(self, name, value)
+            return
+        raise AttributeError(
+            f"{type(self).__name__} has no attribute {name!r}{suggest(name, self._attributes_)}; "
+            f"only declared attributes can be assigned"
+        )
+
+    def __delattr__(self, name: str) -> None:
+        raise AttributeError(f"{type(self).__name__}.{name} cannot be deleted from an object; assign None")
+
+    def __repr__(self) -> str:
+        key = self._key_
+        if key is None:
+            return f"{type(self).__name__}[new]"
+        return self._mapping_.describe_key(key)
+
+    def __lt__(self, other: Any) -> bool:
+        if not isinstance(other, EntityBase):
+            return NotImplemented
+        return bool(self.get_pk() < other.get_pk())
+
+    @classmethod
+    def _key_from_(cls, key: Any) -> Any:
+        """Return *key* (a value, a tuple, or an object for a key that is a reference) as rows have it.
+
+        Raises:
+            TypeError: it has another number of parts than the key, or a part of another type.
+        """
+        mapping = cls._mapping_
+        attributes = mapping.key
+        if len(attributes) == 1:
+            if isinstance(key, tuple) and len(key) == 1:
+                key = key[0]
+            return cls._key_part_(attributes[0], key)
+        if not isinstance(key, tuple) or len(key) != len(attributes):
+            names = ", ".join(part.name for part in attributes)
+            raise TypeError(f"the key of {mapping.name} has {len(attributes)} parts ({names}), and {key!r} does not fit")
+        raw: list[Any] = []
+        for attribute, part in zip(attributes, key, strict=True):
+            value = cls._key_part_(attribute, part)
+            raw.extend(value if len(attribute.columns) > 1 else (value,))
+        return tuple(raw)
+
+    @staticmethod
+    def _key_part_(attribute: Attribute[Any], part: Any) -> Any:
+        if isinstance(attribute, ReferenceAttribute):
+            if isinstance(part, attribute.target.entity):
+                return part._key_
+            return attribute.target.entity._key_from_(part)
+        assert isinstance(attribute, ValueAttribute)
+        if part is None:
+            raise TypeError(f"{attribute!r} is a key, and cannot be None")
+        return attribute.raw(attribute.coerce(part))
+
+    @property
+    def _key_(self) -> Any:
+        """The key as rows have it: that of the row, or, of a new object, that of its attributes; None if not known."""
+        mapping = self._mapping_
+        state = self._state_
+        row = self._row_
+        if not state.is_new and state.status is not Status.TRANSIENT:
+            return mapping.key_of(row)
+        raw: list[Any] = []
+        for attribute in mapping.key:
+            value = self.__dict__.get(attribute.name)
+            if value is None:
+                return None
+            if isinstance(attribute, ReferenceAttribute):
+                part = value._key_
+                if part is None:
+                    return None
+                raw.extend(part if len(attribute.columns) > 1 else (part,))
+            else:
+                raw.append(attribute.raw(value))  # type: ignore[attr-defined]
+        return raw[0] if len(raw) == 1 else tuple(raw)
+
+    def get_pk(self) -> Any:
+        """Return the primary key: a value, or a tuple where the key has several parts. None before it is known."""
+        values = tuple([self._key_value_(attribute) for attribute in self._mapping_.key])
+        return values[0] if len(values) == 1 else values
+
+    def _key_value_(self, attribute: Attribute[Any]) -> Any:
+        value = getattr(self, attribute.name)
+        return value.get_pk() if isinstance(value, EntityBase) else value
+
+    def set(self, **values: Any) -> None:
+        """Assign several attributes; if one is refused, none is assigned.
+
+        Raises:
+            TypeError, ValueError: an attribute does not exist, or a value does not fit.
+        """
+        unknown = [name for name in values if name not in self._attributes_]
+        if unknown:
+            raise TypeError(f"unexpected attribute {unknown[0]!r} of {type(self).__name__}{suggest(unknown[0], self._attributes_)}")
+        state = self._state_
+        unit = state.require_change(self, f"change object {self!r}")
+        for name, value in values.items():
+            attribute = self._attributes_[name]
+            if isinstance(attribute, ValueAttribute) and not isinstance(value, Expression):
+                attribute.coerce(value)
+            elif isinstance(attribute, ReferenceAttribute):
+                attribute.coerce(self, unit, value)
+        for name, value in values.items():
+            self._attributes_[name].assign(self, value)
+
+    def delete(self) -> None:
+        """Delete the object, and what cascades from it, at the next flush. A second call does nothing.
+
+        Raises:
+            ConstraintError: objects refer to it by a required attribute, and ``cascade_delete=False``.
+            DatabaseSessionIsOver: the scope has ended.
+        """
+        state = self._state_
+        if state.unit is not None and state.status in {Status.MARKED_FOR_DELETION, Status.DELETED}:
+            return
+        state.require_change(self, f"delete object {self!r}").delete(self)
+
+    def flush(self) -> None:
+        """Save this object, and the new objects that it refers to, now; the rest waits."""
+        state = self._state_
+        if state.status is not Status.CLEAN:
+            state.require_unit(self, f"flush object {self!r}").flush_objects((self,))
+
+    def load(self, *attributes: Any) -> None:
+        """Load what is missing of the object: the named *attributes*, or all, lazy ones too.
+
+        Attributes are given by name or as ``User.bio``.
+
+        Raises:
+            ObjectNotFound: the row is gone.
+            DatabaseSessionIsOver: the scope has ended.
+        """
+        unit = self._state_.require_unit(self, f"load object {self!r}")
+        chosen = [self._attribute_(attribute) for attribute in attributes] or [
+            *self._mapping_.attributes.values(),
+        ]
+        unit.refresh_lazy(self, [attribute for attribute in chosen if isinstance(attribute, Attribute)])
+        for attribute in chosen:
+            if isinstance(attribute, CollectionAttribute):
+                attribute.of(self).load()
+
+    def _attribute_(self, attribute: Any) -> Any:
+        name = attribute if isinstance(attribute, str) else getattr(attribute, "name", None)
+        if name not in self._attributes_:
+            raise TypeError(f"{type(self).__name__} has no attribute {attribute!r}{suggest(str(name), self._attributes_)}")
+        return self._attributes_[name]
+
+    def to_dict(
+        self,
+        only: str | Iterable[Any] | None = None,
+        exclude: str | Iterable[Any] | None = None,
+        with_collections: bool = False,
+        with_lazy: bool = False,
+        related_objects: bool = False,
+    ) -> dict[str, Any]:
+        """Return the attributes as a dict.
+
+        Related objects stand as their keys unless *related_objects*. Collections (as sorted lists
+        of keys) and lazy attributes are left out unless asked for, or named in *only*.
+
+        Raises:
+            TypeError: *only* or *exclude* names an attribute that does not exist.
+        """
+        chosen = {self._attribute_(name).name for name in _names(only)}
+        left_out = {self._attribute_(name).name for name in _names(exclude)}
+        result: dict[str, Any] = {}
+        for name, attribute in self._attributes_.items():
+            if name in left_out or (chosen and name not in chosen):
+                continue
+            if isinstance(attribute, CollectionAttribute):
+                if with_collections or chosen:
+                    items = sorted(getattr(self, name), key=EntityBase.get_pk)
+                    result[name] = items if related_objects else [item.get_pk() for item in items]
+            elif not attribute.is_lazy or with_lazy or chosen:
+                value = getattr(self, name)
+                is_key = isinstance(value, EntityBase) and not related_objects
+                result[name] = value.get_pk() if is_key else value
+        return result
+
+
+def _names(names: str | Iterable[Any] | None) -> Iterable[Any]:
+    return names.replace(",", " ").split() if isinstance(names, str) else (names or ())
+
+
+class Entity(EntityBase, abstract=True):
+    """Base of entity classes: ``class User(Entity, db=db): name = Required(str)``.
+
+    The same as ``class User(db.Entity)``, in the form that every type checker understands.
+    """
+
+    __slots__ = ()

@@ -1,0 +1,163 @@
+"""Expressions: what ``User.age > 18`` evaluates to. They are values; the query room turns them into SQL.
+
+They stand in this room, not in the query room, because attributes are their leaves.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterable
+from typing import Any, Generic, NoReturn, TypeVar
+
+__all__ = ["Expression", "Operation", "Ordering", "desc"]
+
+T = TypeVar("T")
+T_co = TypeVar("T_co", covariant=True)
+
+
+class Expression(Generic[T_co]):
+    """Something that the database can evaluate for each row. Operators make larger expressions."""
+
+    __slots__ = ()
+    __hash__ = object.__hash__
+
+    def __eq__(self, other: object) -> Operation[bool]:  # type: ignore[override]
+        return Operation("=", self, other)
+
+    def __ne__(self, other: object) -> Operation[bool]:  # type: ignore[override]
+        return Operation("<>", self, other)
+
+    def __lt__(self, other: Any) -> Operation[bool]:
+        return Operation("<", self, other)
+
+    def __le__(self, other: Any) -> Operation[bool]:
+        return Operation("<=", self, other)
+
+    def __gt__(self, other: Any) -> Operation[bool]:
+        return Operation(">", self, other)
+
+    def __ge__(self, other: Any) -> Operation[bool]:
+        return Operation(">=", self, other)
+
+    def __and__(self, other: Any) -> Operation[bool]:
+        return Operation("and", self, other)
+
+    def __or__(self, other: Any) -> Operation[bool]:
+        return Operation("or", self, other)
+
+    def __invert__(self) -> Operation[bool]:
+        return Operation("not", self)
+
+    def __add__(self: Expression[T], other: Any) -> Operation[T]:
+        return Operation("+", self, other)
+
+    def __radd__(self: Expression[T], other: Any) -> Operation[T]:
+        return Operation("+", other, self)
+
+    def __sub__(self: Expression[T], other: Any) -> Operation[T]:
+        return Operation("-", self, other)
+
+    def __rsub__(self: Expression[T], other: Any) -> Operation[T]:
+        return Operation("-", other, self)
+
+    def __mul__(self: Expression[T], other: Any) -> Operation[T]:
+        return Operation("*", self, other)
+
+    def __rmul__(self: Expression[T], other: Any) -> Operation[T]:
+        return Operation("*", other, self)
+
+    def __truediv__(self: Expression[T], other: Any) -> Operation[T]:
+        return Operation("/", self, other)
+
+    def __rtruediv__(self: Expression[T], other: Any) -> Operation[T]:
+        return Operation("/", other, self)
+
+    def __neg__(self: Expression[T]) -> Operation[T]:
+        return Operation("neg", self)
+
+    def startswith(self, prefix: str) -> Operation[bool]:
+        """Match text that begins with *prefix*, case and all."""
+        return Operation("startswith", self, prefix)
+
+    def endswith(self, suffix: str) -> Operation[bool]:
+        """Match text that ends with *suffix*, case and all."""
+        return Operation("endswith", self, suffix)
+
+    def contains(self, part: str) -> Operation[bool]:
+        """Match text that has *part* in it, case and all."""
+        return Operation("contains", self, part)
+
+    def lower(self) -> Operation[str]:
+        """Return the text in lower case."""
+        return Operation("lower", self)
+
+    def upper(self) -> Operation[str]:
+        """Return the text in upper case."""
+        return Operation("upper", self)
+
+    def in_(self, values: Iterable[Any]) -> Operation[bool]:
+        """Match what equals one of *values*; None among them matches NULL."""
+        return Operation("in", self, tuple(values))
+
+    def between(self, low: Any, high: Any) -> Operation[bool]:
+        """Match what is neither below *low* nor above *high*."""
+        return Operation("between", self, low, high)
+
+    def is_null(self) -> Operation[bool]:
+        """Match NULL; the same as ``== None``."""
+        return Operation("=", self, None)
+
+    def asc(self) -> Ordering:
+        """Order by this, smallest first."""
+        return Ordering(self, descending=False)
+
+    def desc(self) -> Ordering:
+        """Order by this, largest first."""
+        return Ordering(self, descending=True)
+
+    def __bool__(self) -> NoReturn:
+        raise TypeError(
+            "an expression has no truth value in Python: combine conditions with & | ~ "
+            "(in parentheses) instead of and, or, not, and pass several conditions as several arguments"
+        )
+
+    def __iter__(self) -> NoReturn:
+        raise TypeError(f"{type(self).__name__} of a class cannot be iterated; iterate the attribute of an object")
+
+
+class Operation(Expression[T_co]):
+    """An operator with its operands; operands that are no expressions are values, sent as parameters."""
+
+    __slots__ = ("operands", "operator")
+
+    def __init__(self, operator: str, *operands: Any) -> None:
+        self.operator = operator
+        self.operands = operands
+
+    def __repr__(self) -> str:
+        return f"{self.operator}({', '.join(map(repr, self.operands))})"
+
+
+class Ordering:
+    """An expression to order by, with its direction."""
+
+    __slots__ = ("descending", "expression")
+
+    def __init__(self, expression: Expression[Any], *, descending: bool) -> None:
+        self.expression = expression
+        self.descending = descending
+
+    def __repr__(self) -> str:
+        return f"desc({self.expression!r})" if self.descending else repr(self.expression)
+
+
+def desc(expression: Any) -> Ordering:
+    """Order by *expression*, largest first: ``User.select().order_by(desc(User.age))``.
+
+    Raises:
+        TypeError: *expression* is not an attribute or expression.
+    """
+    if isinstance(expression, Ordering):
+        return Ordering(expression.expression, descending=not expression.descending)
+    if not isinstance(expression, Expression):
+        raise TypeError(f"desc() takes an attribute or an expression, such as desc(User.age), not {expression!r}")
+    return Ordering(expression, descending=True)

@@ -1,0 +1,287 @@
+"""How an entity lies in its table: columns, keys, the layout of a row, the SQL made for it.
+
+A `Mapping` is begun when the class is created and completed by ``generate_mapping()`` (see
+`mapper`). It also carries the two doors by which entities reach what stands above them: the
+`Gateway` to the current unit of work, and the `Catalog` that they are registered in.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Hashable, Iterator, Sequence
+from operator import itemgetter
+from typing import TYPE_CHECKING, Any, Protocol, TypeVar
+
+from dbsession.errors import MappingError
+from dbsession.model.state import NOT_LOADED
+
+if TYPE_CHECKING:
+    from dbsession.backends.base import Dialect
+    from dbsession.model.attributes import Attribute, ReferenceAttribute, ValueAttribute
+    from dbsession.model.collections import CollectionAttribute
+    from dbsession.model.declarations import Composite
+    from dbsession.model.entity import EntityBase, EntityMeta
+    from dbsession.model.state import Unit
+
+__all__ = ["Catalog", "Column", "Gateway", "LinkTable", "Mapping", "Selection"]
+
+E = TypeVar("E")
+
+
+class Selection(Protocol[E]):
+    """A query as the model sees it; `dbsession.query.Query` is the one that there is.
+
+    A value: nothing is sent until it is iterated, sliced, counted or fetched.
+    """
+
+    def filter(self, *conditions: Any, **values: Any) -> Selection[E]:
+        """Keep the objects for which all *conditions* hold and the attributes equal *values*."""
+        ...
+
+    def order_by(self, *orderings: Any) -> Selection[E]:
+        """Order by attributes or expressions; `desc` turns one round."""
+        ...
+
+    def limit(self, limit: int | None, offset: int = 0) -> Selection[E]:
+        """Keep *limit* objects at most, leaving out the first *offset*."""
+        ...
+
+    def for_update(self, *, nowait: bool = False, skip_locked: bool = False) -> Selection[E]:
+        """Lock the rows until the transaction ends; the objects take the values of the locked rows."""
+        ...
+
+    def first(self) -> E | None:
+        """Return the first object, or None."""
+        ...
+
+    def get(self) -> E | None:
+        """Return the only object, or None; more than one is an error."""
+        ...
+
+    def fetch(self) -> list[E]:
+        """Return all objects."""
+        ...
+
+    def count(self) -> int:
+        """Ask the database how many there are."""
+        ...
+
+    def exists(self) -> bool:
+        """Ask the database whether there is one."""
+        ...
+
+    def delete(self, *, bulk: bool = False) -> int:
+        """Delete the objects, with cascades and hooks; *bulk*: with one statement and without them."""
+        ...
+
+    def __iter__(self) -> Iterator[E]: ...
+
+    def __getitem__(self, index: slice) -> list[E]: ...
+
+    def __len__(self) -> int: ...
+
+
+class Gateway(Protocol):
+    """What a class verb needs from above: ``User[1]``, ``User(...)``, ``User.select()``."""
+
+    def unit(self) -> Unit:
+        """Return the unit of work of the current scope.
+
+        Raises:
+            NoScopeError: there is no scope here.
+            ScopeOwnershipError: the scope belongs to another thread or task.
+        """
+        ...
+
+    def get(self, mapping: Mapping, key: Any) -> EntityBase | None:
+        """Return the object with *key*, from the identity map or the database."""
+        ...
+
+    def select(self, mapping: Mapping, conditions: tuple[Any, ...], values: dict[str, Any]) -> Selection[Any]:
+        """Return the query for the objects of *mapping*."""
+        ...
+
+    def select_linked(self, attribute: CollectionAttribute, owner: EntityBase) -> Selection[Any]:
+        """Return the query for the objects that *owner* is linked to by a many-to-many *attribute*."""
+        ...
+
+
+class Catalog(Protocol):
+    """The database that an entity is declared in."""
+
+    entities: dict[str, EntityMeta]
+
+    def register(self, entity: EntityMeta) -> None:
+        """Take in a new entity class.
+
+        Raises:
+            MappingError: ``generate_mapping()`` was called already.
+            ERDiagramError: another entity has its name.
+        """
+        ...
+
+
+class Column:
+    """One column of a table, and how its values travel."""
+
+    __slots__ = (
+        "attribute",
+        "auto",
+        "decode",
+        "encode",
+        "is_key",
+        "name",
+        "nullable",
+        "position",
+        "quoted",
+        "references",
+        "sql_default",
+        "sql_type",
+    )
+
+    def __init__(self, name: str, quoted: str, attribute: Attribute[Any], sql_type: str) -> None:
+        self.name = name
+        self.quoted = quoted
+        self.attribute = attribute
+        self.sql_type = sql_type
+        self.encode: Callable[[Any], Any] | None = None
+        self.decode: Callable[[Any], Any] | None = None
+        self.position = -1
+        self.nullable = False
+        self.is_key = False
+        self.auto = False
+        self.sql_default: str | None = None
+        self.references: Column | None = None
+
+    def __repr__(self) -> str:
+        return f"<Column {self.name} {self.sql_type}>"
+
+
+class LinkTable:
+    """The table of a many-to-many relation: pairs of keys.
+
+    `left` is the side whose key columns come first; of the two sides of a symmetric relation there
+    is only one, and each pair is stored in both directions.
+    """
+
+    def __init__(self, table: str, quoted: str, left: CollectionAttribute, right: CollectionAttribute) -> None:
+        self.table = table
+        self.quoted = quoted
+        self.left = left
+        self.right = right
+        self.left_columns: tuple[Column, ...] = ()
+        self.right_columns: tuple[Column, ...] = ()
+        self.sql: dict[Hashable, str] = {}
+
+    @property
+    def is_symmetric(self) -> bool:
+        """Whether both sides are the same attribute (``friends = Set("User", reverse="friends")``)."""
+        return self.left is self.right
+
+    def columns_of(self, side: CollectionAttribute) -> tuple[tuple[Column, ...], tuple[Column, ...]]:
+        """Return the columns of the owner and those of the item, as seen from *side*."""
+        if side.is_left:
+            return self.left_columns, self.right_columns
+        return self.right_columns, self.left_columns
+
+
+class Mapping:
+    """How one entity lies in its table."""
+
+    def __init__(self, entity: EntityMeta, catalog: Catalog, gateway: Gateway) -> None:
+        self.entity = entity
+        self.name = entity.__name__
+        self.catalog = catalog
+        self.gateway = gateway
+        self.is_complete = False
+        # The class as declared
+        self.attributes: dict[str, Attribute[Any]] = {}
+        self.collections: dict[str, CollectionAttribute] = {}
+        self.value_attributes: tuple[ValueAttribute[Any], ...] = ()
+        self.reference_attributes: tuple[ReferenceAttribute, ...] = ()
+        self.composites: list[tuple[Composite, tuple[Attribute[Any], ...]]] = []
+        self.key: tuple[Attribute[Any], ...] = ()
+        self.root: Mapping = self
+        self.parent: Mapping | None = None
+        self.subclasses: list[Mapping] = []
+        self.discriminator: Attribute[Any] | None = None
+        self.discriminator_value: Any = None
+        self.by_discriminator: dict[Any, Mapping] = {}
+        self.version: Attribute[Any] | None = None
+        # The table, completed by generate_mapping()
+        self.dialect: Dialect
+        self.table = ""
+        self.quoted = ""
+        self.rank = 0  # parents of foreign keys have smaller ranks
+        self.refers_to_itself = False  # directly or through a circle of tables
+        self.columns: tuple[Column, ...] = ()
+        self.eager: tuple[Column, ...] = ()
+        self.key_columns: tuple[Column, ...] = ()
+        self.auto_column: Column | None = None
+        self.hooks: frozenset[str] = frozenset()
+        self.references_here: list[ReferenceAttribute] = []  # attributes of other entities that refer to this one
+        # Rows
+        self.template: tuple[Any, ...] = ()
+        self.key_of: Callable[[Any], Any] = itemgetter(0)
+        self.wide: tuple[Column, ...] = ()  # columns of this entity and its subclasses
+        self.sql: dict[Hashable, Any] = {}
+
+    def __repr__(self) -> str:
+        return f"<Mapping {self.name}>"
+
+    def member(self, name: str) -> Any:
+        """Return the attribute or collection *name*, or None."""
+        attribute = self.attributes.get(name)
+        return attribute if attribute is not None else self.collections.get(name)
+
+    @property
+    def is_polymorphic(self) -> bool:
+        """Whether a row of this entity may belong to a subclass."""
+        return bool(self.subclasses)
+
+    def family(self) -> Iterator[Mapping]:
+        """Yield this mapping and those of all its subclasses."""
+        yield self
+        for subclass in self.subclasses:
+            yield from subclass.family()
+
+    def require_complete(self) -> None:
+        """Raise `MappingError` if ``generate_mapping()`` has not been called."""
+        if not self.is_complete:
+            raise MappingError(
+                f"{self.name} has no mapping yet: call db.generate_mapping() (with create_tables=True to make "
+                f"the tables) once, after all entities are declared"
+            )
+
+    def projection(self, source: Sequence[Column]) -> Callable[[tuple[Any, ...]], tuple[Any, ...]] | None:
+        """Return what turns rows of the *source* columns into rows of this mapping, or None if they are the same."""
+        if tuple(source) == self.columns:
+            return None
+        places = {column.name: index for index, column in enumerate(source)}
+        absent = len(source)
+        picks = [places.get(column.name, absent) for column in self.columns]
+        if len(picks) == 1:
+            return lambda row: ((*row, NOT_LOADED)[picks[0]],)
+        pick = itemgetter(*picks)
+        return lambda row: pick((*row, NOT_LOADED))
+
+    def hollow_row(self, key: Any) -> tuple[Any, ...]:
+        """Return a row of which only the *key* is known."""
+        row = list(self.template)
+        if len(self.key_columns) == 1:
+            row[self.key_columns[0].position] = key
+        else:
+            for column, value in zip(self.key_columns, key, strict=True):
+                row[column.position] = value
+        return tuple(row)
+
+    def describe_key(self, key: Any) -> str:
+        """Return ``User[7]`` for messages."""
+        inside = ", ".join(map(repr, key)) if isinstance(key, tuple) else repr(key)
+        return f"{self.name}[{inside}]"
+
+    def is_hollow(self, row: tuple[Any, ...]) -> bool:
+        """Tell whether *row* holds nothing but a key."""
+        for column in self.eager:
+            if not column.is_key and row[column.position] is NOT_LOADED:
+                return True
+        return False

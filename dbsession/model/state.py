@@ -1,0 +1,232 @@
+"""The states of an object, and the one slot that says which it is in.
+
+An entity object has no state object of its own. It has three slots: its row as the database gave
+it, its `State`, and its unsaved changes. A `State` is *shared*: each unit of work has one for each
+status, so that loading an object stores a pointer, and the end of a scope detaches ten thousand
+objects by changing a handful of states.
+
+====================  ==========  ===========  ==================================================
+status                persistent  may change   how an object gets here
+====================  ==========  ===========  ==================================================
+TRANSIENT             no          no           its insert was rolled back, or it was deleted unsaved
+NEW                   not yet     yes          constructed in a scope
+CLEAN                 yes         yes          loaded, or flushed
+DIRTY                 yes         yes          an attribute of a clean one was assigned
+MARKED_FOR_DELETION   still       no           ``delete()``, until the next flush
+DELETED               no          no           flushed; lives again after a rollback
+DETACHED              unknown     no           its scope has ended
+====================  ==========  ===========  ==================================================
+"""
+
+from __future__ import annotations
+
+from enum import Enum
+from typing import TYPE_CHECKING, Any, Final, Protocol
+
+from dbsession.errors import DatabaseSessionIsOver, OperationWithDeletedObjectError
+
+if TYPE_CHECKING:
+    from collections.abc import Callable, Iterable
+
+    from dbsession.model.attributes import Attribute, ReferenceAttribute
+    from dbsession.model.collections import Collection, CollectionAttribute
+    from dbsession.model.entity import EntityBase
+    from dbsession.model.mapping import Mapping
+
+__all__ = ["NOT_LOADED", "UNSET", "Slots", "State", "States", "Status", "Unit", "set_changes", "set_row", "set_state"]
+
+
+class _Sentinel:
+    """A value that no database has."""
+
+    __slots__ = ("_name",)
+
+    def __init__(self, name: str) -> None:
+        self._name = name
+
+    def __repr__(self) -> str:
+        return self._name
+
+    def __reduce__(self) -> str:
+        return self._name
+
+
+NOT_LOADED: Final[Any] = _Sentinel("NOT_LOADED")
+"""Stands in a row for a column that was not asked for."""
+UNSET: Final[Any] = _Sentinel("UNSET")
+"""Stands for an argument that was not given."""
+
+
+class Status(Enum):
+    """Where an object stands between the program and the database."""
+
+    TRANSIENT = "transient"
+    NEW = "new"
+    CLEAN = "clean"
+    DIRTY = "dirty"
+    MARKED_FOR_DELETION = "marked for deletion"
+    DELETED = "deleted"
+    DETACHED = "detached"
+
+
+class State:
+    """A status together with the unit of work that it holds in; shared by all objects that are so."""
+
+    __slots__ = ("is_new", "is_persistent", "may_change", "reason", "status", "unit")
+
+    def __init__(self, status: Status, unit: Unit | None, reason: str = "") -> None:
+        self.reason = reason
+        self._become(status, unit)
+
+    def _become(self, status: Status, unit: Unit | None) -> None:
+        self.status = status
+        self.unit = unit
+        self.is_new = status is Status.NEW
+        self.is_persistent = status in _PERSISTENT
+        self.may_change = status in _MAY_CHANGE
+
+    def end(self, reason: str) -> None:
+        """Detach every object that has this state; *reason* says why, in later messages."""
+        self.reason = reason
+        self._become(Status.TRANSIENT if self.status in _UNSAVED else Status.DETACHED, None)
+
+    def require_unit(self, obj: EntityBase, doing: str) -> Unit:
+        """Return the unit of work of *obj*, checked to be usable from here.
+
+        Raises:
+            DatabaseSessionIsOver: the object has none any more; *doing* says what was tried.
+            ScopeOwnershipError: the scope belongs to another thread or task.
+        """
+        unit = self.unit
+        if unit is None:
+            raise DatabaseSessionIsOver(f"Cannot {doing}: {self.reason or 'the database session is over'}")
+        unit.check_owner()
+        return unit
+
+    def require_change(self, obj: EntityBase, doing: str) -> Unit:
+        """Return the unit of work of *obj* for a change of it.
+
+        Raises:
+            OperationWithDeletedObjectError: the object was deleted.
+            DatabaseSessionIsOver, ScopeOwnershipError: as for `require_unit`.
+        """
+        unit = self.require_unit(obj, doing)
+        if not self.may_change:
+            raise OperationWithDeletedObjectError(f"Cannot {doing}: {obj!r} was deleted in this session")
+        return unit
+
+
+class Slots:
+    """The three slots of every entity object, and no more: see the head of this module."""
+
+    __slots__ = ("__dict__", "__weakref__", "_changes_", "_row_", "_state_")
+
+    _row_: tuple[Any, ...]
+    _state_: State
+    _changes_: dict[str, Any]
+
+
+# The slots' own setters: unlike ``obj._row_ = row`` they do not pass through the entity's __setattr__,
+# which is for users.
+set_row: Final[Callable[[Slots, tuple[Any, ...]], None]] = Slots.__dict__["_row_"].__set__
+set_state: Final[Callable[[Slots, State], None]] = Slots.__dict__["_state_"].__set__
+set_changes: Final[Callable[[Slots, dict[str, Any]], None]] = Slots.__dict__["_changes_"].__set__
+
+_PERSISTENT = frozenset({Status.CLEAN, Status.DIRTY, Status.MARKED_FOR_DELETION})
+_MAY_CHANGE = frozenset({Status.NEW, Status.CLEAN, Status.DIRTY})
+_UNSAVED = frozenset({Status.NEW, Status.TRANSIENT})
+
+
+class States:
+    """The shared states of one unit of work."""
+
+    __slots__ = ("clean", "deleted", "dirty", "marked", "new", "transient")
+
+    def __init__(self, unit: Unit) -> None:
+        self.new = State(Status.NEW, unit)
+        self.clean = State(Status.CLEAN, unit)
+        self.dirty = State(Status.DIRTY, unit)
+        self.marked = State(Status.MARKED_FOR_DELETION, unit)
+        self.deleted = State(Status.DELETED, unit)
+        self.transient = State(Status.TRANSIENT, None, "its creation was rolled back, it is in no database")
+
+    def end(self, reason: str) -> None:
+        """Detach every object of the unit of work."""
+        for state in (self.new, self.clean, self.dirty, self.marked, self.deleted):
+            state.end(reason)
+
+
+class Unit(Protocol):
+    """What entities ask of their unit of work. The session room has the only implementation."""
+
+    states: States
+    generation: int
+    """Counts changes, so that a scope can tell whether there were any."""
+
+    def check_owner(self) -> None:
+        """Raise `ScopeOwnershipError` if the caller is not the thread and task that opened the scope."""
+        ...
+
+    def add_new(self, obj: EntityBase) -> None:
+        """Take in an object that the program has constructed."""
+        ...
+
+    def mark_dirty(self, obj: EntityBase) -> dict[str, bool]:
+        """Note that *obj* has its first unsaved change, and return the dict of its changes."""
+        ...
+
+    def key_changing(self, obj: EntityBase) -> None:
+        """Note the key of *obj* before one of its key attributes is assigned."""
+        ...
+
+    def key_changed(self, obj: EntityBase) -> None:
+        """Move *obj* to its new key, or raise `CacheIndexError` if another object has it."""
+        ...
+
+    def delete(self, obj: EntityBase) -> None:
+        """Delete *obj*, and what cascades from it, at the next flush."""
+        ...
+
+    def reference(self, mapping: Mapping, key: Any) -> EntityBase:
+        """Return the object with *key*, known or not yet loaded; sends nothing."""
+        ...
+
+    def find(self, mapping: Mapping, key: Any) -> EntityBase | None:
+        """Return the object with *key* if the identity map has it; sends nothing."""
+        ...
+
+    def load(self, obj: EntityBase, attribute: Attribute[Any]) -> None:
+        """Load what the row of *obj* lacks of *attribute*."""
+        ...
+
+    def load_back_reference(self, obj: EntityBase, attribute: ReferenceAttribute) -> None:
+        """Load the object whose column refers to *obj*."""
+        ...
+
+    def load_collection(self, collection: Collection[Any]) -> None:
+        """Load the items of *collection*."""
+        ...
+
+    def collection_touched(self, collection: Collection[Any]) -> None:
+        """Note a collection with unsaved changes, to be settled by commit or rollback."""
+        ...
+
+    def link_changed(self, attribute: CollectionAttribute, owner: EntityBase, item: EntityBase, *, add: bool) -> None:
+        """Note a new (or, with ``add=False``, a removed) link of a many-to-many relation."""
+        ...
+
+    def select_items(self, collection: Collection[Any]) -> Any:
+        """Return the query for the items of *collection*."""
+        ...
+
+    def is_linked(self, collection: Collection[Any], item: EntityBase) -> bool:
+        """Ask the database whether *item* is in *collection*."""
+        ...
+
+    def flush_objects(self, objects: Iterable[EntityBase]) -> None:
+        """Save *objects* and what they need to exist."""
+        ...
+
+    def refresh_lazy(self, obj: EntityBase, attributes: Iterable[Attribute[Any]]) -> None:
+        """Load *attributes* of *obj* where they are missing."""
+        ...

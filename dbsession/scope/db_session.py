@@ -1,0 +1,152 @@
+"""``db_session``: one object that is decorator, context manager and factory of itself with options.
+
+It has no state of its own. Each entering pushes a frame, so that the same object can be entered any
+number of times, at once, in every thread and task. An entered scope costs nothing until something is
+read or written: connections are taken at the first statement.
+"""
+
+from __future__ import annotations
+
+import functools
+import inspect
+import warnings
+from collections.abc import Callable
+from types import TracebackType
+from typing import Any, ParamSpec, TypeVar, overload
+
+from dbsession.scope import stack
+from dbsession.scope.retry import may_retry, wait_before
+from dbsession.scope.stack import Frame
+from dbsession.session.options import Options, make_options
+from dbsession.session.session import Session
+
+__all__ = ["DBSession", "db_session"]
+
+P = ParamSpec("P")
+R = TypeVar("R")
+
+
+class DBSession:
+    """The class of `db_session`. Options are those of `make_options`."""
+
+    __slots__ = ("_options",)
+
+    def __init__(self, options: Options) -> None:
+        self._options = options
+
+    def __repr__(self) -> str:
+        return "db_session" if self._options == Options() else f"db_session({self._options})"
+
+    @overload
+    def __call__(self, function: Callable[P, R], /) -> Callable[P, R]: ...
+    @overload
+    def __call__(self, **options: Any) -> DBSession: ...
+    def __call__(self, *functions: Any, **options: Any) -> Any:
+        """Decorate a function, or return a `db_session` with *options*.
+
+        Raises:
+            TypeError: both were given, an option does not exist or does not fit, or the function is of a kind
+                that a session cannot be put around.
+        """
+        if functions and not options and len(functions) == 1:
+            return self._decorate(functions[0])
+        if functions:
+            raise TypeError("db_session takes one function to decorate, or options by keyword, not both")
+        if not options:
+            return self
+        known = inspect.signature(make_options).parameters
+        for name in options:
+            if name not in known:
+                raise TypeError(f"db_session has no option {name!r}; it has {', '.join(known)}")
+        return DBSession(make_options(**options))
+
+    # --- with ---------------------------------------------------------------------------------
+
+    def __enter__(self) -> Session:
+        outer = stack.current_frame()
+        options = self._options
+        if outer is None:
+            session = Session(options)
+            stack.push(Frame(None, session, self, 0))
+            return session
+        session = outer.session
+        session.check_owner()
+        stack.push(Frame(outer, session, self, session.generation()))
+        return session
+
+    def __exit__(
+        self,
+        exc_type: type[BaseException] | None = None,
+        exc: BaseException | None = None,
+        traceback: TracebackType | None = None,
+    ) -> None:
+        frame = stack.pop(self)
+        if exc is None and exc_type is not None:
+            exc = exc_type()  # called by hand, with the class alone
+        session = frame.session
+        if not frame.is_inner:
+            session.end(exc)
+        elif exc is not None and not self._options.allows(exc) and session.generation() != frame.generation:
+            session.fail_inside(exc)
+
+    # --- decorator ----------------------------------------------------------------------------
+
+    def _decorate(self, function: Callable[P, R]) -> Callable[P, R]:
+        _require_plain(function)
+        options = self._options
+
+        @functools.wraps(function)
+        def in_session(*args: P.args, **kwargs: P.kwargs) -> R:
+            if not options.retry:
+                with self:
+                    return function(*args, **kwargs)
+            if stack.current_frame() is not None:
+                warnings.warn(
+                    f"retry={options.retry} of {function.__qualname__}() is ignored, because it is called within another "
+                    f"db_session: only the outermost scope can run its work again",
+                    RuntimeWarning,
+                    stacklevel=2,
+                )
+                with self:
+                    return function(*args, **kwargs)
+            return _attempts(self, options, function, args, kwargs)
+
+        return in_session
+
+
+def _attempts(scope: DBSession, options: Options, function: Callable[..., R], args: Any, kwargs: Any) -> R:
+    """Run *function*, each time in a new session, until it ends well or the retries are used up."""
+    failed: list[BaseException] = []
+    while True:
+        try:
+            with scope:
+                return function(*args, **kwargs)
+        except Exception as error:
+            if not may_retry(error, options):
+                raise
+            if len(failed) >= options.retry:
+                error.attempts = tuple(failed)  # type: ignore[attr-defined]
+                error.add_note(f"after {len(failed) + 1} attempts")
+                raise
+            failed.append(error)
+        wait_before(len(failed))
+
+
+def _require_plain(function: Any) -> None:
+    if isinstance(function, (staticmethod, classmethod)):
+        kind = type(function).__name__
+        raise TypeError(f"put @{kind} above @db_session, so that db_session decorates the function itself")
+    if isinstance(function, type) or not callable(function):
+        raise TypeError(f"db_session decorates functions, not {function!r:.80}")
+    if inspect.iscoroutinefunction(function) or inspect.isasyncgenfunction(function):
+        raise TypeError(f"{function.__qualname__}() is async, and db_session is synchronous: its session would block the loop")
+    if inspect.isgeneratorfunction(function):
+        raise TypeError(
+            f"{function.__qualname__}() is a generator: a session around it would stay open between its values; "
+            f"use `with db_session:` inside, around the work for one value"
+        )
+    if not hasattr(function, "__qualname__"):
+        raise TypeError(f"db_session decorates functions and methods, not {type(function).__name__} objects")
+
+
+db_session = DBSession(Options())

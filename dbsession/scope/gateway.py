@@ -1,0 +1,113 @@
+"""The door from entities and queries to the current scope: the model's `Gateway`, the queries' `QueryRunner`."""
+
+from __future__ import annotations
+
+from typing import Any
+
+from dbsession.backends.flow import Flow
+from dbsession.backends.statements import Statement
+from dbsession.errors import ObjectNotFound
+from dbsession.model.collections import CollectionAttribute
+from dbsession.model.entity import EntityBase
+from dbsession.model.mapping import Mapping
+from dbsession.query.query import Query, Selected
+from dbsession.scope import stack
+from dbsession.session import deleting, loading
+from dbsession.session.unit_of_work import DatabaseLink, UnitOfWork
+
+__all__ = ["ScopeGateway"]
+
+
+class ScopeGateway:
+    """Finds the unit of work of the current scope for one database, and runs what is asked there."""
+
+    __slots__ = ("_database",)
+
+    def __init__(self, database: DatabaseLink) -> None:
+        self._database = database
+
+    def unit(self) -> UnitOfWork:
+        """Return the unit of work of the current scope.
+
+        Raises:
+            NoScopeError: there is no scope here.
+            ScopeOwnershipError: the scope belongs to another thread or task.
+        """
+        frame = stack.current_frame()
+        if frame is None:
+            raise stack.no_scope()
+        session = frame.session
+        session.check_owner()
+        return session.unit(self._database)
+
+    # --- the model's Gateway ------------------------------------------------------------------
+
+    def get(self, mapping: Mapping, key: Any) -> EntityBase | None:
+        """Return the object with *key*: from the identity map, without any SQL, or from the database."""
+        unit = self.unit()
+        if unit.moves_keys:
+            unit.run(unit.autoflush_for(mapping))
+        found = unit.find(mapping, key)
+        if found is not None:
+            if not found._state_.may_change or not isinstance(found, mapping.entity):
+                return self._narrowed(unit, mapping, key, found)
+            if unit.identity.hollow_of(mapping).get(key) is not found:
+                return found
+        return unit.run(loading.get(unit, mapping, key))
+
+    @staticmethod
+    def _narrowed(unit: UnitOfWork, mapping: Mapping, key: Any, found: EntityBase) -> EntityBase | None:
+        """Return *found* if it turns out to be of the wanted class once it is loaded."""
+        if found._state_.may_change and unit.identity.hollow_of(mapping).get(key) is found:
+            try:
+                found.load()
+            except ObjectNotFound:
+                return None
+            if isinstance(found, mapping.entity):
+                return found
+        return None
+
+    def select(self, mapping: Mapping, conditions: tuple[Any, ...], values: dict[str, Any]) -> Query[Any]:
+        """Return the query for the objects of *mapping*."""
+        query: Query[Any] = Query(Selected(mapping), self)
+        return query.filter(*conditions, **values) if conditions or values else query
+
+    def select_linked(self, attribute: CollectionAttribute, owner: EntityBase) -> Query[Any]:
+        """Return the query for the objects that *owner* is linked to."""
+        return Query(Selected(attribute.target, link=(attribute, owner)), self)
+
+    # --- the queries' QueryRunner -------------------------------------------------------------
+
+    def fetch(self, selected: Selected) -> list[Any]:
+        """Return the objects."""
+        unit = self.unit()
+        return unit.run(loading.fetch(unit, selected))
+
+    def count(self, selected: Selected) -> int:
+        """Return how many there are."""
+        unit = self.unit()
+        rows = unit.run(_ask(unit, selected, count=True))
+        number: int = rows[0][0]
+        return number
+
+    def exists(self, selected: Selected) -> bool:
+        """Return whether there is one."""
+        unit = self.unit()
+        return bool(unit.run(_ask(unit, selected, count=False)))
+
+    def delete(self, selected: Selected, *, bulk: bool) -> int:
+        """Delete the objects, and return how many there were."""
+        unit = self.unit()
+        if bulk:
+            return unit.run(deleting.delete_in_bulk(unit, selected))
+        objects = unit.run(loading.fetch(unit, selected))
+        for obj in objects:
+            obj.delete()
+        return len(objects)
+
+
+def _ask(unit: UnitOfWork, selected: Selected, *, count: bool) -> Flow[list[Any]]:
+    yield from unit.autoflush_for(selected.mapping)
+    sql, params = selected.compile_count() if count else selected.compile_exists()
+    results = yield from unit.transaction.read(Statement(sql, params, returns=True))
+    return results[0].rows

@@ -1,0 +1,44 @@
+"""Retry: which errors are worth another attempt, and how long to wait before it.
+
+The wait has *full jitter*: it is drawn evenly between nothing and a limit that doubles with each
+attempt, so that two transactions that met do not meet again (AWS Architecture Blog, "Exponential
+Backoff And Jitter").
+"""
+
+from __future__ import annotations
+
+import random
+import time
+
+from dbsession.errors import (
+    CommitOutcomeUnknown,
+    DatabaseSessionIsOver,
+    PartialCommitException,
+    SessionDoomed,
+    TransactionError,
+    UnresolvableCyclicDependency,
+)
+from dbsession.session.options import Options
+
+__all__ = ["may_retry", "wait_before"]
+
+BASE = 0.01  # seconds
+CAP = 1.0  # seconds
+
+# Trying again cannot help, or would do twice what may have happened.
+NEVER = (CommitOutcomeUnknown, DatabaseSessionIsOver, PartialCommitException, UnresolvableCyclicDependency)
+
+
+def may_retry(error: BaseException, options: Options) -> bool:
+    """Tell whether *error* is one that the scope asked to be retried; never for KeyboardInterrupt and its like."""
+    if not isinstance(error, Exception) or isinstance(error, NEVER):
+        return False
+    if isinstance(error, SessionDoomed):
+        cause = error.__cause__
+        return isinstance(cause, TransactionError) and may_retry(cause, options)
+    return options.retries(error)
+
+
+def wait_before(attempt: int) -> None:
+    """Sleep before the *attempt*-th retry (1, 2, ...), for a random time that may be longer each time."""
+    time.sleep(random.uniform(0, min(CAP, BASE * 2**attempt)))  # noqa: S311 - no secret

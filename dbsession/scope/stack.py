@@ -1,0 +1,129 @@
+"""The stack of scopes of this task or thread: a ContextVar that holds immutable frames.
+
+The frames are linked, so that entering a scope is one assignment, and a context that was copied (by
+a child task) holds a stack that nobody changes under it. A frame is found by identity when it is
+left, never by a ContextVar token: a token fails in another context. Whether the current frame may
+be used from here is its session's owner's to say.
+"""
+
+from __future__ import annotations
+
+import sys
+from contextvars import ContextVar
+from typing import Any, NamedTuple
+
+from dbsession.errors import NestedScopeError, NoScopeError
+from dbsession.session.session import Session
+
+__all__ = ["Frame", "commit", "current_frame", "current_session", "flush", "no_scope", "pop", "push", "rollback"]
+
+
+class Frame(NamedTuple):
+    """One entered scope."""
+
+    parent: Frame | None
+    session: Session
+    scope: Any  # the DBSession that was entered
+    generation: int  # of the session, when the scope was entered
+
+    @property
+    def is_inner(self) -> bool:
+        """Whether the scope joined an outer one."""
+        return self.parent is not None and self.parent.session is self.session
+
+
+_current: ContextVar[Frame | None] = ContextVar("dbsession_scope", default=None)
+
+current_frame = _current.get
+
+
+def push(frame: Frame) -> None:
+    """Make *frame* the current one."""
+    _current.set(frame)
+
+
+def pop(scope: Any) -> Frame:
+    """Take the frame that *scope* pushed last off the stack, and return it.
+
+    Raises:
+        NoScopeError: *scope* was not entered here.
+    """
+    frame = _current.get()
+    if frame is None or frame.scope is not scope:
+        raise NoScopeError(
+            "a db_session was left that is not the innermost one entered here; use `with db_session:`, which pairs "
+            "entering and leaving by itself"
+        )
+    _current.set(frame.parent)
+    return frame
+
+
+def current_session() -> Session:
+    """Return the session of the current scope.
+
+    Raises:
+        NoScopeError: there is no scope here.
+        ScopeOwnershipError: the scope belongs to another thread or task.
+    """
+    frame = _current.get()
+    if frame is None:
+        raise no_scope()
+    frame.session.check_owner()
+    return frame.session
+
+
+def no_scope() -> NoScopeError:
+    """Return the error for using the database outside any scope, naming the function that did."""
+    frame = sys._getframe(1)
+    while frame.f_back is not None and frame.f_globals.get("__name__", "").split(".")[0] == "dbsession":
+        frame = frame.f_back
+    name = frame.f_code.co_qualname
+    where = f"{name}()" if not name.startswith("<") else "this code"
+    return NoScopeError(
+        f"{where} uses the database outside any db_session (line {frame.f_lineno} of {frame.f_code.co_filename}): "
+        f"put @db_session on the function, or `with db_session:` around the code"
+    )
+
+
+def _outermost(verb: str) -> Session:
+    session = current_session()
+    frame = _current.get()
+    if frame is not None and frame.is_inner:
+        raise NestedScopeError(
+            f"{verb}() in an inner db_session would end the transaction of the outer one; only the outermost scope "
+            f"does that: leave it to it, or use flush() to send changes now"
+        )
+    return session
+
+
+def flush() -> None:
+    """Send pending changes of the current scope to the database without committing them.
+
+    Raises:
+        NoScopeError: there is no db_session here.
+        OptimisticCheckError, TransactionIntegrityError: the changes were refused; the session is doomed.
+    """
+    current_session().flush()
+
+
+def commit() -> None:
+    """Save everything that the current scope has changed; on return it is committed, verifiably.
+
+    Objects keep their values, and the session goes on.
+
+    Raises:
+        NoScopeError: there is no db_session here.
+        NestedScopeError: the current scope is an inner one.
+        SessionDoomed, OptimisticCheckError, TransactionIntegrityError: nothing was committed.
+    """
+    _outermost("commit").commit()
+
+
+def rollback() -> None:
+    """Undo everything since the last commit, in the database and in the objects; the session goes on.
+
+    Raises:
+        NoScopeError: there is no db_session here.
+        NestedScopeError: the current scope is an inner one.
+    """
+    _outermost("rollback").rollback()

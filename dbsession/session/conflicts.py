@@ -1,0 +1,78 @@
+"""What to say when a row was not as the session had seen it: one more read, on the way to the error only."""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING, Any
+
+from dbsession.backends.flow import Flow, execute
+from dbsession.backends.statements import Statement
+from dbsession.errors import OptimisticCheckError, OrmError
+from dbsession.model.attributes import ValueAttribute
+from dbsession.model.entity import EntityBase
+from dbsession.model.mapping import Mapping
+
+if TYPE_CHECKING:
+    from dbsession.session.unit_of_work import UnitOfWork
+
+__all__ = ["explain_conflict", "key_statement", "seen_and_found"]
+
+
+def key_statement(mapping: Mapping, key: Any, *, lock: str = "") -> Statement:
+    """Return the SELECT of one row by its key."""
+    cache_key = ("get", lock)
+    sql = mapping.sql.get(cache_key)
+    if sql is None:
+        columns = ", ".join([column.quoted for column in mapping.wide])
+        mark = mapping.dialect.placeholder
+        keys = " AND ".join([f"{column.quoted} = {mark}" for column in mapping.key_columns])
+        sql = f"SELECT {columns} FROM {mapping.quoted} WHERE {keys}"
+        if lock and mapping.dialect.has_row_locks:
+            sql += f" {lock}"
+        mapping.sql[cache_key] = sql
+    return Statement(sql, key if isinstance(key, tuple) else (key,), returns=True)
+
+
+def explain_conflict(unit: UnitOfWork, obj: EntityBase) -> Flow[OrmError]:
+    """Return the `OptimisticCheckError` for *obj*, whose row was not matched; the transaction is rolled back by now."""
+    mapping = obj._mapping_
+    checked = unit.checks_names(obj)
+    try:
+        results = yield from execute(key_statement(mapping, mapping.key_of(obj._row_)))
+        rows = results[0].rows
+    except OrmError:  # the first error is the one that counts
+        rows = None
+    if rows is None:
+        return OptimisticCheckError(f"{obj!r} was changed or deleted by somebody else since it was read here", obj=obj)
+    if not rows:
+        return OptimisticCheckError(
+            f"{obj!r} was deleted by somebody else since it was read here; retry the work, with @db_session(retry=...) "
+            f"for instance, so that it starts from what is there now",
+            obj=obj,
+        )
+    project = mapping.projection(mapping.wide)
+    row = project(rows[0]) if project is not None else rows[0]
+    differences = seen_and_found(obj, row, checked)
+    changed = "; ".join(f"{name}: {seen!r} was seen, {found!r} is there now" for name, seen, found in differences)
+    return OptimisticCheckError(
+        f"{obj!r} was changed by somebody else since it was read here"
+        f"{f' ({changed})' if changed else ''}; retry the work, with @db_session(retry=...) for instance, "
+        f"or lock the row with get_for_update()",
+        obj=obj,
+        differences=differences,
+    )
+
+
+def seen_and_found(obj: EntityBase, row: tuple[Any, ...], names: tuple[str, ...]) -> list[tuple[str, Any, Any]]:
+    """Return (attribute, value seen, value found) for the attributes of *names* that differ."""
+    differences: list[tuple[str, Any, Any]] = []
+    for name in names:
+        attribute = obj._mapping_.attributes[name]
+        for column in attribute.columns:
+            seen, found = obj._row_[column.position], row[column.position]
+            if seen != found:
+                decode = attribute.decode if isinstance(attribute, ValueAttribute) else None
+                if decode is not None:
+                    seen = None if seen is None else decode(seen)
+                    found = None if found is None else decode(found)
+                differences.append((name, seen, found))
+    return differences

@@ -1,0 +1,196 @@
+"""Deleting an object, and what follows from it in memory.
+
+The database does its part by itself: foreign keys are declared with ON DELETE CASCADE or SET NULL,
+so rows that were never loaded need not be loaded to go. Here the objects that *are* in memory follow:
+those whose reference is required are deleted, the others refer to nothing. Only entities with delete
+hooks are loaded to be deleted, so that their hooks run.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterable
+from typing import TYPE_CHECKING, Any
+
+from dbsession.backends.flow import Flow
+from dbsession.backends.statements import Kind, Statement
+from dbsession.errors import ConstraintError
+from dbsession.model.attributes import ReferenceAttribute
+from dbsession.model.collections import CollectionAttribute
+from dbsession.model.entity import EntityBase
+from dbsession.model.mapping import Mapping
+from dbsession.model.state import UNSET, Status, set_changes, set_state
+from dbsession.query.query import Selected
+from dbsession.session.loading import below
+
+if TYPE_CHECKING:
+    from dbsession.session.unit_of_work import UnitOfWork
+
+__all__ = ["delete", "delete_in_bulk", "sweep", "with_parents"]
+
+DELETE_HOOKS = frozenset({"before_delete", "after_delete"})
+
+
+def delete(unit: UnitOfWork, obj: EntityBase) -> None:
+    """Mark *obj*, and what cascades from it, for deletion.
+
+    Raises:
+        ConstraintError: objects refer to it by a required attribute without ``cascade_delete``; nothing is marked.
+    """
+    todo = [obj]
+    while todo:
+        current = todo.pop()
+        if not current._state_.may_change:
+            continue
+        children = _children(unit, current)
+        _mark(unit, current)
+        for attribute, child in children:
+            if attribute.is_required:
+                todo.append(child)
+            elif child._state_.may_change:
+                attribute.refer(child, None, unit)
+
+
+def _children(unit: UnitOfWork, obj: EntityBase) -> list[tuple[ReferenceAttribute, EntityBase]]:
+    """Return the objects in memory that refer to *obj*, and by which attribute."""
+    children: list[tuple[ReferenceAttribute, EntityBase]] = []
+    for collection_attribute in obj._mapping_.collections.values():
+        reverse = collection_attribute.reverse
+        if isinstance(reverse, CollectionAttribute):
+            continue
+        collection = collection_attribute.of(obj)
+        if not collection.is_loaded and (collection_attribute.cascade_delete is False and reverse.is_required):
+            collection.load()
+        elif not collection.is_loaded and _has_delete_hooks(collection_attribute.target):
+            collection.load()
+        known = collection.known
+        if known and reverse.is_required and collection_attribute.cascade_delete is False:
+            raise ConstraintError(
+                f"{obj!r} cannot be deleted: {len(known)} {collection_attribute.target.name} refer to it by the required "
+                f"attribute {reverse!r}, and cascade_delete is off; delete them first, or give them another {reverse.name}"
+            )
+        children += [(reverse, child) for child in known]
+    for attribute in obj._mapping_.reference_attributes:
+        if attribute.is_virtual:
+            if attribute.name not in obj.__dict__ and _has_delete_hooks(attribute.target) and not obj._state_.is_new:
+                unit.load_back_reference(obj, attribute)
+            partner = obj.__dict__.get(attribute.name)
+            if partner is not None:
+                children.append((attribute.reverse, partner))
+    return children
+
+
+def _has_delete_hooks(mapping: Mapping) -> bool:
+    """Whether deleting an object of *mapping*, or what cascades from it, runs a hook."""
+    known: bool | None = mapping.sql.get("delete hooks")
+    if known is None:
+        mapping.sql["delete hooks"] = False  # ends the search in a circle
+        known = any(member.hooks & DELETE_HOOKS for member in mapping.root.family()) or any(
+            _has_delete_hooks(attribute.target)
+            for member in mapping.root.family()
+            for attribute in member.collections.values()
+            if attribute.cascade_delete
+        )
+        mapping.sql["delete hooks"] = known
+    return known
+
+
+def _mark(unit: UnitOfWork, obj: EntityBase) -> None:
+    for attribute in obj._mapping_.reference_attributes:
+        if not attribute.is_virtual and attribute.reverse is not None:
+            owner = attribute.known(obj, unit)
+            if owner is not None and owner._state_.unit is unit:
+                attribute.reverse.released(owner, obj, unit)
+    for collection_attribute in obj._mapping_.collections.values():
+        if isinstance(collection_attribute.reverse, CollectionAttribute):
+            for item in collection_attribute.of(obj).known:
+                collection_attribute.reverse.of(item).note_removed(obj, unit)
+    if obj._state_.is_new:
+        unit.new.pop(obj, None)
+        key = obj._key_
+        if key is not None:
+            unit.identity.remove(obj, key)
+        set_state(obj, unit.states.transient)
+        return
+    if obj._state_.status is Status.CLEAN:
+        set_changes(obj, {})
+    unit.dirty.pop(obj, None)
+    unit.deleted[obj] = None
+    if obj._mapping_.hooks:
+        unit.has_hooks = True
+    set_state(obj, unit.states.marked)
+
+
+def sweep(unit: UnitOfWork) -> None:
+    """Let objects in memory whose collections were not loaded follow the objects that are marked for deletion."""
+    swept: set[EntityBase] = set()
+    while todo := [obj for obj in unit.deleted if obj not in swept]:
+        swept.update(todo)
+        by_mapping: dict[Mapping, set[Any]] = {}
+        for obj in todo:
+            by_mapping.setdefault(obj._mapping_, set()).add(obj._key_)
+        for mapping, keys in by_mapping.items():
+            above: Mapping | None = mapping
+            while above is not None:
+                for attribute in above.references_here:
+                    _sweep_references(unit, attribute, keys)
+                above = above.parent
+
+
+def _sweep_references(unit: UnitOfWork, attribute: ReferenceAttribute, keys: set[Any]) -> None:
+    for child in list(unit.identity.of(attribute.mapping).values()):
+        if not child._state_.may_change or not isinstance(child, attribute.mapping.entity):
+            continue
+        value = child.__dict__.get(attribute.name, UNSET)
+        if value is UNSET:
+            refers = attribute.key_in(child._row_) in keys
+        else:
+            refers = value is not None and value._state_.status is Status.MARKED_FOR_DELETION
+        if refers and attribute.is_required:
+            delete(unit, child)
+        elif refers:
+            attribute.refer(child, None, unit)
+
+
+def with_parents(unit: UnitOfWork, objects: Iterable[EntityBase]) -> set[EntityBase]:
+    """Return *objects* and the new objects that they refer to, directly or not."""
+    found: set[EntityBase] = set()
+    todo = list(objects)
+    while todo:
+        obj = todo.pop()
+        if obj in found:
+            continue
+        found.add(obj)
+        for attribute in obj._mapping_.reference_attributes:
+            target = obj.__dict__.get(attribute.name)
+            if target is not None and target in unit.new:
+                todo.append(target)
+    return found
+
+
+def delete_in_bulk(unit: UnitOfWork, selected: Selected) -> Flow[int]:
+    """Delete with one statement; objects in memory whose rows go with it are not left stale.
+
+    Those deleted are marked so; those that the database may have cascaded to are loaded again when needed.
+    """
+    mapping = selected.mapping
+    yield from unit.autoflush_for(mapping)
+    sql, params = selected.compile_delete()
+    objects = unit.identity.of(mapping)
+    if objects:
+        sql += f" RETURNING {', '.join([column.quoted for column in mapping.key_columns])}"
+    results = yield from unit.transaction.write(Statement(sql, params, Kind.WRITE, returns=bool(objects)))
+    if not objects:
+        count = results[0].rowcount
+    else:
+        count = len(results[0].rows)
+        gone = [objects.get(row[0] if len(row) == 1 else tuple(row)) for row in results[0].rows]
+        for obj in gone:
+            if obj is not None:
+                unit.journal.remember([obj])
+                unit.deleted_now(obj)
+    for root in below(mapping.root):
+        for obj in list(unit.identity.of(root).values()):
+            if obj._state_.status is Status.CLEAN:
+                unit.journal.remember([obj])
+                unit.forget_row(obj)
+    return count

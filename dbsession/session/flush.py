@@ -1,0 +1,337 @@
+"""The flush: hooks, order, batches, replies.
+
+A flush goes in rounds. Each runs the ``before_...`` hooks of what is unsaved, sends it in as few
+batches as the keys allow (a child whose parent's key the database makes waits for the parent's
+batch), and runs the ``after_...`` hooks. Hooks may change more objects; that is the next round.
+COMMIT travels in the last batch where no hook may follow it.
+"""
+
+from __future__ import annotations
+
+from collections import deque
+from collections.abc import Callable
+from typing import TYPE_CHECKING, Any
+
+from dbsession.backends.base import RowCountMismatch
+from dbsession.backends.flow import Flow
+from dbsession.backends.statements import Statement
+from dbsession.errors import DatabaseError, OrmError, TransactionError, UnexpectedError
+from dbsession.model.attributes import ReferenceAttribute
+from dbsession.model.entity import EntityBase
+from dbsession.model.mapping import LinkTable, Mapping
+from dbsession.model.state import UNSET, Status, set_state
+from dbsession.session.conflicts import explain_conflict
+from dbsession.session.ordering import Action, Operation, Pending, in_order
+from dbsession.session.writes import (
+    DeleteWrite,
+    InsertWrite,
+    LinkWrite,
+    UpdateWrite,
+    VacateWrite,
+    Write,
+    change_of,
+    vacating,
+)
+
+if TYPE_CHECKING:
+    from dbsession.session.unit_of_work import UnitOfWork
+
+__all__ = ["flush"]
+
+MAX_ROUNDS = 50
+
+
+def flush(unit: UnitOfWork, *, commit: bool = False, only: set[EntityBase] | None = None) -> Flow[None]:
+    """Save what is unsaved (of *only*, with what those objects need), and *commit* in the same flight if asked.
+
+    Raises:
+        OptimisticCheckError: a row was changed or deleted by somebody else.
+        TransactionIntegrityError: a constraint of the database was violated.
+        TransactionError: it was called from a hook, or hooks make changes without end.
+    """
+    unit.transaction.require_usable()
+    unit.begin_flush()
+    try:
+        committed = yield from _rounds(unit, commit=commit, only=only)
+        if commit and not committed:
+            yield from unit.transaction.commit()
+            unit.committed()
+    finally:
+        unit.end_flush()
+
+
+def _rounds(unit: UnitOfWork, *, commit: bool, only: set[EntityBase] | None) -> Flow[bool]:
+    done: set[tuple[int, str]] = set()
+    for _ in range(MAX_ROUNDS):
+        _run_before_hooks(unit, only, done)
+        unit.sweep_deleted()
+        pending = unit.pending(only)
+        links = unit.take_links(only)
+        if not pending and not links:
+            return False
+        hooked = _hooked(pending) if unit.has_hooks else []
+        rides = commit and not hooked
+        yield from _Sender(unit, links).send(pending, commit=rides)
+        for hook, obj in hooked:
+            done.discard((id(obj), hook.replace("after", "before")))
+            getattr(obj, hook)()
+        if rides:
+            return True
+        if not unit.has_pending() or (only is not None and not hooked):
+            return False
+    raise TransactionError(
+        f"the flush did not come to an end in {MAX_ROUNDS} rounds: the hooks of the entities keep making changes"
+    )
+
+
+def _with_hooks(pending: Pending) -> list[tuple[str, EntityBase]]:
+    kinds = zip(("insert", "update", "delete"), (pending.new, pending.dirty, pending.deleted), strict=True)
+    return [(kind, obj) for kind, objects in kinds for obj in objects if obj._mapping_.hooks]
+
+
+def _run_before_hooks(unit: UnitOfWork, only: set[EntityBase] | None, done: set[tuple[int, str]]) -> None:
+    """Run the ``before_...`` hooks until they leave nothing new to run them for."""
+    if not unit.has_hooks:
+        return
+    for _ in range(MAX_ROUNDS):
+        todo = [
+            (f"before_{kind}", obj)
+            for kind, obj in _with_hooks(unit.pending(only))
+            if f"before_{kind}" in obj._mapping_.hooks and (id(obj), f"before_{kind}") not in done
+        ]
+        if not todo:
+            return
+        for hook, obj in todo:
+            done.add((id(obj), hook))
+            getattr(obj, hook)()
+    raise TransactionError(
+        f"the hooks before the flush did not come to an end in {MAX_ROUNDS} rounds: they keep making new objects"
+    )
+
+
+def _hooked(pending: Pending) -> list[tuple[str, EntityBase]]:
+    return [(f"after_{kind}", obj) for kind, obj in _with_hooks(pending) if f"after_{kind}" in obj._mapping_.hooks]
+
+
+class _Sender:
+    """Sends the operations of one round, batch by batch."""
+
+    def __init__(self, unit: UnitOfWork, links: dict[LinkTable, dict[tuple[Any, Any], bool]]) -> None:
+        self.unit = unit
+        self.links = links
+        self.tag = 0
+        self.by_tag: list[EntityBase | None] = []
+
+    def send(self, pending: Pending, *, commit: bool) -> Flow[None]:
+        """Send everything; with *commit*, COMMIT goes with the last batch."""
+        unit = self.unit
+        operations = deque(in_order(pending))
+        removed = self._link_writes(adds=False)
+        while True:
+            writes = [*removed, *self._next_batch(operations)]
+            removed = []
+            links_wait = any(obj._state_.is_new for write in writes for obj in write.objects)
+            if not operations and not (links_wait and self._adds_links()):
+                writes += self._link_writes(adds=True)
+                self.links = {}
+            is_last = not operations and not self.links
+            statements = [write.statement() for write in writes]
+            results = yield from self._execute(statements, writes, commit=commit and is_last)
+            if not (commit and is_last):
+                unit.journal.remember([obj for write in writes for obj in write.objects])
+            for write, result in zip(writes, results, strict=True):
+                write.apply(result)
+                _settle(unit, write)
+            if is_last:
+                break
+        if commit:
+            unit.committed()
+
+    def _execute(self, statements: list[Statement], writes: list[Write], *, commit: bool) -> Flow[Any]:
+        transaction = self.unit.transaction
+        try:
+            if commit:
+                return (yield from transaction.commit(*statements))
+            return (yield from transaction.write(*statements)) if statements else []
+        except RowCountMismatch as error:
+            obj = self.by_tag[error.tag] if error.tag < len(self.by_tag) else None
+            raise (yield from self._mismatch(error, obj)) from error
+        except DatabaseError as error:
+            self._note(error, statements, writes)
+            raise
+
+    def _mismatch(self, error: RowCountMismatch, obj: EntityBase | None) -> Flow[OrmError]:
+        """Turn a row that was not matched into an error that says what happened to it."""
+        if obj is None or obj._state_.is_new:
+            return UnexpectedError(
+                f"an INSERT of {type(obj).__name__ if obj else 'a row'} was answered with {error.found} rows; "
+                f"a trigger or rule of the table swallows rows, and nothing was saved"
+            )
+        failure = yield from explain_conflict(self.unit, obj)
+        self.unit.transaction.first_error = failure
+        return failure
+
+    def _note(self, error: DatabaseError, statements: list[Statement], writes: list[Write]) -> None:
+        """Say which objects were being saved."""
+        failed = getattr(error, "statement", None)
+        for statement, write in zip(statements, writes, strict=True):
+            if statement is failed and write.objects:
+                tag = getattr(error, "tag", None)
+                obj = self.by_tag[tag] if isinstance(tag, int) and statement.many and tag < len(self.by_tag) else None
+                names = repr(obj) if obj is not None else ", ".join(map(repr, write.objects[:3]))
+                more = "" if obj is not None or len(write.objects) <= 3 else f" and {len(write.objects) - 3} more"
+                error.add_note(f"while saving {names}{more}")
+
+    # --- batches ------------------------------------------------------------------------------
+
+    def _next_batch(self, operations: deque[Operation]) -> list[Write]:
+        """Take operations until one needs a key that only the reply to this batch can give."""
+        writes: list[Write] = []
+        touched: set[int] = set()
+        while operations:
+            operation = operations[0]
+            obj = operation.obj
+            if id(obj) in touched or (operation.action is not Action.DELETE and _lacks_key(operation)):
+                break
+            operations.popleft()
+            write = self._joined(writes[-1] if writes else None, operation)
+            if write is None:
+                continue
+            if not writes or write is not writes[-1]:
+                writes.append(write)
+            if operation.action is Action.VACATE or operation.names:
+                touched.add(id(obj))
+            self.by_tag.append(obj)
+        return writes
+
+    def _joined(self, last: Write | None, operation: Operation) -> Write | None:
+        """Let *operation* join the last write if it is alike, or open a new one; None if there is nothing to do."""
+        if operation.action is Action.INSERT:
+            return self._insert(last, operation)
+        if operation.action is Action.DELETE:
+            return self._delete(last, operation)
+        return self._update(last, operation)
+
+    def _insert(self, last: Write | None, operation: Operation) -> Write:
+        obj = operation.obj
+        mapping = obj._mapping_
+        values = obj.__dict__
+        given = tuple([name for name in mapping.attributes if name in values and not mapping.attributes[name].is_virtual])
+        if not isinstance(last, InsertWrite) or last.mapping is not mapping or last.given != given or _is_full(last):
+            last = InsertWrite(mapping, given, len(self.by_tag), MANY)
+        last.add(obj, _insert_row(obj, last, operation.names))
+        return last
+
+    def _update(self, last: Write | None, operation: Operation) -> Write | None:
+        obj = operation.obj
+        unit = self.unit
+        if operation.action is Action.VACATE:
+            vacate = VacateWrite(obj._mapping_, vacating(obj, operation.names, checked=unit.checks(obj)), len(self.by_tag))
+            vacate.add(obj, vacate.change)
+            return vacate
+        if obj._state_.status is not Status.DIRTY:
+            return None
+        change = change_of(obj, checked=unit.checks(obj))
+        if change is None:
+            unit.forget_changes(obj)
+            return None
+        mapping = obj._mapping_
+        if not isinstance(last, UpdateWrite) or not last.takes(mapping, change):
+            last = UpdateWrite(mapping, change, len(self.by_tag))
+        last.add(obj, change)
+        return last
+
+    def _delete(self, last: Write | None, operation: Operation) -> Write:
+        obj = operation.obj
+        checks = DeleteWrite.checks_of(obj, checked=self.unit.checks(obj))
+        checks = tuple([name for name in checks if name not in operation.names])
+        if not isinstance(last, DeleteWrite) or last.mapping is not obj._mapping_ or last.checks != checks:
+            last = DeleteWrite(obj._mapping_, checks, len(self.by_tag))
+        last.add(obj)
+        return last
+
+    # --- links --------------------------------------------------------------------------------
+
+    def _adds_links(self) -> bool:
+        return any(adds for pairs in self.links.values() for adds in pairs.values())
+
+    def _link_writes(self, *, adds: bool) -> list[Write]:
+        writes: list[Write] = []
+        for link in sorted(self.links, key=lambda link: link.quoted):
+            pairs = [pair for pair, wanted in self.links[link].items() if wanted is adds]
+            if pairs:
+                write = LinkWrite(link, len(self.by_tag), adds=adds)
+                for left, right in pairs:
+                    write.add(left, right)
+                writes.append(write)
+        return writes
+
+
+MANY = 10_000  # objects in one statement with many runs
+
+
+def _is_full(write: InsertWrite) -> bool:
+    return len(write.rows) >= write.room
+
+
+def _lacks_key(operation: Operation) -> bool:
+    """Whether the operation refers to an object whose key is not known yet."""
+    obj = operation.obj
+    values = obj.__dict__
+    for attribute in obj._mapping_.reference_attributes:
+        target = values.get(attribute.name)
+        if target is None or attribute.is_virtual or attribute.name in operation.names:
+            continue
+        if target._state_.is_new and target._key_ is None:
+            return True
+    return False
+
+
+def _insert_row(obj: EntityBase, write: InsertWrite, left_out: tuple[str, ...]) -> tuple[Any, ...]:
+    values = obj.__dict__
+    row: list[Any] = []
+    for attribute in write.attributes:
+        value = values[attribute.name]
+        if isinstance(attribute, ReferenceAttribute):
+            key = None if value is None or attribute.name in left_out else value._key_
+            if len(attribute.columns) == 1:
+                row.append(key)
+            else:
+                row.extend((None,) * len(attribute.columns) if key is None else key)
+        else:
+            encode: Callable[[Any], Any] | None = attribute.encode  # type: ignore[attr-defined]
+            row.append(value if encode is None or value is None else encode(value))
+    return tuple(row)
+
+
+def _settle(unit: UnitOfWork, write: Write) -> None:
+    """Bring the states of the saved objects, and the identity map, into agreement with the database."""
+    if isinstance(write, InsertWrite):
+        _settle_inserted(unit, write)
+    elif isinstance(write, UpdateWrite) and not isinstance(write, VacateWrite):
+        for obj in write.objects:
+            unit.updated(obj)
+    elif isinstance(write, DeleteWrite):
+        for obj in write.objects:
+            unit.deleted_now(obj)
+
+
+def _settle_inserted(unit: UnitOfWork, write: InsertWrite) -> None:
+    mapping: Mapping = write.mapping
+    key_of = mapping.key_of
+    objects = unit.identity.of(mapping)
+    clean = unit.states.clean
+    new = unit.new
+    exempt = unit.exempt
+    for obj in write.objects:
+        objects[key_of(obj._row_)] = obj
+        set_state(obj, clean)
+        del new[obj]
+        exempt.add(obj)
+    for attribute in mapping.reference_attributes:
+        if attribute.is_virtual or not attribute.nullable:
+            continue
+        for obj in write.objects:  # left NULL at first, to break a circle
+            value = obj.__dict__.get(attribute.name, UNSET)
+            if value is not None and value is not UNSET and attribute.key_in(obj._row_) is None:
+                unit.mark_dirty(obj)[attribute.name] = False

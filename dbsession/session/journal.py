@@ -1,0 +1,162 @@
+"""What a rollback needs to put objects back as they were before the transaction.
+
+Before the first statement of a transaction saves an object, the journal remembers its row. After a
+rollback changed objects have their old rows, new ones have lost what the database made for them and
+are transient, deleted ones live again, and every object stands under its old key.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterable
+from typing import Any, NamedTuple
+
+from dbsession.model.attributes import PendingExpression
+from dbsession.model.collections import Collection
+from dbsession.model.entity import EntityBase
+from dbsession.model.state import State, States, Status, set_row, set_state
+from dbsession.session.identity_map import IdentityMap
+
+__all__ = ["Journal", "empty"]
+
+
+class _Before(NamedTuple):
+    row: tuple[Any, ...]
+    was_new: bool
+    names: tuple[str, ...]  # attributes that a new object had values for
+    read: dict[str, bool]  # attributes that were changed, and whether they had been read before
+
+
+class Journal:
+    """The objects that the open transaction has saved or loaded, as they were before."""
+
+    __slots__ = ("_before", "_collections", "_loaded")
+
+    def __init__(self) -> None:
+        self._before: dict[EntityBase, _Before] = {}
+        self._collections: dict[int, Collection[Any]] = {}
+        self._loaded: dict[EntityBase, None] = {}
+
+    def remember(self, objects: Iterable[EntityBase]) -> None:
+        """Note the rows of *objects*, which are about to be saved."""
+        before = self._before
+        for obj in objects:
+            state = obj._state_
+            read = changes_of(obj)
+            known = before.get(obj)
+            if known is None:
+                names = tuple(obj.__dict__) if state.is_new else ()
+                before[obj] = _Before(obj._row_, state.is_new, names, read)
+            else:
+                for name, was_read in read.items():
+                    known.read.setdefault(name, was_read)
+
+    def touch(self, collection: Collection[Any]) -> None:
+        """Note a collection with changes that are not committed."""
+        self._collections[id(collection)] = collection
+
+    def loaded(self, objects: Iterable[EntityBase]) -> None:
+        """Note objects whose rows may show what this transaction has written."""
+        self._loaded.update(dict.fromkeys(objects))
+
+    def settle(self) -> None:
+        """Forget everything: it is committed."""
+        for collection in self._collections.values():
+            collection.settle()
+        self._before.clear()
+        self._collections.clear()
+        self._loaded.clear()
+
+    def restore(self, unsaved: Iterable[EntityBase], identity: IdentityMap, states: States) -> None:
+        """Put every object back; *unsaved* are those with changes that were never sent."""
+        saved = self._before
+        for obj in unsaved:
+            if obj not in saved:
+                _restore_unsaved(obj, identity, states)
+        for obj in self._loaded:
+            if obj not in saved:
+                empty(obj, identity)
+        for obj, before in saved.items():
+            if not before.was_new or obj._key_ is not None:
+                identity.remove(obj, obj._key_)
+        for obj, before in saved.items():
+            if before.was_new:
+                _make_transient(obj, states.transient, before.names)
+            else:
+                _restore_saved(obj, before, identity, states)
+        for collection in self._collections.values():
+            collection.restore()
+        self._before.clear()
+        self._collections.clear()
+        self._loaded.clear()
+
+
+def changes_of(obj: EntityBase) -> dict[str, bool]:
+    """Return the changed attributes of *obj*, and whether each had been read before."""
+    if obj._state_.status not in {Status.DIRTY, Status.MARKED_FOR_DELETION}:
+        return {}
+    return {
+        name: change.was_read if isinstance(change, PendingExpression) else bool(change)
+        for name, change in obj._changes_.items()
+    }
+
+
+def _restore_unsaved(obj: EntityBase, identity: IdentityMap, states: States) -> None:
+    if obj._state_.is_new:
+        key = obj._key_
+        if key is not None:
+            identity.remove(obj, key)
+        _make_transient(obj, states.transient, tuple(obj.__dict__))
+        return
+    read = changes_of(obj)
+    for name, change in list(obj._changes_.items()):
+        if isinstance(change, PendingExpression):
+            row = list(obj._row_)
+            row[obj._mapping_.attributes[name].position] = change.raw
+            set_row(obj, tuple(row))
+    set_state(obj, states.clean)
+    _read_again(obj, read)
+    identity.add(obj, obj._key_)
+
+
+def _restore_saved(obj: EntityBase, before: _Before, identity: IdentityMap, states: States) -> None:
+    read = {**changes_of(obj), **before.read}
+    attributes = obj._mapping_.attributes
+    row = obj._row_
+    for name in [name for name in obj.__dict__ if name in attributes and name not in read]:
+        columns = attributes[name].columns
+        if any(row[column.position] != before.row[column.position] for column in columns):
+            read[name] = True
+    set_row(obj, before.row)
+    set_state(obj, states.clean)
+    other = identity.of(obj._mapping_).get(obj._key_)
+    if other is not None and other is not obj:
+        set_state(other, State(Status.DETACHED, None, "its row was rolled back"))
+    identity.add(obj, obj._key_)
+    _read_again(obj, read)
+
+
+def _read_again(obj: EntityBase, read: dict[str, bool]) -> None:
+    """Let changed attributes show the row again; what had been read counts as read again."""
+    values = obj.__dict__
+    for name in read:
+        values.pop(name, None)
+    for name, was_read in read.items():
+        if was_read:
+            getattr(obj, name)
+
+
+def _make_transient(obj: EntityBase, transient: State, names: tuple[str, ...]) -> None:
+    """Leave a new object the values that the program gave it, and nothing that the database made."""
+    set_row(obj, obj._mapping_.template)
+    set_state(obj, transient)
+    for name in [name for name in obj.__dict__ if name not in names]:
+        del obj.__dict__[name]
+
+
+def empty(obj: EntityBase, identity: IdentityMap) -> None:
+    """Leave nothing of *obj* but its key: the rest is loaded again when it is needed."""
+    key = obj._key_
+    mapping = obj._mapping_
+    set_row(obj, mapping.hollow_row(key))
+    obj.__dict__.clear()
+    identity.hollow_of(mapping)[key] = obj

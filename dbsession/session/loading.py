@@ -1,0 +1,468 @@
+"""From rows to objects: keys, queries, references, collections, and what they cost.
+
+`materialize` is the one place where objects of saved rows are made. A row whose object is in the
+identity map is merged into it: what the session has changed stays, what it has not looked at takes
+the new value, and what it has looked at must not have changed (`UnrepeatableReadError`).
+
+Against N+1: one unloaded reference that is touched loads all unloaded objects of its kind, and the
+second collection of a kind that is touched loads that collection for all objects that lack it.
+"""
+
+from __future__ import annotations
+
+from collections import deque
+from collections.abc import Iterable, Sequence
+from itertools import repeat
+from typing import TYPE_CHECKING, Any
+
+from dbsession.backends.flow import Flow
+from dbsession.backends.statements import Statement
+from dbsession.errors import ObjectNotFound, OptimisticCheckError, UnrepeatableReadError
+from dbsession.model.attributes import Attribute, PendingExpression, ReferenceAttribute, ValueAttribute
+from dbsession.model.collections import Collection, CollectionAttribute
+from dbsession.model.entity import EntityBase
+from dbsession.model.mapping import Column, Mapping
+from dbsession.model.state import NOT_LOADED, UNSET, Status, set_row, set_state
+from dbsession.query.compiler import attributes_in
+from dbsession.query.query import Selected
+from dbsession.session.conflicts import key_statement, seen_and_found
+
+if TYPE_CHECKING:
+    from dbsession.session.unit_of_work import UnitOfWork
+
+__all__ = [
+    "assigned_key",
+    "below",
+    "concerns",
+    "fetch",
+    "get",
+    "is_linked",
+    "load_attribute",
+    "load_back_reference",
+    "load_collection",
+    "load_missing",
+    "make_hollow",
+    "materialize",
+]
+
+KEYS_AT_ONCE = 500  # keys in one IN (...) list
+
+
+def make_hollow(unit: UnitOfWork, mapping: Mapping, key: Any) -> EntityBase:
+    """Make the object with *key*, of which nothing else is known yet."""
+    obj: EntityBase = object.__new__(mapping.entity)
+    set_row(obj, mapping.hollow_row(key))
+    set_state(obj, unit.states.clean)
+    unit.identity.add(obj, key)
+    if len(mapping.columns) > len(mapping.key_columns):
+        unit.identity.hollow_of(mapping)[key] = obj
+    return obj
+
+
+def assigned_key(obj: EntityBase) -> Any:
+    """Return the key that a saved object will have after the flush."""
+    values = [value for part in obj._mapping_.key for value in _raw_parts(obj, part)]
+    return values[0] if len(values) == 1 else tuple(values)
+
+
+def _raw_parts(obj: EntityBase, attribute: Attribute[Any]) -> Sequence[Any]:
+    value = obj.__dict__.get(attribute.name, UNSET)
+    if value is UNSET:
+        return [obj._row_[column.position] for column in attribute.columns]
+    if isinstance(attribute, ReferenceAttribute):
+        key = value._key_
+        return key if len(attribute.columns) > 1 else (key,)
+    assert isinstance(attribute, ValueAttribute)
+    return (attribute.raw(value),)
+
+
+def concerns(unit: UnitOfWork, mapping: Mapping) -> bool:
+    """Whether anything unsaved lies in the table of *mapping*, or in the links of its many-to-many relations."""
+    root = mapping.root
+    for objects in (unit.new, unit.dirty, unit.deleted):
+        if any(obj._mapping_.root is root for obj in objects):
+            return True
+    if unit.deleted:  # the database may cascade into this table
+        return any(root in below(obj._mapping_.root) for obj in unit.deleted)
+    return any(root in (link.left.mapping.root, link.right.mapping.root) for link in unit.links)
+
+
+def below(root: Mapping) -> set[Mapping]:
+    """Return the tables that rows of *root* may take with them when they are deleted."""
+    known: set[Mapping] | None = root.sql.get("below")
+    if known is None:
+        known = set()
+        todo = [root]
+        while todo:
+            for member in todo.pop().family():
+                for attribute in member.references_here:
+                    if attribute.mapping.root not in known:
+                        known.add(attribute.mapping.root)
+                        todo.append(attribute.mapping.root)
+        root.sql["below"] = known
+    return known
+
+
+# --- rows to objects -----------------------------------------------------------------------------
+
+
+def materialize(
+    unit: UnitOfWork, mapping: Mapping, rows: list[Any], source: tuple[Column, ...], *, refresh: bool = False
+) -> list[Any]:
+    """Return the objects of *rows*, which have the columns *source*; deleted ones are left out.
+
+    *refresh*: the caller asked for the values of these rows, so that what was read before is forgotten.
+    """
+    if not rows:
+        return []
+    if mapping.is_polymorphic:
+        return _materialize_family(unit, mapping, rows, source, refresh=refresh)
+    project = mapping.projection(source)
+    if project is not None:
+        rows = [project(row) for row in rows]
+    objects = unit.identity.of(mapping)
+    keys = list(map(mapping.key_of, rows))
+    if objects.keys().isdisjoint(keys) and len(set(keys)) == len(keys):
+        made: list[Any] = list(map(object.__new__, repeat(mapping.entity, len(rows))))
+        deque(map(set_row, made, rows), 0)
+        deque(map(set_state, made, repeat(unit.states.clean)), 0)
+        objects.update(zip(keys, made, strict=True))
+    else:
+        made = _merge_all(unit, mapping, keys, rows, refresh=refresh)
+    if unit.transaction.wrote:
+        unit.journal.loaded(made)
+    return made
+
+
+def _merge_all(unit: UnitOfWork, mapping: Mapping, keys: list[Any], rows: list[Any], *, refresh: bool) -> list[Any]:
+    objects = unit.identity.of(mapping)
+    clean = unit.states.clean
+    found: list[Any] = []
+    for key, row in zip(keys, rows, strict=True):
+        obj = objects.get(key)
+        if obj is None:
+            obj = objects[key] = object.__new__(mapping.entity)
+            set_row(obj, row)
+            set_state(obj, clean)
+        elif obj._state_.may_change:
+            _merge(unit, obj, mapping, row, refresh=refresh)
+        else:
+            continue  # deleted here, and not flushed yet
+        found.append(obj)
+    return found
+
+
+def _materialize_family(
+    unit: UnitOfWork, mapping: Mapping, rows: list[Any], source: tuple[Column, ...], *, refresh: bool
+) -> list[Any]:
+    """Make each object of the class that its discriminator names."""
+    discriminator = mapping.root.discriminator
+    assert isinstance(discriminator, ValueAttribute)
+    place = next(index for index, column in enumerate(source) if column.name == discriminator.columns[0].name)
+    decode = discriminator.decode
+    found: list[Any] = []
+    for row in rows:
+        value = row[place] if decode is None else decode(row[place])
+        member = mapping.root.by_discriminator.get(value, mapping)
+        project = member.projection(source)
+        fitted = row if project is None else project(row)
+        found += _merge_all(unit, member, [member.key_of(fitted)], [fitted], refresh=refresh)
+    if unit.transaction.wrote:
+        unit.journal.loaded(found)
+    return found
+
+
+def _merge(unit: UnitOfWork, obj: EntityBase, mapping: Mapping, row: tuple[Any, ...], *, refresh: bool) -> None:
+    """Take a newer row of an object that is known already."""
+    old = obj._row_
+    if type(obj) is not mapping.entity and issubclass(mapping.entity, type(obj)):
+        # A reference to a base class turned out to be to an object of a subclass.
+        object.__setattr__(obj, "__class__", mapping.entity)
+        old = old + (NOT_LOADED,) * (len(mapping.columns) - len(old))
+    if obj._state_.is_new:
+        return
+    unit.identity.hollow_of(mapping).pop(mapping.key_of(row), None)
+    if old == row and len(old) == len(row):
+        return
+    changes: dict[str, Any] = obj._changes_ if obj._state_.status is Status.DIRTY else {}
+    refresh = refresh or unit.forgets_reads
+    merged = list(row)
+    for attribute in obj._mapping_.attributes.values():
+        for column in attribute.columns:
+            place = column.position
+            if row[place] is NOT_LOADED:
+                merged[place] = old[place]
+            elif old[place] is not row[place] and old[place] != row[place]:
+                merged[place] = _newer(unit, obj, attribute, changes, old[place], row[place], refresh=refresh)
+    set_row(obj, tuple(merged))
+
+
+def _newer(
+    unit: UnitOfWork, obj: EntityBase, attribute: Attribute[Any], changes: dict[str, Any], old: Any, new: Any, *, refresh: bool
+) -> Any:
+    """Return the raw value to keep for a column that differs, or raise because the program rests on the old one."""
+    name = attribute.name
+    change = changes.get(name, UNSET)
+    if isinstance(change, PendingExpression):
+        changes[name] = change._replace(raw=new)
+        return NOT_LOADED
+    if change is not UNSET:
+        if change and refresh and attribute.is_checked and not unit.forgets_reads:
+            raise OptimisticCheckError(
+                f"{obj!r}.{name} has an unsaved change that rests on {old!r}, but the row has {new!r} now; "
+                f"retry the work, or lock the row before reading it",
+                obj=obj,
+            )
+        return old if change else new  # read, then written: the check of the flush will find it
+    if old is NOT_LOADED or name not in obj.__dict__:
+        return new
+    if refresh or not attribute.is_checked:
+        obj.__dict__.pop(name)
+        return new
+    raise UnrepeatableReadError(
+        f"{obj!r}.{name} was read as {obj.__dict__[name]!r}, but the row has {new!r} now: somebody else has changed it. "
+        f"Retry the work, with @db_session(retry=...) for instance, or run it with isolation='repeatable read'",
+        obj=obj,
+    )
+
+
+# --- by key ----------------------------------------------------------------------------------------
+
+
+def get(unit: UnitOfWork, mapping: Mapping, key: Any) -> Flow[EntityBase | None]:
+    """Load the object with *key*, which the identity map does not have (or only its key); None if there is no row."""
+    results = yield from unit.transaction.read(key_statement(mapping, key))
+    rows = results[0].rows
+    if not rows:
+        return None
+    found = materialize(unit, mapping, rows, mapping.wide)
+    return found[0] if found and isinstance(found[0], mapping.entity) else None
+
+
+def fetch(unit: UnitOfWork, selected: Selected) -> Flow[list[Any]]:
+    """Send the query *selected* and return its objects; what is filtered by counts as read."""
+    mapping = selected.mapping
+    yield from unit.autoflush_for(mapping)
+    compiled = selected.compile()
+    statement = Statement(compiled.sql, compiled.params, returns=True)
+    locks = bool(selected.lock)
+    if locks:
+        results = yield from unit.transaction.write(statement, is_flush=False)
+    else:
+        results = yield from unit.transaction.read(statement)
+    found = materialize(unit, mapping, results[0].rows, compiled.source, refresh=locks)
+    if locks:
+        unit.exempt.update(found)
+    else:
+        _mark_filtered(selected, found)
+    return found
+
+
+def _mark_filtered(selected: Selected, found: Iterable[EntityBase]) -> None:
+    names = {attribute.name for condition in selected.conditions for attribute in attributes_in(condition)}
+    attributes = [selected.mapping.attributes.get(name) for name in names]
+    for attribute in attributes:
+        if attribute is not None and attribute.is_checked:
+            for obj in found:
+                getattr(obj, attribute.name)
+
+
+# --- what a row lacks ------------------------------------------------------------------------------
+
+
+def load_attribute(unit: UnitOfWork, obj: EntityBase, attribute: Attribute[Any]) -> Flow[None]:
+    """Load what *obj* lacks of *attribute*; for an object of which only the key is known, all of its like too."""
+    mapping = obj._mapping_
+    hollow = unit.identity.hollow_of(mapping)
+    key = mapping.key_of(obj._row_)
+    if hollow.get(key) is not obj and mapping.is_hollow(obj._row_):
+        hollow[key] = obj
+    if hollow.get(key) is obj:
+        yield from _load_hollow(unit, mapping, hollow, key)
+        _require_found(obj, mapping, attribute)
+        if obj._row_[attribute.position] is not NOT_LOADED:
+            return
+    yield from load_missing(unit, obj, [attribute])
+
+
+def _require_found(obj: EntityBase, mapping: Mapping, attribute: Attribute[Any]) -> None:
+    if mapping.is_hollow(obj._row_):
+        raise ObjectNotFound(
+            f"{obj!r} does not exist: there is no row with this key (anymore), so {attribute.name} cannot be read",
+            entity=type(obj),
+            key=obj.get_pk(),
+        )
+
+
+def _load_hollow(unit: UnitOfWork, mapping: Mapping, hollow: dict[Any, EntityBase], first: Any) -> Flow[None]:
+    """Load the objects of which only keys are known, *first* among them, in one round trip."""
+    base = mapping.root
+    keys = [first, *(key for key in list(hollow) if key != first)]
+    statements = [_by_keys(base, keys[start : start + KEYS_AT_ONCE]) for start in range(0, len(keys), KEYS_AT_ONCE)]
+    results = yield from unit.transaction.read(*statements)
+    for result in results:
+        materialize(unit, base, result.rows, base.wide)
+    for key in keys:
+        hollow.pop(key, None)
+
+
+def _by_keys(mapping: Mapping, keys: list[Any]) -> Statement:
+    """Return the SELECT of the rows with *keys*."""
+    if len(keys) == 1:
+        return key_statement(mapping, keys[0])
+    mark = mapping.dialect.placeholder
+    columns = ", ".join([column.quoted for column in mapping.wide])
+    names = ", ".join([column.quoted for column in mapping.key_columns])
+    parts = len(mapping.key_columns)
+    one = mark if parts == 1 else f"({', '.join([mark] * parts)})"
+    left = names if parts == 1 else f"({names})"
+    listed = ", ".join([one] * len(keys))
+    if parts > 1 and mapping.dialect.name == "sqlite":
+        listed = f"VALUES {listed}"  # SQLite takes row values in IN from a list of VALUES only
+    params = keys if parts == 1 else [value for key in keys for value in key]
+    return Statement(f"SELECT {columns} FROM {mapping.quoted} WHERE {left} IN ({listed})", params, returns=True)
+
+
+def load_missing(unit: UnitOfWork, obj: EntityBase, attributes: list[Attribute[Any]]) -> Flow[None]:
+    """Load the columns of *attributes* that the row of *obj* lacks."""
+    mapping = obj._mapping_
+    pending: dict[str, Any] = obj._changes_ if obj._state_.status is Status.DIRTY else {}
+    columns = [
+        column
+        for attribute in attributes
+        if not attribute.is_virtual and not isinstance(pending.get(attribute.name), PendingExpression)
+        for column in attribute.columns
+        if obj._row_[column.position] is NOT_LOADED
+    ]
+    if not columns or obj._state_.is_new:
+        return
+    mark = mapping.dialect.placeholder
+    keys = " AND ".join([f"{column.quoted} = {mark}" for column in mapping.key_columns])
+    wanted = ", ".join([column.quoted for column in columns])
+    key = obj._key_
+    params = key if isinstance(key, tuple) else (key,)
+    statement = Statement(f"SELECT {wanted} FROM {mapping.quoted} WHERE {keys}", params, returns=True)
+    results = yield from unit.transaction.read(statement)
+    if not results[0].rows:
+        raise ObjectNotFound(
+            f"{obj!r} does not exist: there is no row with this key (anymore)", entity=type(obj), key=obj.get_pk()
+        )
+    row = list(obj._row_)
+    for column, value in zip(columns, results[0].rows[0], strict=True):
+        row[column.position] = value
+    set_row(obj, tuple(row))
+    if not mapping.is_hollow(obj._row_):
+        unit.identity.hollow_of(mapping).pop(key, None)
+
+
+# --- relations -------------------------------------------------------------------------------------
+
+
+def load_back_reference(unit: UnitOfWork, obj: EntityBase, attribute: ReferenceAttribute) -> Flow[None]:
+    """Find the object that refers to *obj* by the column on the other side."""
+    found = yield from _referring(unit, attribute.reverse, [obj])
+    partner = next((other for other in found if getattr(other, attribute.reverse.name) is obj), None)
+    if partner is None:
+        partner = next(
+            (o for o in (*unit.new, *unit.dirty) if o.__dict__.get(attribute.reverse.name) is obj and isinstance(o, attribute.target.entity)),
+            None,
+        )
+    obj.__dict__[attribute.name] = partner
+
+
+def _referring(unit: UnitOfWork, reference: ReferenceAttribute, owners: list[EntityBase]) -> Flow[list[Any]]:
+    """Load the objects that refer to one of *owners* by *reference*."""
+    mapping = reference.mapping
+    found: list[Any] = []
+    selections = [
+        Selected(mapping, (reference.in_(owners[start : start + KEYS_AT_ONCE]),)).compile()
+        for start in range(0, len(owners), KEYS_AT_ONCE)
+    ]
+    results = yield from unit.transaction.read(*[Statement(c.sql, c.params, returns=True) for c in selections])
+    for compiled, result in zip(selections, results, strict=True):
+        found += materialize(unit, mapping, result.rows, compiled.source)
+    return found
+
+
+def load_collection(unit: UnitOfWork, collection: Collection[Any]) -> Flow[None]:
+    """Load *collection*; if it is not the first of its kind, load it for every object that lacks it."""
+    attribute = collection.attribute
+    kind = attribute.reverse  # the same for a class and its subclasses
+    times = unit.collections_read[kind] = unit.collections_read.get(kind, 0) + 1
+    owners = [collection.owner]
+    if times > 1:
+        owners += _others(unit, attribute, collection.owner)
+    if attribute.link is not None:
+        yield from _load_linked(unit, attribute, owners)
+        return
+    reference = attribute.reverse
+    found = yield from _referring(unit, reference, owners)
+    items: dict[EntityBase, list[Any]] = {owner: [] for owner in owners}
+    for item in found:
+        owner = getattr(item, reference.name)  # memory, not the row: it may have moved here
+        if owner in items:
+            items[owner].append(item)
+    for owner, belonging in items.items():
+        attribute.of(owner).fill(belonging)
+
+
+def _others(unit: UnitOfWork, attribute: CollectionAttribute, owner: EntityBase) -> list[EntityBase]:
+    """Return the other saved objects whose collection of this kind is not loaded."""
+    entity = attribute.mapping.entity
+    others: list[EntityBase] = []
+    for obj in unit.identity.of(attribute.mapping).values():
+        if obj is not owner and isinstance(obj, entity) and obj._state_.is_persistent:
+            collection = obj.__dict__.get(attribute.name)
+            if collection is None or not collection.is_loaded:
+                others.append(obj)
+    return others
+
+
+def _load_linked(unit: UnitOfWork, attribute: CollectionAttribute, owners: list[EntityBase]) -> Flow[None]:
+    link = attribute.link
+    assert link is not None
+    mine, theirs = link.columns_of(attribute)
+    target = attribute.target
+    mark = target.dialect.placeholder
+    names = ", ".join([f"l.{column.quoted}" for column in mine])
+    picked = ", ".join([f"t.{column.quoted}" for column in target.wide])
+    on = " AND ".join(
+        [f"t.{key.quoted} = l.{column.quoted}" for key, column in zip(target.key_columns, theirs, strict=True)]
+    )
+    left = names if len(mine) == 1 else f"({names})"
+    one = mark if len(mine) == 1 else f"({', '.join([mark] * len(mine))})"
+    statements: list[Statement] = []
+    for start in range(0, len(owners), KEYS_AT_ONCE):
+        keys = [owner._key_ for owner in owners[start : start + KEYS_AT_ONCE]]
+        listed = ", ".join([one] * len(keys))
+        if len(mine) > 1 and target.dialect.name == "sqlite":
+            listed = f"VALUES {listed}"
+        sql = f"SELECT {names}, {picked} FROM {link.quoted} l JOIN {target.quoted} t ON {on} WHERE {left} IN ({listed})"
+        params = keys if len(mine) == 1 else [value for key in keys for value in key]
+        statements.append(Statement(sql, params, returns=True))
+    results = yield from unit.transaction.read(*statements)
+    by_key = {owner._key_: owner for owner in owners}
+    items: dict[EntityBase, list[Any]] = {owner: [] for owner in owners}
+    width = len(mine)
+    for result in results:
+        for row in result.rows:
+            key = row[0] if width == 1 else tuple(row[:width])
+            items[by_key[key]] += materialize(unit, target, [row[width:]], target.wide)
+    for owner, belonging in items.items():
+        attribute.of(owner).fill(belonging)
+
+
+def is_linked(unit: UnitOfWork, collection: Collection[Any], item: EntityBase) -> Flow[bool]:
+    """Ask whether a link exists."""
+    attribute = collection.attribute
+    link = attribute.link
+    assert link is not None
+    mine, theirs = link.columns_of(attribute)
+    mark = attribute.mapping.dialect.placeholder
+    match = " AND ".join([f"{column.quoted} = {mark}" for column in (*mine, *theirs)])
+    params: list[Any] = []
+    for key in (collection.owner._key_, item._key_):
+        params += key if isinstance(key, tuple) else (key,)
+    statement = Statement(f"SELECT 1 FROM {link.quoted} WHERE {match}", params, returns=True)
+    results = yield from unit.transaction.read(statement)
+    return bool(results[0].rows)

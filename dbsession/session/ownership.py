@@ -1,0 +1,55 @@
+"""Who a session belongs to: the thread and, under asyncio, the task that opened it.
+
+Thread ids are used again after a thread has ended, so a thread is known by an object of its own.
+Asking for the current task without a running loop raises, so the loop is asked for first.
+"""
+
+from __future__ import annotations
+
+import threading
+from asyncio import Task, _get_running_loop, current_task
+from typing import Any
+
+from dbsession.errors import ScopeOwnershipError
+
+__all__ = ["Owner", "current_owner"]
+
+
+class _Here(threading.local):
+    """What this thread knows of itself."""
+
+    def __init__(self) -> None:
+        self.token = object()
+
+
+_here = _Here()
+
+
+class Owner:
+    """A thread and, under asyncio, a task of it."""
+
+    __slots__ = ("_task", "_thread", "_token")
+
+    def __init__(self) -> None:
+        self._token = _here.token
+        self._task: Task[Any] | None = None if _get_running_loop() is None else current_task()
+        self._thread = threading.current_thread() if self._task is None else None
+
+    def check(self) -> None:
+        """Raise `ScopeOwnershipError` unless this is called by the owner."""
+        if _here.token is self._token and (None if _get_running_loop() is None else current_task()) is self._task:
+            return
+        raise ScopeOwnershipError(
+            f"this db_session belongs to {self}, and was used from {Owner()}; a scope is not inherited: open another "
+            f"one there with `with db_session:`, and pass keys, not objects"
+        )
+
+    def __str__(self) -> str:
+        if self._task is not None:
+            return f"task {self._task.get_name()!r}"
+        return f"thread {self._thread.name!r}" if self._thread is not None else "another thread"
+
+
+def current_owner() -> Owner:
+    """Return the owner that a session opened here would have."""
+    return Owner()

@@ -1,0 +1,176 @@
+"""The session: what ``with db_session as session:`` gives. One unit of work for each database, made at first touch.
+
+A shell: it runs the flows of its units and decides in which order several databases are saved.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from contextlib import contextmanager
+
+from dbsession.errors import CommitException, OrmError, PartialCommitException, SessionDoomed, TransactionError
+from dbsession.session.options import Options
+from dbsession.session.ownership import Owner
+from dbsession.session.unit_of_work import DatabaseLink, UnitOfWork
+
+__all__ = ["Session"]
+
+OVER = "the database session is over"
+
+
+class Session:
+    """The work of one scope: what it has loaded and changed, in each database that it has touched."""
+
+    __slots__ = ("_failed_inside", "_options", "_owner", "_units")
+
+    def __init__(self, options: Options) -> None:
+        self._options = options
+        self._owner = Owner()
+        self._units: dict[DatabaseLink, UnitOfWork] = {}
+        self._failed_inside: BaseException | None = None
+
+    def __repr__(self) -> str:
+        return f"<Session of {self._owner}, {len(self._units)} database(s)>"
+
+    def check_owner(self) -> None:
+        """Raise `ScopeOwnershipError` if the caller is not the thread and task that opened the scope."""
+        self._owner.check()
+
+    def unit(self, database: DatabaseLink) -> UnitOfWork:
+        """Return the unit of work for *database*, making it at first touch."""
+        unit = self._units.get(database)
+        if unit is None:
+            options = self._options
+            unit = UnitOfWork(
+                database,
+                options.policy(),
+                self._owner.check,
+                optimistic=options.optimistic and not options.serializable,
+            )
+            self._units[database] = unit
+        return unit
+
+    # --- verbs --------------------------------------------------------------------------------
+
+    def flush(self) -> None:
+        """Send pending changes to the database without committing them.
+
+        Raises:
+            OptimisticCheckError: a row was changed or deleted by somebody else since it was read.
+            TransactionIntegrityError: a constraint was violated.
+            SessionDoomed: an earlier failure has lost the transaction.
+        """
+        self.check_owner()
+        for unit in list(self._units.values()):
+            unit.run(unit.flush())
+
+    def commit(self) -> None:
+        """Save everything since the last commit; on return it is committed, verifiably. Objects stay as they are.
+
+        Raises:
+            SessionDoomed: an earlier failure has lost the transaction; nothing was committed.
+            OptimisticCheckError, TransactionIntegrityError: as for `flush`; nothing was committed.
+            CommitOutcomeUnknown: the connection broke while COMMIT was under way.
+            PartialCommitException: of several databases, one had committed before another failed.
+        """
+        self.check_owner()
+        self._require_whole()
+        units = list(self._units.values())
+        if len(units) == 1:
+            units[0].run(units[0].commit())
+        elif units:
+            self._commit_several(units)
+
+    def _commit_several(self, units: list[UnitOfWork]) -> None:
+        for unit in units:
+            unit.run(unit.flush())
+        for index, unit in enumerate(units):
+            try:
+                unit.run(unit.commit())
+            except OrmError as error:
+                if index == 0:
+                    raise CommitException(f"nothing was committed: {error}") from error
+                names = ", ".join(str(done.database) for done in units[:index])
+                raise PartialCommitException(
+                    f"{names} committed, but {unit.database} failed: {error}",
+                    committed=[done.database for done in units[:index]],
+                    failed=[left.database for left in units[index:]],
+                ) from error
+
+    def _require_whole(self) -> None:
+        """Refuse to commit what a failed inner scope left half done."""
+        if self._failed_inside is not None:
+            raise SessionDoomed(
+                f"an inner db_session failed with {type(self._failed_inside).__name__} after it had changed something, "
+                f"and the outer one went on; nothing was committed. Let the error leave the outer scope, or call rollback()"
+            ) from self._failed_inside
+
+    def rollback(self) -> None:
+        """Undo everything since the last commit: changed objects show the database's values, new ones are transient.
+
+        Raises:
+            RollbackException: the database did not answer; it rolls back by itself when the connection is closed.
+        """
+        self.check_owner()
+        self._failed_inside = None
+        failure: TransactionError | None = None
+        for unit in self._units.values():
+            try:
+                unit.run(unit.rollback())
+            except TransactionError as error:
+                unit.link.release(discard=True)
+                failure = failure or error
+        if failure is not None:
+            raise failure
+
+    @contextmanager
+    def no_autoflush(self) -> Iterator[None]:
+        """Let queries in the block see what is flushed only, instead of flushing before they are sent."""
+        self.check_owner()
+        before = {unit: unit.autoflush for unit in self._units.values()}
+        for unit in before:
+            unit.autoflush = False
+        try:
+            yield
+        finally:
+            for unit, autoflush in before.items():
+                unit.autoflush = autoflush
+
+    # --- for the scope ------------------------------------------------------------------------
+
+    def generation(self) -> int:
+        """Return a number that grows with every change of an object."""
+        return sum(unit.generation for unit in self._units.values()) if self._units else 0
+
+    def fail_inside(self, error: BaseException) -> None:
+        """Note that an inner scope failed after it had changed something."""
+        self._failed_inside = self._failed_inside or error
+
+    def end(self, error: BaseException | None) -> None:
+        """End the session: commit without an *error* (or with an allowed one), roll back with one; detach everything."""
+        if not self._units:
+            return
+        if error is None or self._options.allows(error):
+            try:
+                self.commit()
+            except BaseException as failure:
+                self._abandon(failure)
+                raise
+            self._close(OVER)
+        else:
+            self._abandon(error)
+
+    def _abandon(self, error: BaseException) -> None:
+        """Roll back without hiding *error*, and close."""
+        for unit in self._units.values():
+            try:
+                unit.run(unit.rollback())
+            except Exception as second:  # the first error is the one that counts
+                error.add_note(f"and the rollback failed: {second}")
+                unit.link.release(discard=True)
+        self._close(f"the database session is over: it was rolled back because of {type(error).__name__}")
+
+    def _close(self, reason: str) -> None:
+        for unit in self._units.values():
+            unit.close(reason)
+        self._units.clear()

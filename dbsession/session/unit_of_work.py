@@ -1,0 +1,376 @@
+"""The unit of work: what one scope has loaded and changed in one database.
+
+It is the `Unit` that entities know. It keeps the lists of new, changed and deleted objects, the
+identity map, the journal and the transaction; what is done with them stands beside it: `flush`
+saves, `loading` reads, `deleting` cascades, `journal` undoes.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterable
+from typing import Any, Protocol, TypeVar
+
+from dbsession.backends.base import Backend, Connection, Dialect
+from dbsession.backends.flow import Flow, run
+from dbsession.backends.statements import Batch, Result
+from dbsession.errors import CacheIndexError, NotLoadedError, OrmError, TransactionError
+from dbsession.model.attributes import Attribute, PendingExpression, ReferenceAttribute
+from dbsession.model.collections import Collection, CollectionAttribute
+from dbsession.model.entity import EntityBase
+from dbsession.model.mapping import LinkTable, Mapping
+from dbsession.model.state import States, Status, set_changes, set_state
+from dbsession.session import deleting, loading
+from dbsession.session.flush import flush
+from dbsession.session.identity_map import IdentityMap
+from dbsession.session.journal import Journal, empty
+from dbsession.session.ordering import Pending
+from dbsession.session.transaction import Transaction, TransactionPolicy
+from dbsession.session.writes import checked_names
+
+__all__ = ["DatabaseLink", "Link", "UnitOfWork"]
+
+T = TypeVar("T")
+
+
+class DatabaseLink(Protocol):
+    """The database as a unit of work sees it."""
+
+    @property
+    def backend(self) -> Backend:
+        """Where connections come from.
+
+        Raises:
+            BindingError: the database is bound to nothing yet.
+        """
+        ...
+
+
+class Link:
+    """The connection of one unit of work: taken with the first batch, given back at the end."""
+
+    __slots__ = ("_backend", "_connection", "_discard")
+
+    def __init__(self, backend: Backend) -> None:
+        self._backend = backend
+        self._connection: Connection | None = None
+        self._discard = False
+
+    def execute(self, batch: Batch) -> list[Result]:
+        """Run *batch* on the connection."""
+        connection = self._connection
+        if connection is None:
+            connection = self._connection = self._backend.acquire()
+        try:
+            return connection.execute(batch)
+        except OrmError:
+            raise
+        except BaseException:
+            # Interrupted in the middle: nobody knows what is still on the wire.
+            self._discard = True
+            raise
+
+    @property
+    def is_broken(self) -> bool:
+        """Whether nothing more can be sent over the connection that it had."""
+        return self._connection is not None and (self._discard or not self._connection.usable)
+
+    def release(self, *, discard: bool = False) -> None:
+        """Give the connection back, if one was taken."""
+        connection, self._connection = self._connection, None
+        if connection is not None:
+            self._backend.release(connection, discard=discard or self._discard)
+        self._discard = False
+
+
+class UnitOfWork:
+    """Everything that one scope knows of one database."""
+
+    def __init__(
+        self, database: DatabaseLink, policy: TransactionPolicy, check_owner: Callable[[], None], *, optimistic: bool = True
+    ) -> None:
+        self.database = database
+        backend = database.backend
+        self.dialect: Dialect = backend.dialect
+        self.link = Link(backend)
+        self.transaction = Transaction(self.dialect, policy)
+        self.check_owner = check_owner
+        self.optimistic = optimistic
+        self.states = States(self)
+        self.identity = IdentityMap()
+        self.journal = Journal()
+        self.new: dict[EntityBase, None] = {}
+        self.dirty: dict[EntityBase, None] = {}
+        self.deleted: dict[EntityBase, None] = {}
+        self.links: dict[LinkTable, dict[tuple[Any, Any], bool]] = {}
+        self.exempt: set[EntityBase] = set()  # locked, or made, in the open transaction: nobody else can change them
+        self.collections_read: dict[CollectionAttribute, int] = {}
+        self.has_hooks = False
+        self.is_flushing = False
+        self.autoflush = True
+        self.forgets_reads = False  # this session's own SQL may have changed anything
+        self.moves_keys = False  # an unsaved change concerns a key
+        self.generation = 0  # counts changes, so that a scope can tell whether there were any
+
+    def run(self, flow: Flow[T]) -> T:
+        """Drive *flow* on this unit's connection."""
+        return run(flow, self.link)
+
+    # --- what entities ask (the `Unit` of the model) ------------------------------------------
+
+    def add_new(self, obj: EntityBase) -> None:
+        """Take in an object that the program has constructed."""
+        mapping = obj._mapping_
+        self.generation += 1
+        self.new[obj] = None
+        if mapping.hooks:
+            self.has_hooks = True
+        if mapping.auto_column is None or mapping.key[0].name in obj.__dict__:
+            self.key_changed(obj)
+
+    def mark_dirty(self, obj: EntityBase) -> dict[str, Any]:
+        """Note that *obj* has its first unsaved change, and return the dict of its changes."""
+        changes: dict[str, Any] = {}
+        self.generation += 1
+        set_changes(obj, changes)
+        set_state(obj, self.states.dirty)
+        self.dirty[obj] = None
+        if obj._mapping_.hooks:
+            self.has_hooks = True
+        return changes
+
+    def key_changing(self, obj: EntityBase) -> None:
+        """Take a new object from its old place in the identity map; a saved one moves when it is flushed."""
+        if obj._state_.is_new and obj in self.new:
+            key = obj._key_
+            if key is not None:
+                self.identity.remove(obj, key)
+
+    def key_changed(self, obj: EntityBase) -> None:
+        """Put a new object in its place, or refuse a key that another object has."""
+        key = obj._key_ if obj._state_.is_new else loading.assigned_key(obj)
+        if key is None:
+            return
+        other = self.identity.of(obj._mapping_).get(key)
+        if other is not None and other is not obj and other._state_.may_change and not self._moves_away(other, key):
+            self.new.pop(obj, None)
+            raise CacheIndexError(
+                f"{obj._mapping_.describe_key(key)} exists in this session already: {other!r} ({other._state_.status.value}); "
+                f"change that object, or delete it first"
+            )
+        if obj._state_.is_new:
+            self.identity.add(obj, key)
+        else:
+            self.moves_keys = True
+
+    @staticmethod
+    def _moves_away(other: EntityBase, key: Any) -> bool:
+        return other._state_.status is Status.DIRTY and loading.assigned_key(other) != key
+
+    def delete(self, obj: EntityBase) -> None:
+        """Delete *obj*, and what cascades from it, at the next flush."""
+        self.generation += 1
+        deleting.delete(self, obj)
+
+    def reference(self, mapping: Mapping, key: Any) -> EntityBase:
+        """Return the object with *key*, known or not yet loaded; sends nothing."""
+        found = self.identity.of(mapping).get(key)
+        return found if found is not None else loading.make_hollow(self, mapping, key)
+
+    def find(self, mapping: Mapping, key: Any) -> EntityBase | None:
+        """Return the object with *key* if the identity map has it; sends nothing."""
+        return self.identity.of(mapping).get(key)
+
+    def load(self, obj: EntityBase, attribute: Attribute[Any]) -> None:
+        """Load what the row of *obj* lacks of *attribute*."""
+        if obj._state_.is_new:
+            return  # not saved yet: the database has not made the value
+        if obj._state_.status is Status.DELETED:
+            raise NotLoadedError(f"Cannot load attribute {obj!r}.{attribute.name}: the object was deleted in this session")
+        if obj._state_.status is Status.DIRTY and isinstance(obj._changes_.get(attribute.name), PendingExpression):
+            self.flush_objects((obj,))
+            return
+        self.run(loading.load_attribute(self, obj, attribute))
+
+    def load_back_reference(self, obj: EntityBase, attribute: ReferenceAttribute) -> None:
+        """Load the object whose column refers to *obj*."""
+        self.run(loading.load_back_reference(self, obj, attribute))
+
+    def load_collection(self, collection: Collection[Any]) -> None:
+        """Load the items of *collection*; from the second of its kind on, for all objects at once."""
+        self.run(loading.load_collection(self, collection))
+
+    def collection_touched(self, collection: Collection[Any]) -> None:
+        """Note a collection with unsaved changes."""
+        self.generation += 1
+        self.journal.touch(collection)
+
+    def link_changed(self, attribute: CollectionAttribute, owner: EntityBase, item: EntityBase, *, add: bool) -> None:
+        """Note a link to be made or removed; of several changes to one link the last counts."""
+        link = attribute.link
+        assert link is not None
+        pair = (owner, item) if attribute.is_left else (item, owner)
+        pairs = self.links.setdefault(link, {})
+        if link.is_symmetric and (item, owner) in pairs:
+            pair = (item, owner)
+        pairs[pair] = add
+
+    def select_items(self, collection: Collection[Any]) -> Any:
+        """Return the query for the items of *collection*."""
+        attribute, owner = collection.attribute, collection.owner
+        target = attribute.target
+        if attribute.link is None:
+            return target.gateway.select(target, (attribute.reverse == owner,), {})
+        return target.gateway.select_linked(attribute, owner)
+
+    def is_linked(self, collection: Collection[Any], item: EntityBase) -> bool:
+        """Ask the database whether *item* is in *collection*."""
+        return self.run(loading.is_linked(self, collection, item))
+
+    def flush_objects(self, objects: Iterable[EntityBase]) -> None:
+        """Save *objects* and what they need to exist."""
+        self.run(flush(self, only=deleting.with_parents(self, objects)))
+
+    def refresh_lazy(self, obj: EntityBase, attributes: Iterable[Attribute[Any]]) -> None:
+        """Load *attributes* of *obj* where they are missing."""
+        self.run(loading.load_missing(self, obj, list(attributes)))
+
+    # --- what the flush asks ------------------------------------------------------------------
+
+    def begin_flush(self) -> None:
+        """Mark the flush as running.
+
+        Raises:
+            TransactionError: it runs already: a hook has called it.
+        """
+        if self.is_flushing:
+            raise TransactionError("flush() was called from a hook of a flush; what a hook changes is saved without it")
+        self.is_flushing = True
+
+    def end_flush(self) -> None:
+        """Mark the flush as ended, however it ended."""
+        self.is_flushing = False
+        self.moves_keys = False
+
+    def has_pending(self) -> bool:
+        """Whether anything is unsaved."""
+        return bool(self.new or self.dirty or self.deleted or self.links)
+
+    def pending(self, only: set[EntityBase] | None = None) -> Pending:
+        """Return the unsaved objects (of *only*)."""
+        lists = (self.new, self.dirty, self.deleted)
+        if only is None:
+            return Pending(*map(list, lists))
+        return Pending(*[[obj for obj in objects if obj in only] for objects in lists])
+
+    def take_links(self, only: set[EntityBase] | None = None) -> dict[LinkTable, dict[tuple[Any, Any], bool]]:
+        """Take over the links to be made and removed, those of deleted objects left out."""
+        if not self.links or only is not None:
+            return {}
+        taken, self.links = self.links, {}
+        alive: dict[LinkTable, dict[tuple[Any, Any], bool]] = {}
+        for link, pairs in taken.items():
+            kept = {pair: add for pair, add in pairs.items() if all(end._state_.may_change for end in pair)}
+            if kept:
+                alive[link] = kept
+        return alive
+
+    def sweep_deleted(self) -> None:
+        """Bring objects in memory that refer to deleted ones into agreement with what the database will do."""
+        if self.deleted:
+            deleting.sweep(self)
+
+    def checks(self, obj: EntityBase) -> bool:
+        """Whether a write of *obj* has to compare what was read."""
+        return self.optimistic and obj not in self.exempt
+
+    def checks_names(self, obj: EntityBase) -> tuple[str, ...]:
+        """Return the attributes that were read of *obj*."""
+        return checked_names(obj, obj._mapping_)
+
+    def updated(self, obj: EntityBase) -> None:
+        """Note that the changes of *obj* are saved."""
+        mapping = obj._mapping_
+        changes = obj._changes_
+        if any(part.name in changes for part in mapping.key):
+            objects = self.identity.of(mapping)
+            for key in [key for key, other in objects.items() if other is obj]:
+                del objects[key]
+            objects[mapping.key_of(obj._row_)] = obj
+        self.forget_changes(obj)
+        self.exempt.add(obj)  # this transaction has the row locked now
+        version = mapping.version
+        if version is not None:
+            obj.__dict__.pop(version.name, None)
+
+    def forget_changes(self, obj: EntityBase) -> None:
+        """Make *obj* clean."""
+        self.dirty.pop(obj, None)
+        if obj._state_.status is Status.DIRTY:
+            set_state(obj, self.states.clean)
+
+    def deleted_now(self, obj: EntityBase) -> None:
+        """Note that the row of *obj* is gone."""
+        self.deleted.pop(obj, None)
+        self.identity.remove(obj, obj._key_)
+        set_state(obj, self.states.deleted)
+
+    def forget_row(self, obj: EntityBase) -> None:
+        """Let *obj* be loaded again when it is needed."""
+        empty(obj, self.identity)
+
+    # --- the ends of a transaction --------------------------------------------------------------
+
+    def committed(self) -> None:
+        """Note that the transaction is committed: there is nothing to go back to any more."""
+        self.journal.settle()
+        self.exempt.clear()
+        self.forgets_reads = False
+
+    def commit(self) -> Flow[None]:
+        """Save everything and commit; nothing is sent if there is nothing to do."""
+        if self.has_pending():
+            yield from flush(self, commit=True)
+        else:
+            yield from self.transaction.commit()
+            self.committed()
+
+    def rollback(self) -> Flow[None]:
+        """Undo everything since the last commit, in the database and in memory."""
+        self.restore()
+        yield from self.transaction.rollback()
+
+    def restore(self) -> None:
+        """Put every object back as it was at the last commit."""
+        unsaved = [*self.new, *self.dirty, *self.deleted]
+        self.new.clear()
+        self.dirty.clear()
+        self.deleted.clear()
+        self.links.clear()
+        self.exempt.clear()
+        self.journal.restore(unsaved, self.identity, self.states)
+        self.forgets_reads = False
+
+    def flush(self) -> Flow[None]:
+        """Save what is unsaved."""
+        self.transaction.require_usable()
+        if self.has_pending():
+            yield from flush(self)
+
+    def autoflush_for(self, mapping: Mapping | None) -> Flow[None]:
+        """Save what is unsaved if it concerns the table of *mapping* (None: any table)."""
+        if not self.autoflush or self.is_flushing or not self.has_pending():
+            return
+        if mapping is None or loading.concerns(self, mapping):
+            yield from flush(self)
+
+    def close(self, reason: str) -> None:
+        """Detach every object and forget them; the connection goes back."""
+        self.states.end(reason)
+        self.identity.clear()
+        self.new.clear()
+        self.dirty.clear()
+        self.deleted.clear()
+        self.links.clear()
+        self.exempt.clear()
+        self.link.release()
+

@@ -1,0 +1,158 @@
+"""User code as mypy and pyright see it. It is never run; `test_typing.py` says what they have to answer.
+
+A line with an error says so: ``# error: mypy[code] pyright[rule]``. All other lines are right.
+"""
+
+from __future__ import annotations
+
+from datetime import datetime
+from decimal import Decimal
+from typing import assert_type
+
+from dbsession import Database, Entity, Json, Optional, PrimaryKey, Required, Session, Set, Version, db_session, desc
+
+db = Database("sqlite://")
+
+
+class User(Entity, db=db):
+    name = Required(str, 40)
+    email = Required(str, unique=True)
+    last_login = Optional(datetime)
+    nickname = Optional(str)
+    balance = Required(Decimal, 12, 2)
+    settings = Required(Json)
+    version = Version()
+    orders = Set("Order")
+
+
+class Order(Entity, db=db):
+    id = PrimaryKey(int, auto=True)
+    user = Required(User)
+    coupon = Optional("Coupon")
+
+
+class Coupon(Entity, db=db):
+    code = PrimaryKey(str)
+    orders = Set(Order)
+
+
+# --- attributes of objects -----------------------------------------------------------------------------
+
+
+def read(user: User, order: Order, coupon: Coupon) -> None:
+    assert_type(user.name, str)
+    assert_type(user.last_login, datetime | None)
+    assert_type(user.nickname, str | None)
+    assert_type(user.balance, Decimal)
+    assert_type(user.version, int)
+    assert_type(coupon.code, str)
+    assert_type(order.user, User)
+    assert_type(order.user.email, str)
+    assert_type(len(coupon.orders), int)
+    for each in coupon.orders:
+        assert_type(each, Order)
+    for any_order in user.orders:
+        print(any_order.id)
+    print(user.id, order.id)  # `id` is there whether it is declared or not
+    print(user.settings["theme"])
+    user.nmae  # error: mypy[attr-defined] pyright[reportAttributeAccessIssue]
+    user.last_login.year  # error: mypy[union-attr] pyright[reportOptionalMemberAccess]
+
+
+def change(user: User, order: Order) -> None:
+    user.name = "Ann"
+    user.last_login = None
+    user.last_login = datetime(2026, 1, 1)
+    user.settings = {"theme": "dark"}
+    order.user = user
+    user.balance = User.balance + 10
+    user.nmae = 1  # error: mypy[attr-defined] pyright[reportAttributeAccessIssue]
+    user.name = 1  # error: mypy[assignment] pyright[reportAttributeAccessIssue]
+    user.name = None  # error: mypy[assignment] pyright[reportAttributeAccessIssue]
+    user.last_login = "today"  # error: mypy[assignment] pyright[reportAttributeAccessIssue]
+    order.user = order  # error: mypy[assignment] pyright[reportAttributeAccessIssue]
+
+
+# --- verbs of classes ------------------------------------------------------------------------------------
+
+
+def find() -> None:
+    assert_type(User(name="Ann", email="ann@example.com"), User)
+    assert_type(User[1], User)
+    assert_type(User[1].name, str)
+    assert_type(User.get(name="Ann"), User | None)
+    assert_type(User.get_for_update(name="Ann"), User | None)
+    assert_type(User.exists(name="Ann"), bool)
+    User.get(name="Ann").name  # error: mypy[union-attr] pyright[reportOptionalMemberAccess]
+    User.gte(name="Ann")  # error: mypy[attr-defined] pyright[reportAttributeAccessIssue]
+
+
+def keep(key: int) -> None:
+    user: User = User[key]
+    assert_type(user.name, str)
+    User[key].name = "Ann"
+    # Without the annotation mypy takes the line for the definition of a type alias, as with every class that
+    # is no Enum. pyright does not.
+    alias = User[1]  # error: mypy[type-arg] mypy[valid-type]
+    print(alias)
+
+
+def select() -> None:
+    for user in User.select():
+        assert_type(user, User)
+    for user in User.select(User.last_login > datetime(2026, 1, 1), User.name.startswith("A")):
+        assert_type(user, User)
+    query = User.select().filter(name="Ann").order_by(User.name, desc(User.last_login))
+    assert_type(query.first(), User | None)
+    assert_type(query.count(), int)
+    assert_type(query.exists(), bool)
+    assert_type(list(query[0:10]), list[User])
+    assert_type([user.email for user in query], list[str])
+    assert_type(list(Coupon["x"].orders.select()), list[Order])
+
+
+# --- scopes ----------------------------------------------------------------------------------------------
+
+
+@db_session
+def rename(user_id: int, name: str = "") -> User:
+    """A decorated function keeps its signature."""
+    user: User = User[user_id]
+    user.name = name
+    return user
+
+
+@db_session(retry=3)
+def balance(user_id: int) -> Decimal:
+    """With options, too."""
+    return User[user_id].balance
+
+
+class Service:
+    @db_session
+    def last_login(self, user_id: int) -> datetime | None:
+        """A method is a method."""
+        return User[user_id].last_login
+
+
+def call() -> None:
+    assert_type(rename(1), User)
+    assert_type(rename(user_id=1, name="Ann"), User)
+    assert_type(balance(1), Decimal)
+    assert_type(Service().last_login(1), datetime | None)
+    rename("Ann", 1)  # error: mypy[arg-type] mypy[arg-type] pyright[reportArgumentType] pyright[reportArgumentType]
+    rename()  # error: mypy[call-arg] pyright[reportCallIssue]
+    balance(1, 2)  # error: mypy[call-arg] pyright[reportCallIssue]
+    Service().last_login("Ann")  # error: mypy[arg-type] pyright[reportArgumentType]
+
+
+def block() -> User:
+    with db_session:
+        pass
+    with db_session as session:
+        assert_type(session, Session)
+        session.flush()
+    with db_session(optimistic=False, immediate=True) as session:
+        assert_type(session, Session)
+    with db_session:  # a scope swallows no exception, so that this returns in any case
+        return User[1]
