@@ -16,7 +16,7 @@ before it:
 from __future__ import annotations
 
 from dbsession.database import Database
-from dbsession.errors import *  # noqa: F403 - errors.__all__ is repeated below, and a test compares
+from dbsession.errors import *
 from dbsession.errors import __all__ as _error_names
 from dbsession.model.collections import Collection
 from dbsession.model.declarations import (
@@ -39,7 +39,7 @@ from dbsession.session.session import Session
 
 __version__ = "0.1.0"
 
-__all__ = [  # noqa: PLE0604, PLE0605 - a list of str, and the list of errors.py
+__all__ = [
     "Collection",
     "DBSession",
     "Database",

@@ -25,7 +25,7 @@ from dbsession.errors import (
     TableDoesNotExist,
     TableIsNotEmpty,
 )
-from dbsession.model.entity import Entity, EntityMeta
+from dbsession.model.entity import Entity, EntityBase, EntityMeta
 from dbsession.model.mapper import complete_mappings
 from dbsession.model.mapping import LinkTable, Mapping
 from dbsession.model.schema import Table, tables_of
@@ -65,7 +65,7 @@ class Database:
     """
 
     def __init__(self, url: str | None = None, *args: Any, **options: Any) -> None:
-        self.entities: dict[str, EntityMeta] = {}
+        self.entities: dict[str, type[EntityBase]] = {}
         self.gateway = ScopeGateway(self)
         self.Entity: type[Entity] = EntityMeta("Entity", (Entity,), {"__doc__": Entity.__doc__}, db=self, abstract=True)  # type: ignore[assignment]
         self._backend: Backend | None = None
@@ -124,7 +124,7 @@ class Database:
 
     # --- entities -----------------------------------------------------------------------------
 
-    def register(self, entity: EntityMeta) -> None:
+    def register(self, entity: type[EntityBase]) -> None:
         """Take in a new entity class.
 
         Raises:
@@ -139,7 +139,7 @@ class Database:
         self.entities[name] = entity
 
     def _mappings(self) -> list[Mapping]:
-        return [entity._mapping_ for entity in self.entities.values() if entity._mapping_ is not None]
+        return [entity._mapping_ for entity in self.entities.values()]
 
     def generate_mapping(self, *, create_tables: bool = False, check_tables: bool = True) -> None:
         """Complete the entities: relations, columns, keys. Call it once, after the last entity is declared.
@@ -176,13 +176,13 @@ class Database:
 
     def create_tables(self, *, check_tables: bool = True) -> None:
         """Make the tables and indexes that are not there; what is there stays as it is."""
-        tables = self._require_tables()
+        tables, dialect = self._require_tables(), self.backend.dialect.name
         with _Direct(self.backend) as connection:
-            existing = _existing(connection, self.backend.dialect.name)
+            existing = _existing(connection, dialect)
             statements: list[str] = []
             later: list[str] = []
             for table in tables:
-                if table.name not in existing:
+                if _folded(table.name, dialect) not in existing:
                     statements.append(table.create)
                     later += table.afterwards
             _run_ddl(connection, [*statements, *later])
@@ -196,11 +196,11 @@ class Database:
             TableDoesNotExist: a table is missing.
             DBSchemaError: a table lacks columns.
         """
-        tables = self._require_tables()
+        tables, dialect = self._require_tables(), self.backend.dialect.name
         with _Direct(self.backend) as connection:
-            existing = _existing(connection, self.backend.dialect.name)
+            existing = _existing(connection, dialect)
             for table in tables:
-                if table.name not in existing:
+                if _folded(table.name, dialect) not in existing:
                     raise TableDoesNotExist(
                         f"the table {table.name} is not in {self.backend.url}: call generate_mapping(create_tables=True), "
                         f"or create it with the SQL of db.schema_sql()"
@@ -210,7 +210,8 @@ class Database:
             checks = [Statement(f"SELECT * FROM {table.quoted} WHERE 1 = 0", returns=True) for table in tables]
             results = connection.execute(tuple(checks))
         for table, result in zip(tables, results, strict=True):
-            missing = [column.name for column in table.columns if column.name not in result.columns]
+            there = {_folded(name, dialect) for name in result.columns}
+            missing = [column.name for column in table.columns if _folded(column.name, dialect) not in there]
             if missing:
                 raise DBSchemaError(
                     f"the table {table.name} in {self.backend.url} lacks {', '.join(missing)}; it has "
@@ -224,14 +225,17 @@ class Database:
             TableIsNotEmpty: a table holds rows, and *with_all_data* was not given; nothing is dropped.
         """
         tables = list(reversed(self._require_tables()))
-        is_sqlite = self.backend.dialect.name == "sqlite"
+        dialect = self.backend.dialect.name
+        is_sqlite = dialect == "sqlite"
         with _Direct(self.backend) as connection:
-            existing = _existing(connection, self.backend.dialect.name)
-            tables = [table for table in tables if table.name in existing]
+            existing = _existing(connection, dialect)
+            tables = [table for table in tables if _folded(table.name, dialect) in existing]
             if not with_all_data:
                 for table in tables:
                     if connection.execute((Statement(f"SELECT 1 FROM {table.quoted} LIMIT 1", returns=True),))[0].rows:
-                        raise TableIsNotEmpty(f"the table {table.name} holds rows; say with_all_data=True to drop it with them")
+                        raise TableIsNotEmpty(
+                            f"the table {table.name} holds rows; say with_all_data=True to drop it with them"
+                        )
             if is_sqlite:  # or it would check the references of every row that goes; a no-op within a transaction
                 connection.execute((Statement("PRAGMA foreign_keys = OFF"),))
             try:
@@ -261,7 +265,7 @@ class Database:
         result = self._raw(sql, params, writes=False)
         if len(result.columns) == 1:
             return [row[0] for row in result.rows]
-        named: Any = namedtuple("Row", result.columns, rename=True)  # noqa: PYI024 - its fields are known now only
+        named: Any = namedtuple("Row", list(result.columns), rename=True)  # type: ignore[misc]
         return list(map(named._make, result.rows))
 
     def get(self, sql: str, params: Any = None) -> Any:
@@ -300,6 +304,7 @@ class Database:
             if not writes:
                 return (yield from unit.transaction.read(statement))[0]
             unit.forgets_reads = True
+            unit.generation += 1
             return (yield from unit.transaction.write(statement, is_flush=False))[0]
 
         return unit.run(flow())
@@ -336,4 +341,9 @@ def _existing(connection: Connection, dialect: str) -> set[str]:
             "SELECT c.relname FROM pg_catalog.pg_class c WHERE c.relkind IN ('r', 'v', 'm', 'f', 'p') "
             "AND (pg_catalog.pg_table_is_visible(c.oid) OR c.relnamespace <> 'pg_catalog'::regnamespace)"
         )
-    return {row[0] for row in connection.execute((Statement(sql, returns=True),))[0].rows}
+    return {_folded(row[0], dialect) for row in connection.execute((Statement(sql, returns=True),))[0].rows}
+
+
+def _folded(name: str, dialect: str) -> str:
+    """Return *name* as it is compared: SQLite does not tell cases apart, quoted or not."""
+    return name.lower() if dialect == "sqlite" else name

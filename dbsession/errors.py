@@ -111,7 +111,12 @@ __all__ = [
 
 
 class OrmError(Exception):
-    """Root of every error of dbsession."""
+    """Root of every error of dbsession.
+
+    ``nothing_sent`` is True where no connection could be had: the statement never left the program.
+    """
+
+    nothing_sent = False
 
     def __init__(self, message: str = "", **details: object) -> None:
         super().__init__(message)

@@ -11,8 +11,9 @@ from dataclasses import dataclass
 from datetime import UTC, datetime
 from threading import Barrier, Lock
 
-from dbsession import OptimisticCheckError, db_session
 from flights_model import Flight, Plane, Weather
+
+from dbsession import OptimisticCheckError, db_session
 
 __all__ = ["FIRST_FLIGHT", "Delay", "Departure", "FlightName", "delays", "look_up", "move"]
 

@@ -4,11 +4,12 @@ from __future__ import annotations
 
 import resource
 import sys
-from collections.abc import Iterator, Mapping
+from collections.abc import Generator, Mapping
 from contextlib import contextmanager
 from dataclasses import dataclass, field
 from time import perf_counter
 
+from rich.box import SIMPLE_HEAD
 from rich.console import Console
 from rich.table import Table
 
@@ -38,7 +39,7 @@ class Meter:
     steps: list[Step] = field(default_factory=list)
 
     @contextmanager
-    def step(self, name: str) -> Iterator[Step]:
+    def step(self, name: str) -> Generator[Step]:
         """Measure the block. Rows, sessions and retries are for the block itself to say."""
         step = Step(name)
         statements, round_trips = self.db.counters.statements, self.db.counters.round_trips
@@ -70,11 +71,11 @@ def peak_memory() -> float:
 
 def print_steps(console: Console, meter: Meter, title: str) -> None:
     """Print what each step took, and the sum."""
-    table = Table(title=title, title_justify="left", caption_justify="left")
+    table = Table(title=title, box=SIMPLE_HEAD, padding=(0, 1, 0, 0), title_justify="left", caption_justify="left")
     table.caption = f"peak memory {peak_memory():.0f} MB"
-    table.add_column("step")
-    for heading in ("rows", "seconds", "rows/s", "sessions", "statements", "round trips", "retries"):
-        table.add_column(heading, justify="right")
+    table.add_column("step", no_wrap=True)
+    for heading in ("rows", "seconds", "rows/s", "sessions", "statements", "round\ntrips", "retries"):
+        table.add_column(heading, justify="right", no_wrap=True)
     for step in meter.steps:
         table.add_row(*cells(step))
     table.add_section()
@@ -96,12 +97,13 @@ def cells(step: Step) -> tuple[str, ...]:
     )
 
 
-def print_refusals(console: Console, read: int, loaded: int, refused: Mapping[str, int]) -> None:
+def print_refusals(console: Console, read: int, loaded: int, planeless: int, refused: Mapping[str, int]) -> None:
     """Print where every flight of the file went."""
-    table = Table(title="where the flights went", title_justify="left")
+    table = Table(title="where the flights went", box=SIMPLE_HEAD, title_justify="left")
     table.add_column("")
     table.add_column("flights", justify="right")
-    table.add_row("loaded", f"{loaded:,}")
+    table.add_row("loaded, with a plane", f"{loaded - planeless:,}")
+    table.add_row("loaded, without a tail number (NULL)", f"{planeless:,}")
     for reason, count in refused.items():
         table.add_row(f"refused: {reason}", f"{count:,}")
     table.add_section()

@@ -100,9 +100,10 @@ class Keeper:
             listener.bind(_keeper_address(self.run_dir))
             listener.listen(64)
             fd = listener.fileno()
-            # A session of its own: Ctrl-C in the terminal is for the tests, and reaches the servers through them.
+            # -P: `tests/typing` is not the module `typing`. A session of its own: Ctrl-C in the terminal is for
+            # the tests, and reaches the servers through them.
             self._process = subprocess.Popen(
-                [sys.executable, __file__, str(self.run_dir), str(fd)],
+                [sys.executable, "-P", __file__, str(self.run_dir), str(fd)],
                 stdin=subprocess.PIPE,
                 pass_fds=[fd],
                 start_new_session=True,

@@ -8,7 +8,7 @@
             ...
         assert trips.count == 1
 
-The server's *host* may be a socket directory ("/tmp/..."). A round trip is what the client has to
+The server's *host* may be a socket directory ("/run/postgresql"). A round trip is what the client has to
 wait for: it begins with the first message sent while nothing is outstanding (every Sync and Query so
 far has had its ReadyForQuery), or sent after the answer to a Flush. Logging in is not counted.
 """

@@ -7,6 +7,7 @@ gets the reason at once.
 
 from __future__ import annotations
 
+import itertools
 import logging
 import os
 import select
@@ -34,10 +35,6 @@ __all__ = ["PostgresBackend", "PostgresConnection", "PostgresDialect"]
 _PREPARE_THRESHOLD = 5
 _CONNECT_TIMEOUT = 10  # seconds, unless the URL has connect_timeout
 _FIRST_SLICE = 0.05  # how long to wait before looking whether connecting has failed; doubles
-
-# What the pool logs as warnings is raised as errors here; without a handler of its own the logging
-# module would print it on stderr.
-logging.getLogger("psycopg.pool").addHandler(logging.NullHandler())
 
 
 class _Failure(NamedTuple):
@@ -69,6 +66,22 @@ class _Link(psycopg.Connection[Row]):
         except Exception as exc:
             note_failure(exc)
             raise
+
+
+_POOL_NAME = "dbsession"
+_pool_numbers = itertools.count(1)
+
+
+def _not_ours(record: logging.LogRecord) -> bool:
+    """Keep the log of other pools; what goes wrong in ours is raised, or is none of the user's business."""
+    arguments = record.args if isinstance(record.args, tuple) else ()
+    return not any(
+        isinstance(argument, _Link) or (isinstance(argument, str) and argument.startswith(_POOL_NAME))
+        for argument in arguments
+    )
+
+
+logging.getLogger("psycopg.pool").addFilter(_not_ours)
 
 
 class _Idle:
@@ -141,6 +154,7 @@ class PostgresBackend:
             min_size=min_size,
             max_size=max_size,
             timeout=timeout,
+            name=f"{_POOL_NAME}-{next(_pool_numbers)}",
             # Each growth fails at once and for good, so that the next caller tries anew.
             reconnect_timeout=0,
             open=False,

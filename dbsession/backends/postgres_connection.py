@@ -12,6 +12,7 @@ The driver's connection is in autocommit and we send BEGIN. What psycopg 3 would
 
 from __future__ import annotations
 
+import re
 from collections.abc import Sequence
 from typing import Any, TypeAlias
 
@@ -23,45 +24,27 @@ from dbsession.backends.base import Counters, RowCountMismatch
 from dbsession.backends.postgres_dialect import guard
 from dbsession.backends.postgres_dumpers import PSYCOPG_INT_DUMPER, IntDumper
 from dbsession.backends.postgres_errors import is_stale_plan, translate
+from dbsession.backends.postgres_pipeline import Cursor, Sent, failing_statement
 from dbsession.backends.statements import Batch, Kind, Result, Row, Statement, require_transaction
-from dbsession.errors import InterfaceError, OperationalError, OrmError, SessionDoomed, SessionForkError
+from dbsession.errors import ConnectionLost, InterfaceError, OperationalError, OrmError, SessionDoomed, SessionForkError
 
-__all__ = ["PostgresConnection"]
+__all__ = ["Link", "PostgresConnection"]
 
 Link: TypeAlias = psycopg.Connection[Row]
-Cursor: TypeAlias = psycopg.Cursor[Row]
-Sql: TypeAlias = Any  # psycopg's types want literal strings; ours are put together, from quoted names
+_Sql: TypeAlias = Any  # psycopg's types want literal strings; ours are put together, from quoted names
 
 _IDLE = TransactionStatus.IDLE
 _INTRANS = TransactionStatus.INTRANS
 _INERROR = TransactionStatus.INERROR
 
+# Command tags of statements that only we may send; "ROLLBACK" is also the tag of ROLLBACK TO.
+_MOVES = frozenset({"BEGIN", "START TRANSACTION", "COMMIT", "ROLLBACK", "PREPARE TRANSACTION"})
+_ROLLBACK_TO = re.compile(r"\s*rollback\s+(?:work\s+|transaction\s+)?to\b", re.IGNORECASE)
+
 _CACHED_CURSORS = 128
 _KEPT_ROWS = 256  # a cached cursor keeps its last reply in memory
 
 _make_result = tuple.__new__  # half the cost of the NamedTuple's own
-
-
-class _Sent:
-    """One statement of a batch on its way: the cursors that will have its replies."""
-
-    __slots__ = ("cursors", "guarded", "statement")
-
-    def __init__(self, statement: Statement, guarded: bool) -> None:
-        self.statement = statement
-        self.guarded = guarded
-        self.cursors: list[Cursor] = []
-
-    def answered(self) -> int:
-        """Count the runs that have a reply. Only for a statement of one row a run is it exact with executemany."""
-        if self.statement.many and not self.statement.returns:
-            return sum(max(cursor.rowcount, 0) for cursor in self.cursors)
-        return sum(cursor.pgresult is not None for cursor in self.cursors)
-
-    def runs(self) -> int:
-        """Count the runs of the statement."""
-        params = self.statement.params
-        return len(params) if self.statement.many and params is not None else 1
 
 
 class PostgresConnection:
@@ -126,8 +109,11 @@ class PostgresConnection:
         """
         if self._blocked is not None:
             self._recover(batch)
-            if len(batch) == 1:
-                return [Result([], 0, (), "ROLLBACK")]
+            return [Result([], 0, (), "ROLLBACK")]
+        if not batch:
+            return []
+        if self.spent and self._link.closed:
+            raise ConnectionLost("this connection is closed", statement=batch[0])
         counters = self._counters
         counters.round_trips += 1
         counters.statements += len(batch)
@@ -155,10 +141,10 @@ class PostgresConnection:
     # --- one statement ---------------------------------------------------------------------------
 
     def _single(self, statement: Statement) -> Result:
-        sql: Sql
+        sql: _Sql
         sql, params, kind, _, expect, tag, returns = statement
         if kind is Kind.READ or kind is Kind.WRITE:
-            guarded = expect is not None and self._transacting
+            guarded = expect is not None and self._transacting and kind is Kind.WRITE
             if guarded:
                 sql, params = _guarded(statement, params, tag)
             cursor, columns = self._run_cached(sql, () if params is None else params, statement)
@@ -180,7 +166,7 @@ class PostgresConnection:
             raise self._mismatch(statement, count)
         return _make_result(Result, (rows, max(count, 0), columns, None))
 
-    def _run_cached(self, sql: Sql, params: Any, statement: Statement) -> tuple[Cursor, tuple[str, ...]]:
+    def _run_cached(self, sql: _Sql, params: Any, statement: Statement) -> tuple[Cursor, tuple[str, ...]]:
         """Run *sql* on the cursor that ran it before, whose loaders and dumpers are ready."""
         entry = self._cursors.get(sql)
         if entry is None:
@@ -189,7 +175,7 @@ class PostgresConnection:
             columns: tuple[str, ...] = ()
         else:
             sql, cursor, names, columns = entry  # psycopg compares the text by identity
-            self._run(cursor, sql, params, statement)
+            cursor = self._run(cursor, sql, params, statement)
         reply = cursor.pgresult
         width = 0 if reply is None else reply.nfields
         found = tuple([reply.fname(number) or b"" for number in range(width)]) if reply is not None and width else ()
@@ -202,7 +188,7 @@ class PostgresConnection:
             del self._cursors[sql]
         return cursor, columns
 
-    def _run(self, cursor: Cursor, sql: Sql, params: Any, statement: Statement) -> Cursor:
+    def _run(self, cursor: Cursor, sql: _Sql, params: Any, statement: Statement) -> Cursor:
         try:
             return cursor.execute(sql, params)
         except psycopg.Error as exc:
@@ -215,7 +201,7 @@ class PostgresConnection:
             self._interrupted()
             raise
 
-    def _run_unprepared(self, sql: Sql, params: Any, statement: Statement) -> Cursor:
+    def _run_unprepared(self, sql: _Sql, params: Any, statement: Statement) -> Cursor:
         """Run again what failed because of an old plan; outside a transaction nothing was done."""
         self._distrust()
         try:
@@ -257,7 +243,7 @@ class PostgresConnection:
         a trip of its own, since tables may be gone with the transaction. They are not if it had
         nothing but our own statements in it.
         """
-        sql: Sql = statement.sql
+        sql: _Sql = statement.sql
         if self._raw or statement.kind not in (Kind.ROLLBACK, Kind.ROLLBACK_TO):
             return cursor.execute(sql, prepare=False)
         threshold = self._link.prepare_threshold
@@ -284,7 +270,7 @@ class PostgresConnection:
     # --- several statements ----------------------------------------------------------------------
 
     def _pipelined(self, batch: Batch) -> list[Result]:
-        sent: list[_Sent] = []
+        sent: list[Sent] = []
         first: BaseException | None = None
         try:
             with self._link.pipeline():
@@ -300,15 +286,16 @@ class PostgresConnection:
             raise self._pipeline_failed(sent, first) from first
         results = [self._collect(entry) for entry in sent]
         for entry in sent:
-            if entry.statement.kind is Kind.RAW:
+            kind = entry.statement.kind
+            if kind is Kind.RAW or (kind is Kind.READ and not entry.statement.many):
                 self._check_drift(entry.cursors[0], entry.statement)
         return results
 
-    def _send(self, statement: Statement, sent: list[_Sent]) -> None:
-        sql: Sql
+    def _send(self, statement: Statement, sent: list[Sent]) -> None:
+        sql: _Sql
         sql, params, kind, many, expect, tag, _ = statement
         guarded = expect is not None and kind is Kind.WRITE
-        entry = _Sent(statement, guarded)
+        entry = Sent(statement, guarded)
         sent.append(entry)
         if kind is Kind.RAW:
             cursor = self._raw_cursor()
@@ -327,11 +314,11 @@ class PostgresConnection:
             entry.cursors.append(cursor)
             cursor.execute(sql, () if params is None else params)
 
-    def _send_many(self, entry: _Sent, runs: Any) -> None:
+    def _send_many(self, entry: Sent, runs: Any) -> None:
         statement = entry.statement
         if not isinstance(runs, list):
             raise InterfaceError("a statement with many=True needs a list of parameter rows")
-        sql: Sql = statement.sql
+        sql: _Sql = statement.sql
         if entry.guarded:
             sql = guard(sql, statement.expect or 0, statement.returns)
             runs = [(*params, str(number)) for number, params in enumerate(runs, statement.tag)]
@@ -346,7 +333,7 @@ class PostgresConnection:
             entry.cursors.append(cursor)
             cursor.execute(sql, params)
 
-    def _collect(self, entry: _Sent) -> Result:
+    def _collect(self, entry: Sent) -> Result:
         """Read the replies to one statement, all of which have arrived."""
         statement = entry.statement
         kind = statement.kind
@@ -368,6 +355,8 @@ class PostgresConnection:
         if entry.guarded:
             total = expected
             rows, columns = _strip(rows, columns) if statement.returns else ([], ())
+        elif statement.expect is not None and total != expected:
+            raise self._mismatch(statement, total)
         return Result(rows, total, columns)
 
     # --- what can go wrong -----------------------------------------------------------------------
@@ -381,6 +370,8 @@ class PostgresConnection:
             self._blocked = None
             self._transacting = False
             self.spent = True
+            if self._link.pgconn.transaction_status != _IDLE:  # that SQL has begun another one
+                self._run(self._link.cursor(), "ROLLBACK", None, batch[0])
             return
         raise SessionDoomed(
             f"the transaction is already lost, nothing but a rollback is possible; the first error was: {blocked}",
@@ -389,14 +380,16 @@ class PostgresConnection:
 
     def _check_drift(self, cursor: Cursor, statement: Statement) -> None:
         """Notice user-written SQL that began or ended a transaction."""
-        status = self._link.pgconn.transaction_status
-        if (status != _IDLE) is self._transacting:
+        idle = self._link.pgconn.transaction_status == _IDLE
+        # Within a batch, what one statement has moved another may have moved back; the tag tells.
+        moved = cursor.statusmessage in _MOVES and not _ROLLBACK_TO.match(statement.sql)
+        if idle is not self._transacting and not moved:
             return
-        if self._transacting:
+        if self._transacting or idle:
             error = OperationalError(
                 "the transaction was ended by SQL of the user's own; it may have been lost", statement=statement
             )
-            self._blocked = error
+            self._blocked = error if self._transacting else None
         else:
             error = OperationalError(
                 "a transaction was begun by SQL of the user's own; db_session begins and ends them", statement=statement
@@ -404,7 +397,7 @@ class PostgresConnection:
             self._link.cursor().execute("ROLLBACK", prepare=False)
         raise error
 
-    def _pipeline_failed(self, sent: Sequence[_Sent], exc: BaseException) -> BaseException:
+    def _pipeline_failed(self, sent: Sequence[Sent], exc: BaseException) -> BaseException:
         """Find the statement that *exc* is about, and bring our own state up to the server's."""
         self._distrust()
         for entry in sent:
@@ -417,13 +410,7 @@ class PostgresConnection:
             return exc
         if isinstance(exc, OrmError):
             return exc
-        failing = sent[-1] if sent else None
-        if isinstance(exc, psycopg.Error) and exc.sqlstate is not None:
-            # The server answers in order: what lies behind an answer was answered too.
-            last = max((number for number, entry in enumerate(sent) if entry.answered()), default=-1)
-            if last >= 0 and sent[last].answered() < sent[last].runs():
-                last -= 1
-            failing = sent[min(last + 1, len(sent) - 1)] if sent else None
+        failing = failing_statement(sent, exc)
         tag = None
         if failing is not None and failing.guarded:
             tag = failing.statement.tag + failing.answered()

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import re
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from datetime import UTC, date, datetime, time, timedelta
 from decimal import Decimal
 from enum import Enum
@@ -15,7 +15,7 @@ from psycopg.types.json import Jsonb
 
 from dbsession.backends import placeholders
 from dbsession.backends.base import Codec, TransactionMode, ValueType
-from dbsession.backends.json_text import encode_json
+from dbsession.backends.json_text import decode_json, encode_json
 from dbsession.backends.statements import Kind, Statement
 from dbsession.errors import BindingError, InterfaceError
 
@@ -82,15 +82,47 @@ def _list(value_type: ValueType) -> Codec:
     if value_type.item is None:
         raise BindingError("an array needs the type of its items")
     item = _codec(value_type.item)
-
-    def mapper(convert: Callable[[Any], Any]) -> Callable[[Any], Any]:
-        return lambda values: [None if value is None else convert(value) for value in values]
-
     return Codec(
-        item.sql_type + "[]",
-        list if item.encode is None else mapper(item.encode),
-        None if item.decode is None else mapper(item.decode),
+        item.sql_type + "[]", _array_encoder(item), None if item.decode is None else _array_decoder(item.decode)
     )
+
+
+def _array_encoder(item: Codec) -> Callable[[Any], str]:
+    """Return what writes a list as an array's text.
+
+    psycopg would send integer[] for small numbers, and ``bigint[] = integer[]`` does not exist; a
+    text has no type of its own, so it becomes what stands on the other side.
+    """
+    nested = item.sql_type.endswith("[]")
+
+    def encode(values: Iterable[Any]) -> str:
+        parts: list[str] = []
+        for value in values:
+            if value is None:
+                parts.append("NULL")
+                continue
+            text = _item_text(value if item.encode is None else item.encode(value))
+            if not nested:
+                escaped = text.replace("\\", "\\\\").replace('"', '\\"')
+                text = f'"{escaped}"'
+            parts.append(text)
+        return "{" + ",".join(parts) + "}"
+
+    return encode
+
+
+def _item_text(value: Any) -> str:
+    if isinstance(value, datetime):
+        return value.isoformat(" ")
+    if isinstance(value, timedelta):  # str() would write "-1 day, 23:59:59"
+        return f"{value.days} days {value.seconds} seconds {value.microseconds} microseconds"
+    if isinstance(value, bytes | bytearray | memoryview):
+        return "\\x" + bytes(value).hex()
+    return str(value)
+
+
+def _array_decoder(decode: Callable[[Any], Any]) -> Callable[[Any], list[Any]]:
+    return lambda values: [None if value is None else decode(value) for value in values]
 
 
 # In order: bool is an int, datetime is a date.
@@ -106,7 +138,7 @@ _CODECS: tuple[tuple[type, Callable[[ValueType], Codec]], ...] = (
     (timedelta, _with_digits("interval")),
     (UUID, lambda _: Codec("uuid")),
     (bytes, lambda _: Codec("bytea")),
-    (dict, lambda _: Codec("jsonb", encode_json)),  # a str parameter has no type of its own
+    (dict, lambda _: Codec("jsonb", encode_json, decode_json)),  # a str parameter has no type of its own
     (list, _list),
 )
 
@@ -217,8 +249,7 @@ class PostgresDialect:
     def codec(self, value_type: ValueType) -> Codec:
         """Return the column type and the conversions for *value_type*.
 
-        An int without a size is a bigint. A comparison with an array parameter needs a cast to the
-        column's type, since the driver types a list by its items (``%s::bigint[]``).
+        An int without a size is a bigint.
 
         Raises:
             BindingError: PostgreSQL has no such type.

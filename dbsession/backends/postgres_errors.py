@@ -52,7 +52,8 @@ CODES: dict[str, type[DatabaseError]] = {
     "2D": OperationalError,
     "3D": ProgrammingError,
     "3F": ProgrammingError,
-    "40": TransactionIntegrityError,  # 40002
+    "40002": TransactionIntegrityError,
+    "40": OperationalError,
     "42": ProgrammingError,
     "44": TransactionIntegrityError,  # WITH CHECK OPTION
     "53": OperationalError,

@@ -97,6 +97,8 @@ class SqliteConnection:
             SessionForkError: the connection is the parent process's.
             DatabaseError: SQLite refused; ``error.statement`` is the statement.
         """
+        if not batch:
+            return []
         counters = self._counters
         counters.round_trips += 1
         counters.statements += len(batch)
@@ -158,10 +160,10 @@ class SqliteConnection:
                 count = len(rows)
         except Exception as exc:
             raise self._failed(exc, statement, tag) from exc
+        if kind is Kind.RAW or (kind is Kind.READ and description is None):
+            self._check_raw(statement)
         if description is None:
             columns: tuple[str, ...] = ()
-            if kind is Kind.RAW:
-                self._check_raw(statement)
             if returns and count == 1:
                 rows.append((cursor.lastrowid,))  # see SqliteDialect.insert
         else:
@@ -301,6 +303,9 @@ class SqliteConnection:
 
     def _name(self, sql: str, description: Any) -> tuple[str, ...]:
         columns = tuple(column[0] for column in description)
+        if "pragma" in sql.lower():
+            self._altered = True
+            return columns
         if len(self._columns) >= _CACHED_COLUMNS:
             self._columns.clear()
         self._columns[sql] = description, columns

@@ -182,7 +182,7 @@ def _path(location: str) -> str:
     if rest in _MEMORY:
         return ""
     if not rest.startswith("/"):
-        raise BindingError(f"a path needs three slashes: {scheme}:///{rest}, and an absolute one four")
+        raise BindingError(f"a path needs three slashes, {scheme}:///file, and an absolute one four")
     return unquote(rest[1:])
 
 

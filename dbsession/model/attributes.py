@@ -40,6 +40,7 @@ class Attribute(Expression[T], Generic[T]):
     """What value and reference attributes have in common."""
 
     is_virtual = False  # a one-to-one attribute whose column is on the other side
+    is_plain = False
 
     def __init__(self, declaration: Declaration[T], name: str, mapping: Mapping) -> None:
         options = declaration.options
@@ -100,6 +101,7 @@ class Attribute(Expression[T], Generic[T]):
         """Return the dict of the unsaved changes of a persistent object."""
         if obj._state_.status is Status.CLEAN:
             return unit.mark_dirty(obj)
+        unit.generation += 1
         return obj._changes_
 
     def default_value(self) -> Any:
@@ -120,6 +122,7 @@ class ValueAttribute(Attribute[T]):
         self.kind = kind
         self.is_checked = self.is_checked and (kind.is_checked or declaration.options.get("optimistic") is True)
         self.is_tracked = kind.is_tracked
+        self.is_plain = not kind.is_tracked  # one column, and equal values are equal in the database
         self.decode: Callable[[Any], Any] | None = None
         self.encode: Callable[[Any], Any] | None = None
         if self.default is UNSET and not self.is_given_by_database:
@@ -175,9 +178,11 @@ class ValueAttribute(Attribute[T]):
             raise ValueError(f"{self!r}: py_check refused {value!r}")
         if self.is_required and not self.nullable:
             raise ValueError(f"{self!r} is required, and cannot be None")
-        if not self.nullable and not self.is_given_by_database:
-            return self.kind.empty
-        return None
+        if self.nullable or self.is_given_by_database:
+            return None
+        if self.kind.empty is None:
+            raise ValueError(f"{self!r} cannot be None: it is declared with nullable=False")
+        return self.kind.empty
 
     def raw(self, value: Any) -> Any:
         """Return *value* as it travels to the database."""
@@ -198,6 +203,7 @@ class ValueAttribute(Attribute[T]):
         value = self.coerce(value)
         values = obj.__dict__
         if state.is_new:
+            unit.generation += 1
             if self.is_key:
                 unit.key_changing(obj)
             values[self.name] = self.held(obj, value)
@@ -206,9 +212,10 @@ class ValueAttribute(Attribute[T]):
             return
         changes = obj._changes_ if state.status is Status.DIRTY else None
         if changes is not None and isinstance(changes.get(self.name), PendingExpression):
+            unit.generation += 1
             self.forget_expression(obj)
         if self._equals_row(obj, value):
-            self._unchange(obj, value, changes)
+            self._unchange(obj, unit, value, changes)
             return
         if changes is None:
             changes = unit.mark_dirty(obj)
@@ -234,10 +241,11 @@ class ValueAttribute(Attribute[T]):
             return known is value
         return bool((self.decode(known) if self.decode is not None else known) == value)
 
-    def _unchange(self, obj: EntityBase, value: Any, changes: dict[str, Any] | None) -> None:
+    def _unchange(self, obj: EntityBase, unit: Unit, value: Any, changes: dict[str, Any] | None) -> None:
         """Take back the change of this attribute, if there is one."""
         if changes is None or self.name not in changes:
             return
+        unit.generation += 1
         if changes.pop(self.name):
             obj.__dict__[self.name] = self.held(obj, value)
         else:
@@ -276,8 +284,13 @@ class ValueAttribute(Attribute[T]):
     def changed_in_place(self, obj: EntityBase) -> None:
         """Record that the value, a dict or list, was changed in place."""
         state = obj._state_
-        if not state.is_new and state.unit is not None:
-            self._changes(obj, state.unit).setdefault(self.name, True)
+        unit = state.unit
+        if unit is None:
+            return
+        if state.is_new:
+            unit.generation += 1
+        else:
+            self._changes(obj, unit).setdefault(self.name, True)
 
 
 def _chain(first: Callable[[Any], Any] | None, second: Callable[[Any], Any] | None) -> Callable[[Any], Any] | None:
@@ -426,7 +439,9 @@ class ReferenceAttribute(Attribute[Any]):
 
     def _record(self, obj: EntityBase, target: EntityBase | None, unit: Unit) -> None:
         values = obj.__dict__
-        if not obj._state_.is_new:
+        if obj._state_.is_new:
+            unit.generation += 1
+        else:
             changes = self._changes(obj, unit)
             if self.name not in changes:
                 changes[self.name] = self.name in values

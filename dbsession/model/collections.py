@@ -279,7 +279,7 @@ class Collection(Generic[T]):
         return self._owner
 
     @property
-    def attribute(self) -> CollectionAttribute:
+    def attribute(self) -> Any:  # a CollectionAttribute; said, mypy would take the property for a descriptor
         """The `Set` that this is the value of."""
         return self._attribute
 

@@ -7,6 +7,7 @@ descriptor: ``user.name`` is a ``str`` to them.
 
 from __future__ import annotations
 
+import difflib
 from collections.abc import Iterable
 from typing import TYPE_CHECKING, Any, Generic, TypeVar, overload
 
@@ -31,10 +32,37 @@ __all__ = [
 T = TypeVar("T")
 
 VALUE_OPTIONS = frozenset(
-    "unique index default sql_default column columns sql_type lazy volatile optimistic nullable size unsigned min max "
-    "precision scale max_len autostrip py_check auto tz reverse cascade_delete fk_name".split()
+    [
+        "unique",
+        "index",
+        "default",
+        "sql_default",
+        "column",
+        "columns",
+        "sql_type",
+        "lazy",
+        "volatile",
+        "optimistic",
+        "nullable",
+        "size",
+        "unsigned",
+        "min",
+        "max",
+        "precision",
+        "scale",
+        "max_len",
+        "autostrip",
+        "py_check",
+        "auto",
+        "tz",
+        "reverse",
+        "cascade_delete",
+        "fk_name",
+    ]
 )
-SET_OPTIONS = frozenset("reverse table column columns reverse_column reverse_columns lazy cascade_delete volatile".split())
+SET_OPTIONS = frozenset(
+    ["reverse", "table", "column", "columns", "reverse_column", "reverse_columns", "lazy", "cascade_delete", "volatile"]
+)
 
 
 class Composite:
@@ -56,7 +84,9 @@ class Declaration(Generic[T]):
     def __init__(self, python: Any, *args: Any, **options: Any) -> None:
         what = f"{type(self).__name__}({getattr(python, '__name__', python)!s})"
         if unknown := set(options) - self.allowed:
-            raise TypeError(f"{what} does not take {', '.join(sorted(unknown))}; it takes {', '.join(sorted(self.allowed))}")
+            close = difflib.get_close_matches(min(unknown), self.allowed, n=1)
+            hint = f"did you mean {close[0]!r}?" if close else f"it takes {', '.join(sorted(self.allowed))}"
+            raise TypeError(f"{what} does not take {', '.join(sorted(unknown))}; {hint}")
         self.python = python
         self.options = options
         self.composites: list[Composite] = []
@@ -72,7 +102,9 @@ class Declaration(Generic[T]):
             getattr(self.python, "__name__", ""), ()
         )
         if len(args) > len(names):
-            raise TypeError(f"{what} takes {len(names)} more positional arguments ({', '.join(names)}), not {len(args)}")
+            raise TypeError(
+                f"{what} takes {len(names)} more positional arguments ({', '.join(names)}), not {len(args)}"
+            )
         for name, value in zip(names, args, strict=False):
             if name in self.options:
                 raise TypeError(f"{what}: {name} is given twice")
@@ -127,7 +159,7 @@ class Optional(Declaration[T]):
         @overload
         def __get__(self, obj: object, owner: type) -> T | None: ...
         def __get__(self, obj: object, owner: type) -> Any: ...
-        def __set__(self, obj: object, value: T | None | Expression[Any]) -> None: ...
+        def __set__(self, obj: object, value: T | Expression[Any] | None) -> None: ...
 
 
 class PrimaryKey(Declaration[T]):
@@ -136,15 +168,6 @@ class PrimaryKey(Declaration[T]):
     ``auto=True``: the database makes the value. Without any PrimaryKey an entity gets
     ``id = PrimaryKey(int, auto=True)``.
     """
-
-    def __init__(self, python: Any, *args: Any, **options: Any) -> None:
-        if isinstance(python, Declaration):
-            _composite("PrimaryKey", (python, *args), is_unique=True, is_primary=True)
-            if options:
-                raise TypeError(f"PrimaryKey of several attributes takes no options, but got {', '.join(options)}")
-            super().__init__(type(None))
-            return
-        super().__init__(python, *args, **options)
 
     if TYPE_CHECKING:
 
@@ -159,6 +182,16 @@ class PrimaryKey(Declaration[T]):
         def __get__(self, obj: object, owner: type) -> T: ...
         def __get__(self, obj: object, owner: type) -> Any: ...
         def __set__(self, obj: object, value: T) -> None: ...
+    else:
+
+        def __init__(self, python, *args, **options):
+            if not isinstance(python, Declaration):
+                super().__init__(python, *args, **options)
+                return
+            _composite("PrimaryKey", (python, *args), is_unique=True, is_primary=True)
+            if options:
+                raise TypeError(f"PrimaryKey of several attributes takes no options, but got {', '.join(options)}")
+            super().__init__(type(None))
 
 
 class Set(Declaration[T]):

@@ -6,14 +6,13 @@ until an attribute is touched. It knows its unit of work through its state, and 
 
 from __future__ import annotations
 
-import difflib
 from collections.abc import Iterable, Iterator
-from typing import TYPE_CHECKING, Any, ClassVar, TypeVar
+from typing import TYPE_CHECKING, Any, ClassVar, TypeVar, cast
 
-from dbsession.errors import ERDiagramError, MultipleObjectsFoundError, ObjectNotFound
+from dbsession.errors import ERDiagramError, ObjectNotFound
 from dbsession.model.attributes import Attribute, ReferenceAttribute, ValueAttribute
 from dbsession.model.collections import CollectionAttribute
-from dbsession.model.declarations import Declaration
+from dbsession.model.declarations import Declaration, PrimaryKey
 from dbsession.model.expressions import Expression
 from dbsession.model.mapping import Catalog, Gateway, Mapping, Selection
 from dbsession.model.registration import begin_mapping, suggest
@@ -21,15 +20,18 @@ from dbsession.model.state import UNSET, Slots, Status, set_row, set_state
 
 __all__ = ["Entity", "EntityBase", "EntityMeta"]
 
-E = TypeVar("E", bound="EntityBase")
+E = TypeVar("E")  # not bound to EntityBase: type checkers want the self type of a metaclass' method so
 
 
 class EntityMeta(type):
     """The class of entity classes: registration, and the class verbs ``User[1]``, ``User.get(...)``, ..."""
 
-    _mapping_: Mapping | None
-    _catalog_: Catalog | None
-    _gateway_: Gateway | None
+    _mapping_: Mapping  # None on bases that are no entities of a database
+    _declared_: dict[str, Declaration[Any]]
+    _catalog_: Catalog
+    _gateway_: Gateway
+    if TYPE_CHECKING:  # pyright looks for the __dict__ of an object here, and finds that of a class
+        __dict__: Any  # type: ignore[misc]  # pyright: ignore[reportGeneralTypeIssues]
 
     def __new__(
         mcs, name: str, bases: tuple[type, ...], namespace: dict[str, Any], *, db: Any = None, abstract: bool = False
@@ -40,26 +42,22 @@ class EntityMeta(type):
         if namespace.get("__slots__"):
             raise ERDiagramError(f"{name}: an entity cannot have __slots__")
         cls = super().__new__(mcs, name, bases, namespace)
-        cls._mapping_ = None
-        cls._declared_ = declared  # type: ignore[attr-defined]
+        cls._mapping_ = None  # type: ignore[assignment]
+        cls._declared_ = declared
         if db is not None:
             cls._catalog_, cls._gateway_ = db.catalog, db.gateway
         if not abstract and getattr(cls, "_catalog_", None) is not None:
-            begin_mapping(cls, cls._catalog_, cls._gateway_)
+            begin_mapping(cast(Any, cls), cls._catalog_, cls._gateway_)
         elif not abstract and bases and name != "Entity":
-            raise ERDiagramError(f"{name} belongs to no database: write class {name}(Entity, db=db) or class {name}(db.Entity)")
+            raise ERDiagramError(
+                f"{name} belongs to no database: write class {name}(Entity, db=db) or class {name}(db.Entity)"
+            )
         return cls
 
-    def __init__(cls, name: str, bases: tuple[type, ...], namespace: dict[str, Any], **options: Any) -> None:
+    def __init__(
+        cls, name: str, bases: tuple[type, ...], namespace: dict[str, Any], *, db: Any = None, abstract: bool = False
+    ) -> None:
         super().__init__(name, bases, namespace)
-
-    def _map_(cls) -> Mapping:
-        mapping = cls._mapping_
-        if mapping is None:
-            raise ERDiagramError(f"{cls.__name__} is no entity of a database, only a base of entities")
-        if not mapping.is_complete:
-            mapping.require_complete()
-        return mapping
 
     def __getitem__(cls: type[E], key: Any) -> E:
         """Return the object with the primary key *key*; several key attributes: ``E[1, "a"]``.
@@ -67,8 +65,8 @@ class EntityMeta(type):
         Raises:
             ObjectNotFound: there is no such row.
         """
-        mapping = cls._map_()
-        raw = cls._key_from_(key)
+        mapping = _mapping_of(cls)
+        raw = mapping.entity._key_from_(key)
         found: Any = mapping.gateway.get(mapping, raw)
         if found is None:
             raise ObjectNotFound(mapping.describe_key(raw), entity=cls, key=key)
@@ -77,7 +75,7 @@ class EntityMeta(type):
 
     def __iter__(cls: type[E]) -> Iterator[E]:
         """Iterate over all objects; the same as ``select()``."""
-        return iter(cls.select())
+        return iter(_select(cls))
 
     def __repr__(cls) -> str:
         return f"<entity {cls.__name__}>"
@@ -88,15 +86,15 @@ class EntityMeta(type):
         Raises:
             MultipleObjectsFoundError: more than one fits.
         """
-        mapping = cls._map_()
+        mapping = _mapping_of(cls)
         if not conditions and len(values) == len(mapping.key) and all(part.name in values for part in mapping.key):
             parts = tuple([values[part.name] for part in mapping.key])
             if None not in parts and not any(isinstance(part, Expression) for part in parts):
-                raw = cls._key_from_(parts if len(parts) > 1 else parts[0])
+                raw = mapping.entity._key_from_(parts if len(parts) > 1 else parts[0])
                 found: Any = mapping.gateway.get(mapping, raw)
                 entity: E | None = found
                 return entity
-        return cls.select(*conditions, **values).get()
+        return _select(cls, *conditions, **values).get()
 
     def get_for_update(
         cls: type[E], *conditions: Any, nowait: bool = False, skip_locked: bool = False, **values: Any
@@ -110,7 +108,7 @@ class EntityMeta(type):
             LockNotAvailable: *nowait*, and somebody else has the lock.
             OptimisticCheckError: an attribute with an unsaved change was changed by somebody else.
         """
-        return cls.select(*conditions, **values).for_update(nowait=nowait, skip_locked=skip_locked).get()
+        return _select(cls, *conditions, **values).for_update(nowait=nowait, skip_locked=skip_locked).get()
 
     def exists(cls, *conditions: Any, **values: Any) -> bool:
         """Ask the database whether an object fits."""
@@ -118,9 +116,28 @@ class EntityMeta(type):
 
     def select(cls: type[E], *conditions: Any, **values: Any) -> Selection[E]:
         """Return the query for the objects that fit: ``User.select(User.age > 18, name="x")``."""
-        mapping = cls._map_()
-        selection: Selection[E] = mapping.gateway.select(mapping, conditions, values)
-        return selection
+        return _select(cls, *conditions, **values)
+
+
+def _mapping_of(entity: type) -> Mapping:
+    """Return the mapping of *entity*, complete.
+
+    Raises:
+        ERDiagramError: it is only a base of entities.
+        MappingError: ``generate_mapping()`` has not been called.
+    """
+    mapping: Mapping | None = entity._mapping_  # type: ignore[attr-defined]
+    if mapping is None:
+        raise ERDiagramError(f"{entity.__name__} is no entity of a database, only a base of entities")
+    if not mapping.is_complete:
+        mapping.require_complete()
+    return mapping
+
+
+def _select(entity: type[E], *conditions: Any, **values: Any) -> Selection[E]:
+    mapping = _mapping_of(entity)
+    selection: Selection[E] = mapping.gateway.select(mapping, conditions, values)
+    return selection
 
 
 class EntityBase(Slots, metaclass=EntityMeta, abstract=True):
@@ -131,8 +148,12 @@ class EntityBase(Slots, metaclass=EntityMeta, abstract=True):
     _mapping_: ClassVar[Mapping]
     _attributes_: ClassVar[dict[str, Any]]
 
+    if TYPE_CHECKING:
+        # The key that an entity gets where it declares none.
+        id = PrimaryKey[Any](int)
+
     def __init__(self, **values: Any) -> None:
-        mapping = type(self)._map_()
+        mapping = _mapping_of(type(self))
         unit = mapping.gateway.unit()
         attributes = self._attributes_
         if not values.keys() <= attributes.keys():
@@ -239,7 +260,9 @@ class EntityBase(Slots, metaclass=EntityMeta, abstract=True):
             return cls._key_part_(attributes[0], key)
         if not isinstance(key, tuple) or len(key) != len(attributes):
             names = ", ".join(part.name for part in attributes)
-            raise TypeError(f"the key of {mapping.name} has {len(attributes)} parts ({names}), and {key!r} does not fit")
+            raise TypeError(
+                f"the key of {mapping.name} has {len(attributes)} parts ({names}), and {key!r} does not fit"
+            )
         raw: list[Any] = []
         for attribute, part in zip(attributes, key, strict=True):
             value = cls._key_part_(attribute, part)
@@ -248,13 +271,13 @@ class EntityBase(Slots, metaclass=EntityMeta, abstract=True):
 
     @staticmethod
     def _key_part_(attribute: Attribute[Any], part: Any) -> Any:
+        if part is None:
+            raise TypeError(f"{attribute!r} is a key, and cannot be None")
         if isinstance(attribute, ReferenceAttribute):
             if isinstance(part, attribute.target.entity):
                 return part._key_
             return attribute.target.entity._key_from_(part)
         assert isinstance(attribute, ValueAttribute)
-        if part is None:
-            raise TypeError(f"{attribute!r} is a key, and cannot be None")
         return attribute.raw(attribute.coerce(part))
 
     @property
@@ -296,7 +319,9 @@ class EntityBase(Slots, metaclass=EntityMeta, abstract=True):
         """
         unknown = [name for name in values if name not in self._attributes_]
         if unknown:
-            raise TypeError(f"unexpected attribute {unknown[0]!r} of {type(self).__name__}{suggest(unknown[0], self._attributes_)}")
+            raise TypeError(
+                f"unexpected attribute {unknown[0]!r} of {type(self).__name__}{suggest(unknown[0], self._attributes_)}"
+            )
         state = self._state_
         unit = state.require_change(self, f"change object {self!r}")
         for name, value in values.items():
@@ -347,7 +372,9 @@ class EntityBase(Slots, metaclass=EntityMeta, abstract=True):
     def _attribute_(self, attribute: Any) -> Any:
         name = attribute if isinstance(attribute, str) else getattr(attribute, "name", None)
         if name not in self._attributes_:
-            raise TypeError(f"{type(self).__name__} has no attribute {attribute!r}{suggest(str(name), self._attributes_)}")
+            raise TypeError(
+                f"{type(self).__name__} has no attribute {attribute!r}{suggest(str(name), self._attributes_)}"
+            )
         return self._attributes_[name]
 
     def to_dict(

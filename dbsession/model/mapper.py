@@ -9,7 +9,7 @@ from __future__ import annotations
 
 from collections.abc import Iterable
 from operator import itemgetter
-from typing import TYPE_CHECKING, Any
+from typing import Any
 
 from dbsession.backends.base import Dialect, ValueType
 from dbsession.errors import BindingError, ERDiagramError
@@ -19,9 +19,6 @@ from dbsession.model.declarations import Discriminator
 from dbsession.model.mapping import Column, LinkTable, Mapping
 from dbsession.model.registration import make_attribute, suggest
 from dbsession.model.state import NOT_LOADED
-
-if TYPE_CHECKING:
-    from dbsession.model.entity import EntityMeta
 
 __all__ = ["complete_mappings"]
 
@@ -106,18 +103,14 @@ def _find_target(mapping: Mapping, attribute: Relation) -> None:
     entities = mapping.catalog.entities
     if isinstance(python, str):
         if python not in entities:
-            raise ERDiagramError(f"{attribute!r} refers to {python}, and there is no such entity{suggest(python, entities)}")
-        attribute.target = _mapping_of(entities[python])
+            raise ERDiagramError(
+                f"{attribute!r} refers to {python}, and there is no such entity{suggest(python, entities)}"
+            )
+        attribute.target = entities[python]._mapping_
     else:
         if python._mapping_ is None or python._mapping_.catalog is not mapping.catalog:
             raise ERDiagramError(f"{attribute!r} refers to {python.__name__}, which belongs to another database")
         attribute.target = python._mapping_
-
-
-def _mapping_of(entity: EntityMeta) -> Mapping:
-    mapping = entity._mapping_
-    assert mapping is not None  # what is in the catalog has one
-    return mapping
 
 
 def _find_reverse(mapping: Mapping, attribute: Relation) -> None:
@@ -131,14 +124,18 @@ def _find_reverse(mapping: Mapping, attribute: Relation) -> None:
         name = wanted if isinstance(wanted, str) else _name_of(wanted, target)
         reverse = target.member(name)
         if not isinstance(reverse, ReferenceAttribute | CollectionAttribute):
-            raise ERDiagramError(f"{attribute!r} names {target.name}.{name} as its reverse, and there is no such relation")
+            raise ERDiagramError(
+                f"{attribute!r} names {target.name}.{name} as its reverse, and there is no such relation"
+            )
         named = reverse.declaration.options.get("reverse")
         if named is not None and named not in (attribute.name, attribute.declaration):
             raise ERDiagramError(f"{attribute!r} names {reverse!r} as its reverse, but that one names {named!r}")
         _check_pair(attribute, reverse)
         attribute.reverse = _origin(reverse)
         return
-    named_me = [c for c in _relations(target) if c.declaration.options.get("reverse") in (attribute.name, attribute.declaration)]
+    named_me = [
+        c for c in _relations(target) if c.declaration.options.get("reverse") in (attribute.name, attribute.declaration)
+    ]
     candidates = [
         candidate
         for candidate in (named_me or _relations(target))
@@ -161,9 +158,10 @@ def _find_reverse(mapping: Mapping, attribute: Relation) -> None:
 
 
 def _name_of(wanted: Any, target: Mapping) -> str:
-    for attribute in (*target.attributes.values(), *target.collections.values()):
+    members: dict[str, Any] = {**target.attributes, **target.collections}
+    for name, attribute in members.items():
         if attribute is wanted or attribute.declaration is wanted:
-            return attribute.name
+            return name
     return str(getattr(wanted, "name", wanted))
 
 
@@ -173,7 +171,9 @@ def _ancestry(mapping: Mapping) -> list[Mapping]:
 
 def _check_pair(attribute: Relation, reverse: Relation) -> None:
     if reverse.target not in _ancestry(attribute.mapping) and attribute.mapping not in _ancestry(reverse.target):
-        raise ERDiagramError(f"{attribute!r} and {reverse!r} cannot be reverses: {reverse!r} refers to {reverse.target.name}")
+        raise ERDiagramError(
+            f"{attribute!r} and {reverse!r} cannot be reverses: {reverse!r} refers to {reverse.target.name}"
+        )
     others = [
         other
         for other in _relations(reverse.target)
@@ -183,7 +183,9 @@ def _check_pair(attribute: Relation, reverse: Relation) -> None:
         and _origin(other) is not _origin(attribute)
     ]
     if others:
-        raise ERDiagramError(f"{attribute!r} and {others[0]!r} have the same reverse, {reverse!r}: choose with reverse=")
+        raise ERDiagramError(
+            f"{attribute!r} and {others[0]!r} have the same reverse, {reverse!r}: choose with reverse="
+        )
     if isinstance(attribute, ReferenceAttribute) and isinstance(reverse, ReferenceAttribute):
         if attribute.is_required and reverse.is_required:
             raise ERDiagramError(f"{attribute!r} and {reverse!r} cannot both be Required: neither could be saved first")
@@ -221,9 +223,6 @@ def _lay_out(mapping: Mapping) -> None:
     parent = mapping.parent
     if parent is not None:
         _lay_out(parent)
-    for attribute in mapping.key:
-        if isinstance(attribute, ReferenceAttribute) and attribute.target.root is not mapping.root:
-            _lay_out(attribute.target.root)
     dialect = mapping.dialect
     root = mapping.root
     table = getattr(root.entity, "_table_", None) or dialect.table_name(root.name)
@@ -233,7 +232,8 @@ def _lay_out(mapping: Mapping) -> None:
     names = list(parent.attributes) if parent is not None else []
     for name in [*names, *(name for name in mapping.attributes if name not in names)]:
         attribute = mapping.attributes[name]
-        attribute.columns = () if attribute.is_virtual else tuple(_columns(attribute, mapping))
+        if not attribute.columns and not attribute.is_virtual:
+            attribute.columns = tuple(_columns(attribute, mapping))
         for column in attribute.columns:
             if clash := next((other for other in columns if other.name == column.name), None):
                 raise ERDiagramError(f"{attribute!r} and {clash.attribute!r} have the same column {column.name!r}")
@@ -247,19 +247,27 @@ def _lay_out(mapping: Mapping) -> None:
     mapping.key_columns = tuple([column for part in mapping.key for column in part.columns])
 
 
-def _columns(attribute: Attribute[Any], mapping: Mapping) -> Iterable[Column]:
+def _key_columns(root: Mapping, path: tuple[Mapping, ...]) -> tuple[Column, ...]:
+    """Return the key columns of *root*, which may not be laid out yet: its other columns may refer back to *path*."""
+    if root in path:
+        raise ERDiagramError(f"the key of {root.name} depends on itself: {' -> '.join(m.name for m in (*path, root))}")
+    for part in root.key:
+        if not part.columns:
+            part.columns = tuple(_columns(part, root, (*path, root)))
+    return tuple([column for part in root.key for column in part.columns])
+
+
+def _columns(attribute: Attribute[Any], mapping: Mapping, path: tuple[Mapping, ...] = ()) -> Iterable[Column]:
     chosen = attribute.declaration.column_names()
     is_own = mapping.parent is None or attribute.name in mapping.root.attributes
     if isinstance(attribute, ValueAttribute):
-        yield _value_column(attribute, mapping, chosen[0] if chosen else attribute.name, nullable=attribute.nullable or not is_own)
+        yield _value_column(
+            attribute, mapping, chosen[0] if chosen else attribute.name, nullable=attribute.nullable or not is_own
+        )
         return
     assert isinstance(attribute, ReferenceAttribute)
     target = attribute.target.root
-    if not target.key_columns:
-        _lay_out(target)
-    keys = target.key_columns
-    if not keys:
-        raise ERDiagramError(f"the key of {target.name} depends on itself by way of {attribute!r}")
+    keys = _key_columns(target, path)
     if chosen and len(chosen) != len(keys):
         raise ERDiagramError(f"{attribute!r} names {len(chosen)} columns, but the key of {target.name} has {len(keys)}")
     usual = [attribute.name] if len(keys) == 1 else [f"{attribute.name}_{key.name}" for key in keys]
@@ -278,7 +286,9 @@ def _value_column(attribute: ValueAttribute[Any], mapping: Mapping, name: str, *
         codec = dialect.codec(value_type)
     except BindingError as error:
         raise ERDiagramError(f"{attribute!r}: {error}") from None
-    column = Column(name, dialect.quote(name), attribute, attribute.declaration.options.get("sql_type") or codec.sql_type)
+    column = Column(
+        name, dialect.quote(name), attribute, attribute.declaration.options.get("sql_type") or codec.sql_type
+    )
     attribute.complete(codec.encode, codec.decode)
     column.encode, column.decode = attribute.encode, attribute.decode
     column.is_key = attribute.is_key
@@ -298,10 +308,14 @@ def _finish(mapping: Mapping) -> None:
     mapping.reference_attributes = tuple([a for a in mapping.attributes.values() if isinstance(a, ReferenceAttribute)])
     wide: dict[str, Column] = {}
     for member in mapping.family():
-        for column in member.eager:
+        for column in [
+            column for column in member.columns if not column.attribute.is_lazy
+        ]:  # no `eager` yet in subclasses
             first = wide.setdefault(column.name, column)
             if first.sql_type != column.sql_type:
-                raise ERDiagramError(f"{first.attribute!r} and {column.attribute!r} share the column {column.name!r} with other types")
+                raise ERDiagramError(
+                    f"{first.attribute!r} and {column.attribute!r} share the column {column.name!r} with other types"
+                )
     mapping.wide = tuple(wide.values())
     for attribute in mapping.reference_attributes:
         if not attribute.is_virtual and _origin(attribute) is attribute:
@@ -340,7 +354,9 @@ def _make_link(left: CollectionAttribute, right: CollectionAttribute) -> LinkTab
     options = (left.declaration.options, right.declaration.options)
     tables = {side["table"] for side in options if "table" in side}
     if len(tables) > 1:
-        raise ERDiagramError(f"{left!r} and {right!r} name different tables for their links: {' and '.join(sorted(tables))}")
+        raise ERDiagramError(
+            f"{left!r} and {right!r} name different tables for their links: {' and '.join(sorted(tables))}"
+        )
     usual = f"{left.mapping.name}_{right.mapping.name}"
     if left.mapping is right.mapping or _several_links(left, right):
         usual = f"{left.mapping.name}_{left.name}"
@@ -349,7 +365,11 @@ def _make_link(left: CollectionAttribute, right: CollectionAttribute) -> LinkTab
     # ``column`` names the columns of the side's own entity, ``reverse_column`` those of the other one.
     link.left_columns = _link_columns(left, _chosen(options[0], "column") or _chosen(options[1], "reverse_column"), "")
     suffix = "_2" if left.mapping.root is right.mapping.root else ""
-    link.right_columns = _link_columns(right, _chosen(options[1] if left is not right else {}, "column") or _chosen(options[0], "reverse_column"), suffix)
+    link.right_columns = _link_columns(
+        right,
+        _chosen(options[1] if left is not right else {}, "column") or _chosen(options[0], "reverse_column"),
+        suffix,
+    )
     left.link = right.link = link
     left.is_left, right.is_left = True, left is right
     return link
@@ -357,7 +377,9 @@ def _make_link(left: CollectionAttribute, right: CollectionAttribute) -> LinkTab
 
 def _several_links(left: CollectionAttribute, right: CollectionAttribute) -> bool:
     pairs = [
-        side for side in left.mapping.collections.values() if side.target is right.mapping and isinstance(side.reverse, CollectionAttribute)
+        side
+        for side in left.mapping.collections.values()
+        if side.target is right.mapping and isinstance(side.reverse, CollectionAttribute)
     ]
     return len(pairs) > 1
 

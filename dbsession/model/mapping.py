@@ -19,7 +19,7 @@ if TYPE_CHECKING:
     from dbsession.model.attributes import Attribute, ReferenceAttribute, ValueAttribute
     from dbsession.model.collections import CollectionAttribute
     from dbsession.model.declarations import Composite
-    from dbsession.model.entity import EntityBase, EntityMeta
+    from dbsession.model.entity import EntityBase
     from dbsession.model.state import Unit
 
 __all__ = ["Catalog", "Column", "Gateway", "LinkTable", "Mapping", "Selection"]
@@ -77,8 +77,6 @@ class Selection(Protocol[E]):
 
     def __getitem__(self, index: slice) -> list[E]: ...
 
-    def __len__(self) -> int: ...
-
 
 class Gateway(Protocol):
     """What a class verb needs from above: ``User[1]``, ``User(...)``, ``User.select()``."""
@@ -108,9 +106,9 @@ class Gateway(Protocol):
 class Catalog(Protocol):
     """The database that an entity is declared in."""
 
-    entities: dict[str, EntityMeta]
+    entities: dict[str, type[EntityBase]]
 
-    def register(self, entity: EntityMeta) -> None:
+    def register(self, entity: type[EntityBase]) -> None:
         """Take in a new entity class.
 
         Raises:
@@ -187,7 +185,7 @@ class LinkTable:
 class Mapping:
     """How one entity lies in its table."""
 
-    def __init__(self, entity: EntityMeta, catalog: Catalog, gateway: Gateway) -> None:
+    def __init__(self, entity: type[EntityBase], catalog: Catalog, gateway: Gateway) -> None:
         self.entity = entity
         self.name = entity.__name__
         self.catalog = catalog

@@ -15,10 +15,11 @@ from dbsession.model.attributes import Attribute, ReferenceAttribute, ValueAttri
 from dbsession.model.collections import CollectionAttribute
 from dbsession.model.declarations import Composite, Declaration, Discriminator, PrimaryKey, Version
 from dbsession.model.mapping import Catalog, Gateway, Mapping
+from dbsession.model.options import check_options
 from dbsession.model.types import attribute_type
 
 if TYPE_CHECKING:
-    from dbsession.model.entity import EntityMeta
+    from dbsession.model.entity import EntityBase
 
 __all__ = ["HOOKS", "begin_mapping", "make_attribute", "suggest"]
 
@@ -31,7 +32,7 @@ def suggest(name: str, names: Iterable[str]) -> str:
     return f"; did you mean {close[0]!r}?" if close else ""
 
 
-def begin_mapping(entity: EntityMeta, catalog: Catalog, gateway: Gateway) -> None:
+def begin_mapping(entity: type[EntityBase], catalog: Catalog, gateway: Gateway) -> None:
     """Make the mapping and the descriptors of *entity*, and register it in *catalog*.
 
     Raises:
@@ -71,7 +72,8 @@ def begin_mapping(entity: EntityMeta, catalog: Catalog, gateway: Gateway) -> Non
 
 def _inherit(mapping: Mapping) -> None:
     entity = mapping.entity
-    parents = [base._mapping_ for base in entity.__bases__ if getattr(base, "_mapping_", None) is not None]
+    found: list[Any] = [getattr(base, "_mapping_", None) for base in entity.__bases__]
+    parents: list[Mapping] = [mapping for mapping in found if mapping is not None]
     if len({parent.root for parent in parents}) > 1:
         names = " and ".join(parent.name for parent in parents)
         raise ERDiagramError(f"{mapping.name} inherits from {names}, which lie in different tables")
@@ -96,13 +98,16 @@ def _declarations(mapping: Mapping) -> dict[str, Declaration[Any]]:
         composite.is_primary for declaration in declared.values() for composite in declaration.composites
     )
     if inherited is not None:
-        for name, attribute in (*inherited.attributes.items(), *inherited.collections.items()):
+        members: dict[str, Any] = {**inherited.attributes, **inherited.collections}
+        for name, attribute in members.items():
             declared.setdefault(name, attribute.declaration)
         names = [*inherited.attributes, *inherited.collections]
         return {name: declared[name] for name in (*names, *(name for name in declared if name not in names))}
     if not has_key:
         if "id" in declared:
-            raise ERDiagramError(f"{mapping.name} has an attribute 'id' that is no PrimaryKey, and no PrimaryKey elsewhere")
+            raise ERDiagramError(
+                f"{mapping.name} has an attribute 'id' that is no PrimaryKey, and no PrimaryKey elsewhere"
+            )
         declared = {"id": PrimaryKey(int, auto=True), **declared}
     return declared
 
@@ -126,25 +131,59 @@ def make_attribute(declaration: Declaration[Any], name: str, mapping: Mapping) -
     is_entity = isinstance(python, str) or hasattr(python, "_mapping_")
     if declaration.is_set:
         if not is_entity:
-            raise ERDiagramError(f"{mapping.name}.{name}: Set() takes an entity or its name; a list is list[...] or Json")
+            raise ERDiagramError(
+                f"{mapping.name}.{name}: Set() takes an entity or its name; a list is list[...] or Json"
+            )
         return CollectionAttribute(declaration, name, mapping)
+    check_options(declaration, f"{mapping.name}.{name}", is_reference=is_entity)
     if is_entity:
         return ReferenceAttribute(declaration, name, mapping)
     try:
         kind = attribute_type(python, declaration.options)
     except ERDiagramError as error:
         raise ERDiagramError(f"{mapping.name}.{name}: {error}") from None
+    if isinstance(declaration, Discriminator):
+        return _make_discriminator(DiscriminatorAttribute(declaration, name, mapping, kind))
     attribute: ValueAttribute[Any] = ValueAttribute(declaration, name, mapping, kind)
     if attribute.is_auto and python is not int:
         raise ERDiagramError(f"{mapping.name}.{name}: auto=True is for int keys; for other types use default=")
-    if isinstance(declaration, Discriminator):
-        attribute.default = mapping.discriminator_value = mapping.entity.__dict__.get("_discriminator_", mapping.name)
-        mapping.discriminator = attribute
-    elif isinstance(declaration, Version):
+    if isinstance(declaration, Version):
+        if mapping.version is not None:
+            raise ERDiagramError(f"{mapping.name} has several Version attributes, {mapping.version.name} and {name}")
         attribute.default = 1
         mapping.version = attribute
     elif isinstance(attribute.default, Enum) or (attribute.default is not None and not callable(attribute.default)):
         _check_default(attribute)
+    return attribute
+
+
+class DiscriminatorAttribute(ValueAttribute[Any]):
+    """The attribute that says which entity a row is; each entity has one value for it."""
+
+    def coerce(self, value: Any) -> Any:
+        """Take the value of this entity only: a row does not change what it is."""
+        value = super().coerce(value)
+        if value != self.default:
+            raise ValueError(
+                f"{self!r} says which entity a row is, and is {self.default!r} for every {self.mapping.name}; "
+                f"create an object of the class that has {value!r}"
+            )
+        return value
+
+
+def _make_discriminator(attribute: DiscriminatorAttribute) -> DiscriminatorAttribute:
+    mapping = attribute.mapping
+    if mapping.discriminator is not None:
+        names = f"{mapping.discriminator.name} and {attribute.name}"
+        raise ERDiagramError(f"{mapping.name} has several Discriminator attributes, {names}")
+    chosen = mapping.entity.__dict__.get("_discriminator_", mapping.name)
+    try:
+        attribute.default = mapping.discriminator_value = attribute.kind.coerce(chosen)
+    except (TypeError, ValueError) as error:
+        raise ERDiagramError(
+            f"{attribute!r} {error}: give {mapping.name} its value with _discriminator_ = ..., of the type of {attribute.name}"
+        ) from None
+    mapping.discriminator = attribute
     return attribute
 
 
@@ -162,14 +201,21 @@ def _choose_key(mapping: Mapping) -> None:
     if mapping.parent is not None:
         mapping.key = tuple([mapping.attributes[part.name] for part in mapping.parent.key])
     else:
-        single = [attribute for attribute in mapping.attributes.values() if isinstance(attribute.declaration, PrimaryKey)]
+        single = [
+            attribute for attribute in mapping.attributes.values() if isinstance(attribute.declaration, PrimaryKey)
+        ]
         several = [parts for composite, parts in mapping.composites if composite.is_primary]
         if len(single) + len(several) != 1:
             raise ERDiagramError(f"{mapping.name} has {len(single) + len(several)} primary keys; it can have one")
         mapping.key = tuple(single) or several[0]
     part: Attribute[Any]
     for part in mapping.key:
+        if part.is_auto and len(mapping.key) > 1:
+            raise ERDiagramError(f"{part!r}: auto=True is for a key of one attribute, and {mapping.name} has several")
         part.is_key = True
         part.is_checked = False
         if not (part.is_required or part.is_auto):
             raise ERDiagramError(f"{part!r} is part of the primary key, so it has to be Required")
+    for attribute in mapping.attributes.values():
+        if attribute.is_auto and not attribute.is_key:
+            raise ERDiagramError(f"{attribute!r}: auto=True is for the primary key; for others there is default=")

@@ -110,14 +110,17 @@ def _column_definition(column: Column, dialect: Dialect) -> str:
     if not column.nullable:
         parts.append("NOT NULL")
     if column.sql_default is not None:
-        parts.append(f"DEFAULT {column.sql_default}")
+        # SQLite takes expressions in parentheses only.
+        parts.append(f"DEFAULT ({column.sql_default})" if dialect.name == "sqlite" else f"DEFAULT {column.sql_default}")
     return " ".join(parts)
 
 
 def _uniques(root: Mapping, attributes: Iterable[Attribute[object]]) -> list[tuple[Column, ...]]:
     uniques: dict[tuple[str, ...], tuple[Column, ...]] = {}
     for attribute in attributes:
-        one_to_one = isinstance(attribute, ReferenceAttribute) and not isinstance(attribute.reverse, CollectionAttribute)
+        one_to_one = isinstance(attribute, ReferenceAttribute) and not isinstance(
+            attribute.reverse, CollectionAttribute
+        )
         if (attribute.is_unique or one_to_one) and attribute.columns != root.key_columns:
             uniques[tuple(column.name for column in attribute.columns)] = attribute.columns
     for member in root.family():
@@ -160,7 +163,8 @@ def _indexes(root: Mapping, name: str, attributes: Iterable[Attribute[object]], 
                 columns = tuple(column for part in parts for column in part.columns)
                 wanted.append((_name("ix", name, columns), columns))
     unique_statements = dict.fromkeys(
-        f"CREATE INDEX IF NOT EXISTS {dialect.quote(index)} ON {root.quoted} ({_quoted(columns)})" for index, columns in wanted
+        f"CREATE INDEX IF NOT EXISTS {dialect.quote(index)} ON {root.quoted} ({_quoted(columns)})"
+        for index, columns in wanted
     )
     return list(unique_statements)
 

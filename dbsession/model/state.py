@@ -72,7 +72,7 @@ class Status(Enum):
 class State:
     """A status together with the unit of work that it holds in; shared by all objects that are so."""
 
-    __slots__ = ("is_new", "is_persistent", "may_change", "reason", "status", "unit")
+    __slots__ = ("has_changes", "is_new", "is_persistent", "may_change", "reason", "status", "unit")
 
     def __init__(self, status: Status, unit: Unit | None, reason: str = "") -> None:
         self.reason = reason
@@ -81,7 +81,9 @@ class State:
     def _become(self, status: Status, unit: Unit | None) -> None:
         self.status = status
         self.unit = unit
+        # Asked on hot paths, where hashing an enum member would be the most expensive thing.
         self.is_new = status is Status.NEW
+        self.has_changes = status is Status.DIRTY or status is Status.MARKED_FOR_DELETION  # `_changes_` is set
         self.is_persistent = status in _PERSISTENT
         self.may_change = status in _MAY_CHANGE
 
@@ -124,6 +126,8 @@ class Slots:
     _row_: tuple[Any, ...]
     _state_: State
     _changes_: dict[str, Any]
+    if TYPE_CHECKING:
+        __dict__: dict[str, Any]
 
 
 # The slots' own setters: unlike ``obj._row_ = row`` they do not pass through the entity's __setattr__,

@@ -10,8 +10,8 @@ from __future__ import annotations
 import math
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass
-from datetime import date, datetime, time, timedelta, timezone
-from decimal import Decimal, InvalidOperation
+from datetime import date, datetime, time, timedelta, UTC
+from decimal import ROUND_HALF_UP, Context, Decimal, InvalidOperation
 from enum import Enum
 from typing import Any
 from uuid import UUID
@@ -52,15 +52,14 @@ def _string(options: dict[str, Any]) -> Coerce:
     def coerce(value: Any) -> str:
         if not isinstance(value, str):
             raise _wrong("a str", value)
-        if type(value) is not str:
-            value = str.__str__(value)
+        text: str = value if type(value) is str else str.__str__(value)
         if autostrip:
-            value = value.strip()
-        if max_len is not None and len(value) > max_len:
-            raise ValueError(f"is too long: {len(value)} characters, and at most {max_len} are allowed")
-        if "\0" in value:
+            text = text.strip()
+        if max_len is not None and len(text) > max_len:
+            raise ValueError(f"is too long: {len(text)} characters, and at most {max_len} are allowed")
+        if "\0" in text:
             raise ValueError("has a NUL character, which PostgreSQL cannot store")
-        return value
+        return text
 
     return coerce
 
@@ -135,6 +134,10 @@ def _boolean(value: Any) -> bool:
     raise _wrong("a bool", value)
 
 
+# Wide enough for every number that a column may hold; it rounds as the databases do.
+_WIDE = Context(prec=1000, rounding=ROUND_HALF_UP)
+
+
 def _decimal(options: dict[str, Any]) -> Coerce:
     precision: int = options.get("precision") or 12
     scale: int = options["scale"] if options.get("scale") is not None else 2
@@ -154,7 +157,7 @@ def _decimal(options: dict[str, Any]) -> Coerce:
             raise ValueError(f"is {number}, which is no number that can be stored")
         if abs(number) >= limit:
             raise ValueError(f"is {number}, too large for {precision} digits, {scale} of them behind the point")
-        rounded = number.quantize(quantum)
+        rounded = number.quantize(quantum, context=_WIDE)
         if abs(rounded) >= limit:
             raise ValueError(f"is {number}, too large for {precision} digits, {scale} of them behind the point")
         return rounded
@@ -178,8 +181,8 @@ def _datetime(options: dict[str, Any]) -> Coerce:
             raise ValueError(f"is {value!r}, without a time zone; the attribute is declared with tz=True")
         if not tz and value.tzinfo is not None:
             raise ValueError(f"is {value!r}, with a time zone; declare the attribute with tz=True to keep it")
-        if tz and value.tzinfo is not timezone.utc:
-            value = value.astimezone(timezone.utc)
+        if tz and value.tzinfo is not UTC:
+            value = value.astimezone(UTC)
         return value.replace(microsecond=round_to(value.microsecond), fold=0)
 
     return coerce

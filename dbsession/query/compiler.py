@@ -111,7 +111,9 @@ class Compiler:
         if isinstance(node, Attribute):
             attribute = self.own(node)
             if len(attribute.columns) != 1:
-                raise TypeError(f"{attribute!r} has {len(attribute.columns)} columns; it can be compared, and nothing else")
+                raise TypeError(
+                    f"{attribute!r} has {len(attribute.columns)} columns; it can be compared, and nothing else"
+                )
             return attribute.columns[0].quoted
         if isinstance(node, CollectionAttribute):
             raise TypeError(f"{node!r} is a collection, which cannot stand in a condition")

@@ -100,7 +100,9 @@ class Selected(NamedTuple):
         """
         attribute = self.mapping.attributes.get(name)
         if attribute is None:
-            raise TypeError(f"{self.mapping.name} has no attribute {name!r} to compare{suggest(name, self.mapping.attributes)}")
+            raise TypeError(
+                f"{self.mapping.name} has no attribute {name!r} to compare{suggest(name, self.mapping.attributes)}"
+            )
         return attribute
 
 
@@ -169,11 +171,13 @@ class Query(Generic[E]):
         checked: list[Ordering] = []
         for ordering in orderings:
             if isinstance(ordering, str):
-                ordering = self._selected.as_expression(ordering)  # noqa: PLW2901 - the name is only its spelling
+                ordering = self._selected.as_expression(ordering)
             if isinstance(ordering, Expression):
-                ordering = Ordering(ordering, descending=False)  # noqa: PLW2901
+                ordering = Ordering(ordering, descending=False)
             if not isinstance(ordering, Ordering):
-                raise TypeError(f"order_by() takes attributes such as User.name or desc(User.name), not {ordering!r:.80}")
+                raise TypeError(
+                    f"order_by() takes attributes such as User.name or desc(User.name), not {ordering!r:.80}"
+                )
             checked.append(ordering)
         return self._with(orderings=tuple(checked))
 
@@ -209,11 +213,9 @@ class Query(Generic[E]):
 
     all = fetch
 
+    # No __len__: list(query) would ask for it first, and so send the query twice.
     def __iter__(self) -> Iterator[E]:
         return iter(self.fetch())
-
-    def __len__(self) -> int:
-        return len(self.fetch())
 
     def __bool__(self) -> bool:
         return True  # a query is a value; exists() asks the database
@@ -221,7 +223,9 @@ class Query(Generic[E]):
     def __getitem__(self, index: slice) -> list[E]:
         """Return the objects from ``start`` to ``stop``: ``query[10:20]``."""
         if not isinstance(index, slice) or index.step is not None:
-            raise TypeError("a query takes slices without a step, such as query[:10]; for one object use first() or get()")
+            raise TypeError(
+                "a query takes slices without a step, such as query[:10]; for one object use first() or get()"
+            )
         start = index.start or 0
         if start < 0 or (index.stop is not None and index.stop < 0):
             raise TypeError("a query cannot be sliced from its end; turn the order round with desc()")

@@ -139,7 +139,9 @@ def _require_plain(function: Any) -> None:
     if isinstance(function, type) or not callable(function):
         raise TypeError(f"db_session decorates functions, not {function!r:.80}")
     if inspect.iscoroutinefunction(function) or inspect.isasyncgenfunction(function):
-        raise TypeError(f"{function.__qualname__}() is async, and db_session is synchronous: its session would block the loop")
+        raise TypeError(
+            f"{function.__qualname__}() is async, and db_session is synchronous: its session would block the loop"
+        )
     if inspect.isgeneratorfunction(function):
         raise TypeError(
             f"{function.__qualname__}() is a generator: a session around it would stay open between its values; "

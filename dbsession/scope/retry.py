@@ -41,4 +41,4 @@ def may_retry(error: BaseException, options: Options) -> bool:
 
 def wait_before(attempt: int) -> None:
     """Sleep before the *attempt*-th retry (1, 2, ...), for a random time that may be longer each time."""
-    time.sleep(random.uniform(0, min(CAP, BASE * 2**attempt)))  # noqa: S311 - no secret
+    time.sleep(random.uniform(0, min(CAP, BASE * 2**attempt)))

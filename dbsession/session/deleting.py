@@ -174,6 +174,7 @@ def delete_in_bulk(unit: UnitOfWork, selected: Selected) -> Flow[int]:
     """
     mapping = selected.mapping
     yield from unit.autoflush_for(mapping)
+    unit.generation += 1
     sql, params = selected.compile_delete()
     objects = unit.identity.of(mapping)
     if objects:

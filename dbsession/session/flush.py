@@ -9,19 +9,17 @@ COMMIT travels in the last batch where no hook may follow it.
 from __future__ import annotations
 
 from collections import deque
-from collections.abc import Callable
 from typing import TYPE_CHECKING, Any
 
 from dbsession.backends.base import RowCountMismatch
 from dbsession.backends.flow import Flow
 from dbsession.backends.statements import Statement
 from dbsession.errors import DatabaseError, OrmError, TransactionError, UnexpectedError
-from dbsession.model.attributes import ReferenceAttribute
 from dbsession.model.entity import EntityBase
 from dbsession.model.mapping import LinkTable, Mapping
 from dbsession.model.state import UNSET, Status, set_state
 from dbsession.session.conflicts import explain_conflict
-from dbsession.session.ordering import Action, Operation, Pending, in_order
+from dbsession.session.ordering import Action, Pending, Run, in_order
 from dbsession.session.writes import (
     DeleteWrite,
     InsertWrite,
@@ -119,22 +117,27 @@ class _Sender:
     def __init__(self, unit: UnitOfWork, links: dict[LinkTable, dict[tuple[Any, Any], bool]]) -> None:
         self.unit = unit
         self.links = links
-        self.tag = 0
-        self.by_tag: list[EntityBase | None] = []
+        self.by_tag: list[EntityBase] = []
+        self._adders = {
+            Action.VACATE: self._vacate,
+            Action.INSERT: self._insert,
+            Action.UPDATE: self._update,
+            Action.DELETE: self._delete,
+        }
 
     def send(self, pending: Pending, *, commit: bool) -> Flow[None]:
         """Send everything; with *commit*, COMMIT goes with the last batch."""
         unit = self.unit
-        operations = deque(in_order(pending))
+        runs = deque(in_order(pending))
         removed = self._link_writes(adds=False)
         while True:
-            writes = [*removed, *self._next_batch(operations)]
+            writes = [*removed, *self._next_batch(runs)]
             removed = []
             links_wait = any(obj._state_.is_new for write in writes for obj in write.objects)
-            if not operations and not (links_wait and self._adds_links()):
+            if not runs and not (links_wait and self._adds_links()):
                 writes += self._link_writes(adds=True)
                 self.links = {}
-            is_last = not operations and not self.links
+            is_last = not runs and not self.links
             statements = [write.statement() for write in writes]
             results = yield from self._execute(statements, writes, commit=commit and is_last)
             if not (commit and is_last):
@@ -142,6 +145,8 @@ class _Sender:
             for write, result in zip(writes, results, strict=True):
                 write.apply(result)
                 _settle(unit, write)
+                if not (commit and is_last):
+                    unit.exempt.update(write.objects)  # nobody else can change these rows before the commit
             if is_last:
                 break
         if commit:
@@ -184,71 +189,71 @@ class _Sender:
 
     # --- batches ------------------------------------------------------------------------------
 
-    def _next_batch(self, operations: deque[Operation]) -> list[Write]:
-        """Take operations until one needs a key that only the reply to this batch can give."""
+    def _next_batch(self, runs: deque[Run]) -> list[Write]:
+        """Take operations until one needs a key, or a row, that only the reply to this batch can give."""
         writes: list[Write] = []
         touched: set[int] = set()
-        while operations:
-            operation = operations[0]
-            obj = operation.obj
-            if id(obj) in touched or (operation.action is not Action.DELETE and _lacks_key(operation)):
+        while runs:
+            action, objects, names = runs[0]
+            if touched and any(id(obj) in touched for obj in objects):
                 break
-            operations.popleft()
-            write = self._joined(writes[-1] if writes else None, operation)
-            if write is None:
-                continue
-            if not writes or write is not writes[-1]:
-                writes.append(write)
-            if operation.action is Action.VACATE or operation.names:
-                touched.add(id(obj))
-            self.by_tag.append(obj)
+            add = self._adders[action]
+            for index, obj in enumerate(objects):
+                if action is not Action.DELETE and obj._mapping_.reference_attributes and _lacks_key(obj, names):
+                    if index:
+                        runs[0] = Run(action, objects[index:], names)
+                    return writes
+                add(writes, obj, names)
+            if names:
+                touched.update(map(id, objects))
+            runs.popleft()
         return writes
 
-    def _joined(self, last: Write | None, operation: Operation) -> Write | None:
-        """Let *operation* join the last write if it is alike, or open a new one; None if there is nothing to do."""
-        if operation.action is Action.INSERT:
-            return self._insert(last, operation)
-        if operation.action is Action.DELETE:
-            return self._delete(last, operation)
-        return self._update(last, operation)
-
-    def _insert(self, last: Write | None, operation: Operation) -> Write:
-        obj = operation.obj
+    def _insert(self, writes: list[Write], obj: EntityBase, names: tuple[str, ...]) -> None:
+        last = writes[-1] if writes else None
         mapping = obj._mapping_
-        values = obj.__dict__
-        given = tuple([name for name in mapping.attributes if name in values and not mapping.attributes[name].is_virtual])
-        if not isinstance(last, InsertWrite) or last.mapping is not mapping or last.given != given or _is_full(last):
-            last = InsertWrite(mapping, given, len(self.by_tag), MANY)
-        last.add(obj, _insert_row(obj, last, operation.names))
-        return last
+        shape = tuple(obj.__dict__)
+        if (
+            type(last) is not InsertWrite
+            or last.mapping is not mapping
+            or len(last.rows) >= last.room
+            or last.shape != shape
+        ):
+            last = InsertWrite(mapping, shape, len(self.by_tag), MANY)
+            writes.append(last)
+        last.add(obj, names)
+        self.by_tag.append(obj)
 
-    def _update(self, last: Write | None, operation: Operation) -> Write | None:
-        obj = operation.obj
-        unit = self.unit
-        if operation.action is Action.VACATE:
-            vacate = VacateWrite(obj._mapping_, vacating(obj, operation.names, checked=unit.checks(obj)), len(self.by_tag))
-            vacate.add(obj, vacate.change)
-            return vacate
+    def _vacate(self, writes: list[Write], obj: EntityBase, names: tuple[str, ...]) -> None:
+        change = vacating(obj, names, checked=self.unit.checks(obj))
+        write = VacateWrite(obj._mapping_, change, len(self.by_tag))
+        write.add(obj, change)
+        writes.append(write)
+        self.by_tag.append(obj)
+
+    def _update(self, writes: list[Write], obj: EntityBase, names: tuple[str, ...]) -> None:
         if obj._state_.status is not Status.DIRTY:
-            return None
-        change = change_of(obj, checked=unit.checks(obj))
+            return
+        unit = self.unit
+        change = change_of(obj, checked=unit.optimistic and obj not in unit.exempt)
         if change is None:
             unit.forget_changes(obj)
-            return None
-        mapping = obj._mapping_
-        if not isinstance(last, UpdateWrite) or not last.takes(mapping, change):
-            last = UpdateWrite(mapping, change, len(self.by_tag))
+            return
+        last = writes[-1] if writes else None
+        if type(last) is not UpdateWrite or not last.takes(obj._mapping_, change):
+            last = UpdateWrite(obj._mapping_, change, len(self.by_tag))
+            writes.append(last)
         last.add(obj, change)
-        return last
+        self.by_tag.append(obj)
 
-    def _delete(self, last: Write | None, operation: Operation) -> Write:
-        obj = operation.obj
-        checks = DeleteWrite.checks_of(obj, checked=self.unit.checks(obj))
-        checks = tuple([name for name in checks if name not in operation.names])
-        if not isinstance(last, DeleteWrite) or last.mapping is not obj._mapping_ or last.checks != checks:
+    def _delete(self, writes: list[Write], obj: EntityBase, names: tuple[str, ...]) -> None:
+        last = writes[-1] if writes else None
+        checks = DeleteWrite.checks_of(obj, names, checked=self.unit.checks(obj))
+        if type(last) is not DeleteWrite or last.mapping is not obj._mapping_ or last.checks != checks:
             last = DeleteWrite(obj._mapping_, checks, len(self.by_tag))
+            writes.append(last)
         last.add(obj)
-        return last
+        self.by_tag.append(obj)
 
     # --- links --------------------------------------------------------------------------------
 
@@ -270,50 +275,38 @@ class _Sender:
 MANY = 10_000  # objects in one statement with many runs
 
 
-def _is_full(write: InsertWrite) -> bool:
-    return len(write.rows) >= write.room
-
-
-def _lacks_key(operation: Operation) -> bool:
-    """Whether the operation refers to an object whose key is not known yet."""
-    obj = operation.obj
+def _lacks_key(obj: EntityBase, left_out: tuple[str, ...]) -> bool:
+    """Whether *obj* refers to an object whose key is not known yet."""
     values = obj.__dict__
     for attribute in obj._mapping_.reference_attributes:
         target = values.get(attribute.name)
-        if target is None or attribute.is_virtual or attribute.name in operation.names:
+        if target is None or attribute.is_virtual or attribute.name in left_out:
             continue
         if target._state_.is_new and target._key_ is None:
             return True
     return False
 
 
-def _insert_row(obj: EntityBase, write: InsertWrite, left_out: tuple[str, ...]) -> tuple[Any, ...]:
-    values = obj.__dict__
-    row: list[Any] = []
-    for attribute in write.attributes:
-        value = values[attribute.name]
-        if isinstance(attribute, ReferenceAttribute):
-            key = None if value is None or attribute.name in left_out else value._key_
-            if len(attribute.columns) == 1:
-                row.append(key)
-            else:
-                row.extend((None,) * len(attribute.columns) if key is None else key)
-        else:
-            encode: Callable[[Any], Any] | None = attribute.encode  # type: ignore[attr-defined]
-            row.append(value if encode is None or value is None else encode(value))
-    return tuple(row)
-
-
 def _settle(unit: UnitOfWork, write: Write) -> None:
     """Bring the states of the saved objects, and the identity map, into agreement with the database."""
     if isinstance(write, InsertWrite):
         _settle_inserted(unit, write)
-    elif isinstance(write, UpdateWrite) and not isinstance(write, VacateWrite):
-        for obj in write.objects:
-            unit.updated(obj)
     elif isinstance(write, DeleteWrite):
         for obj in write.objects:
             unit.deleted_now(obj)
+    elif isinstance(write, UpdateWrite) and not isinstance(write, VacateWrite):
+        for obj, key in zip(write.objects, write.old_keys, strict=False):
+            unit.identity.remove(obj, key)
+        for obj in write.objects if write.old_keys else ():
+            unit.identity.add(obj, obj._key_)
+        dirty, clean = unit.dirty, unit.states.clean
+        for obj in write.objects:
+            del dirty[obj]
+            set_state(obj, clean)
+        version = write.mapping.version
+        if version is not None:
+            for obj in write.objects:
+                obj.__dict__.pop(version.name, None)
 
 
 def _settle_inserted(unit: UnitOfWork, write: InsertWrite) -> None:
@@ -322,16 +315,15 @@ def _settle_inserted(unit: UnitOfWork, write: InsertWrite) -> None:
     objects = unit.identity.of(mapping)
     clean = unit.states.clean
     new = unit.new
-    exempt = unit.exempt
     for obj in write.objects:
         objects[key_of(obj._row_)] = obj
         set_state(obj, clean)
         del new[obj]
-        exempt.add(obj)
     for attribute in mapping.reference_attributes:
         if attribute.is_virtual or not attribute.nullable:
             continue
         for obj in write.objects:  # left NULL at first, to break a circle
             value = obj.__dict__.get(attribute.name, UNSET)
             if value is not None and value is not UNSET and attribute.key_in(obj._row_) is None:
-                unit.mark_dirty(obj)[attribute.name] = False
+                changes = unit.mark_dirty(obj) if obj._state_ is clean else obj._changes_
+                changes[attribute.name] = False

@@ -92,7 +92,7 @@ class Journal:
 
 def changes_of(obj: EntityBase) -> dict[str, bool]:
     """Return the changed attributes of *obj*, and whether each had been read before."""
-    if obj._state_.status not in {Status.DIRTY, Status.MARKED_FOR_DELETION}:
+    if not obj._state_.has_changes:
         return {}
     return {
         name: change.was_read if isinstance(change, PendingExpression) else bool(change)

@@ -25,7 +25,7 @@ from dbsession.model.mapping import Column, Mapping
 from dbsession.model.state import NOT_LOADED, UNSET, Status, set_row, set_state
 from dbsession.query.compiler import attributes_in
 from dbsession.query.query import Selected
-from dbsession.session.conflicts import key_statement, seen_and_found
+from dbsession.session.conflicts import key_statement
 
 if TYPE_CHECKING:
     from dbsession.session.unit_of_work import UnitOfWork
@@ -198,7 +198,14 @@ def _merge(unit: UnitOfWork, obj: EntityBase, mapping: Mapping, row: tuple[Any, 
 
 
 def _newer(
-    unit: UnitOfWork, obj: EntityBase, attribute: Attribute[Any], changes: dict[str, Any], old: Any, new: Any, *, refresh: bool
+    unit: UnitOfWork,
+    obj: EntityBase,
+    attribute: Attribute[Any],
+    changes: dict[str, Any],
+    old: Any,
+    new: Any,
+    *,
+    refresh: bool,
 ) -> Any:
     """Return the raw value to keep for a column that differs, or raise because the program rests on the old one."""
     name = attribute.name
@@ -231,11 +238,12 @@ def _newer(
 
 def get(unit: UnitOfWork, mapping: Mapping, key: Any) -> Flow[EntityBase | None]:
     """Load the object with *key*, which the identity map does not have (or only its key); None if there is no row."""
-    results = yield from unit.transaction.read(key_statement(mapping, key))
+    base = mapping.root  # the row may belong to another class of the hierarchy
+    results = yield from unit.transaction.read(key_statement(base, key))
     rows = results[0].rows
     if not rows:
         return None
-    found = materialize(unit, mapping, rows, mapping.wide)
+    found = materialize(unit, base, rows, base.wide)
     return found[0] if found and isinstance(found[0], mapping.entity) else None
 
 
@@ -264,7 +272,8 @@ def _mark_filtered(selected: Selected, found: Iterable[EntityBase]) -> None:
     for attribute in attributes:
         if attribute is not None and attribute.is_checked:
             for obj in found:
-                getattr(obj, attribute.name)
+                if obj._row_[attribute.position] is not NOT_LOADED:  # a lazy one stays so
+                    getattr(obj, attribute.name)
 
 
 # --- what a row lacks ------------------------------------------------------------------------------
@@ -272,26 +281,41 @@ def _mark_filtered(selected: Selected, found: Iterable[EntityBase]) -> None:
 
 def load_attribute(unit: UnitOfWork, obj: EntityBase, attribute: Attribute[Any]) -> Flow[None]:
     """Load what *obj* lacks of *attribute*; for an object of which only the key is known, all of its like too."""
+    yield from _load_if_hollow(unit, obj, attribute.name)
+    if obj._row_[attribute.position] is NOT_LOADED:
+        yield from load_missing(unit, obj, [attribute])
+
+
+def _load_if_hollow(unit: UnitOfWork, obj: EntityBase, wanted: str) -> Flow[None]:
+    """Load *obj*, and all of its like, if only its key is known; it may turn out to be of a subclass."""
     mapping = obj._mapping_
     hollow = unit.identity.hollow_of(mapping)
     key = mapping.key_of(obj._row_)
-    if hollow.get(key) is not obj and mapping.is_hollow(obj._row_):
+    if _is_hollow(obj):
         hollow[key] = obj
-    if hollow.get(key) is obj:
-        yield from _load_hollow(unit, mapping, hollow, key)
-        _require_found(obj, mapping, attribute)
-        if obj._row_[attribute.position] is not NOT_LOADED:
-            return
-    yield from load_missing(unit, obj, [attribute])
-
-
-def _require_found(obj: EntityBase, mapping: Mapping, attribute: Attribute[Any]) -> None:
-    if mapping.is_hollow(obj._row_):
+    elif hollow.get(key) is not obj:
+        return
+    yield from _load_hollow(unit, mapping, hollow, key)
+    if _is_hollow(obj):
         raise ObjectNotFound(
-            f"{obj!r} does not exist: there is no row with this key (anymore), so {attribute.name} cannot be read",
+            f"{obj!r} does not exist: there is no row with this key (anymore), so {wanted} cannot be read",
             entity=type(obj),
             key=obj.get_pk(),
         )
+
+
+def _is_hollow(obj: EntityBase) -> bool:
+    """Tell whether *obj* lacks what every load brings; what an unsaved SQL expression stands for is not lacking."""
+    mapping = obj._mapping_
+    if not mapping.is_hollow(obj._row_):
+        return False
+    changes: dict[str, Any] = obj._changes_ if obj._state_.status is Status.DIRTY else {}
+    return any(
+        obj._row_[column.position] is NOT_LOADED
+        and not column.is_key
+        and not isinstance(changes.get(column.attribute.name), PendingExpression)
+        for column in mapping.eager
+    )
 
 
 def _load_hollow(unit: UnitOfWork, mapping: Mapping, hollow: dict[Any, EntityBase], first: Any) -> Flow[None]:
@@ -325,6 +349,8 @@ def _by_keys(mapping: Mapping, keys: list[Any]) -> Statement:
 
 def load_missing(unit: UnitOfWork, obj: EntityBase, attributes: list[Attribute[Any]]) -> Flow[None]:
     """Load the columns of *attributes* that the row of *obj* lacks."""
+    if obj._mapping_.is_polymorphic and not obj._state_.is_new:
+        yield from _load_if_hollow(unit, obj, ", ".join([attribute.name for attribute in attributes]))
     mapping = obj._mapping_
     pending: dict[str, Any] = obj._changes_ if obj._state_.status is Status.DIRTY else {}
     columns = [
@@ -364,7 +390,11 @@ def load_back_reference(unit: UnitOfWork, obj: EntityBase, attribute: ReferenceA
     partner = next((other for other in found if getattr(other, attribute.reverse.name) is obj), None)
     if partner is None:
         partner = next(
-            (o for o in (*unit.new, *unit.dirty) if o.__dict__.get(attribute.reverse.name) is obj and isinstance(o, attribute.target.entity)),
+            (
+                o
+                for o in (*unit.new, *unit.dirty)
+                if o.__dict__.get(attribute.reverse.name) is obj and isinstance(o, attribute.target.entity)
+            ),
             None,
         )
     obj.__dict__[attribute.name] = partner

@@ -88,7 +88,9 @@ def _classes(name: str, given: Any) -> tuple[type[BaseException], ...] | None:
             return classes
     elif callable(given) and not isinstance(given, type):
         return None
-    raise TypeError(f"{name} is an exception class, several of them, or a function that takes the exception, not {given!r}")
+    raise TypeError(
+        f"{name} is an exception class, several of them, or a function that takes the exception, not {given!r}"
+    )
 
 
 def _filter(classes: tuple[type[BaseException], ...] | None, given: Any) -> ExceptionFilter:

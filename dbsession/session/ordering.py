@@ -16,13 +16,13 @@ from enum import IntEnum
 from typing import Any, NamedTuple
 
 from dbsession.errors import UnresolvableCyclicDependency
-from dbsession.model.attributes import Attribute, PendingExpression, ReferenceAttribute
+from dbsession.model.attributes import PendingExpression, ReferenceAttribute
 from dbsession.model.entity import EntityBase
 from dbsession.model.mapping import Mapping
 from dbsession.model.state import UNSET, Status
 from dbsession.session.writes import raw_value
 
-__all__ = ["Action", "Operation", "Pending", "in_order"]
+__all__ = ["Action", "Operation", "Pending", "Run", "in_order"]
 
 
 class Action(IntEnum):
@@ -42,6 +42,14 @@ class Operation(NamedTuple):
     names: tuple[str, ...] = ()
 
 
+class Run(NamedTuple):
+    """The same thing to do to several rows of one hierarchy of entities, one after the other."""
+
+    action: Action
+    objects: list[EntityBase]
+    names: tuple[str, ...] = ()
+
+
 class Pending(NamedTuple):
     """The unsaved objects of a unit of work."""
 
@@ -57,23 +65,39 @@ Group = tuple[str, ...]
 Value = tuple[Mapping, Group, tuple[Any, ...]]
 
 
-def in_order(pending: Pending) -> list[Operation]:
-    """Return the operations that save *pending*, in the order in which they have to be sent."""
+def in_order(pending: Pending) -> list[Run]:
+    """Return what saves *pending*, in the order in which it has to be sent."""
     usual = _usual_order(pending)
     freed = _freed(pending)
-    if not freed and not any(operation.obj._mapping_.refers_to_itself for operation in usual):
+    if not freed and not any(run.objects[0]._mapping_.refers_to_itself for run in usual):
         return usual
-    return _Graph(usual, freed).sorted()
+    operations = [Operation(run.action, obj) for run in usual for obj in run.objects]
+    return _as_runs(_Graph(operations, freed).sorted())
 
 
-def _usual_order(pending: Pending) -> list[Operation]:
-    operations = [Operation(Action.INSERT, obj) for obj in _by_table(pending.new, known_keys=False)]
-    operations += [Operation(Action.UPDATE, obj) for obj in _by_table(pending.dirty)]
-    operations += [Operation(Action.DELETE, obj) for obj in _by_table(pending.deleted, reverse=True)]
-    return operations
+def _usual_order(pending: Pending) -> list[Run]:
+    return [
+        *[Run(Action.INSERT, objects) for objects in _by_table(pending.new, known_keys=False)],
+        *[Run(Action.UPDATE, objects) for objects in _by_table(pending.dirty)],
+        *[Run(Action.DELETE, objects) for objects in _by_table(pending.deleted, reverse=True)],
+    ]
 
 
-def _by_table(objects: list[EntityBase], *, known_keys: bool = True, reverse: bool = False) -> Iterable[EntityBase]:
+def _as_runs(operations: list[Operation]) -> list[Run]:
+    runs: list[Run] = []
+    for action, obj, names in operations:
+        last = runs[-1] if runs else None
+        if last is not None and last[0] is action and not names and not last.names:
+            if last.objects[0]._mapping_.root is obj._mapping_.root:
+                last.objects.append(obj)
+                continue
+        runs.append(Run(action, [obj], names))
+    return runs
+
+
+def _by_table(
+    objects: list[EntityBase], *, known_keys: bool = True, reverse: bool = False
+) -> Iterable[list[EntityBase]]:
     tables: dict[Mapping, list[EntityBase]] = {}
     for obj in objects:
         root = obj._mapping_.root
@@ -83,10 +107,18 @@ def _by_table(objects: list[EntityBase], *, known_keys: bool = True, reverse: bo
             tables[root] = [obj]
     for root in sorted(tables, key=lambda mapping: (mapping.rank, mapping.name), reverse=reverse):
         members = tables[root]
-        # New objects whose keys the database makes keep the order in which they were made.
-        if len(members) > 1 and (known_keys or root.auto_column is None):
-            members.sort(key=_sortable_key)
-        yield from members
+        if len(members) > 1:
+            if known_keys:
+                _sort_by_key(root, members)
+            elif root.auto_column is None:  # else the new objects keep the order in which they were made
+                members.sort(key=_sortable_key)
+        yield members
+
+
+def _sort_by_key(root: Mapping, members: list[EntityBase]) -> None:
+    """Sort saved objects by the keys that their rows have."""
+    key_of = root.key_of
+    members.sort(key=lambda obj: key_of(obj._row_))
 
 
 def _sortable_key(obj: EntityBase) -> Any:
@@ -108,9 +140,19 @@ def _groups(mapping: Mapping) -> list[Group]:
             one_to_one = isinstance(attribute, ReferenceAttribute) and isinstance(attribute.reverse, ReferenceAttribute)
             if (attribute.is_unique or one_to_one) and not attribute.is_virtual:
                 groups.append((attribute.name,))
-        groups += [tuple([part.name for part in parts]) for composite, parts in mapping.composites if composite.is_unique]
+        groups += [
+            tuple([part.name for part in parts]) for composite, parts in mapping.composites if composite.is_unique
+        ]
         mapping.sql["unique groups"] = groups
     return groups
+
+
+def _unique_names(mapping: Mapping) -> frozenset[str]:
+    """Return the attributes that are part of anything unique."""
+    names: frozenset[str] | None = mapping.sql.get("unique names")
+    if names is None:
+        names = mapping.sql["unique names"] = frozenset(name for group in _groups(mapping) for name in group)
+    return names
 
 
 def _row_value(obj: EntityBase, group: Group) -> Value | None:
@@ -147,6 +189,8 @@ def _freed(pending: Pending) -> dict[Value, Operation]:
             if (value := _row_value(obj, group)) is not None:
                 freed[value] = Operation(Action.DELETE, obj)
     for obj in pending.dirty:
+        if _unique_names(obj._mapping_).isdisjoint(obj._changes_):
+            continue
         for group in _groups(obj._mapping_):
             if not obj._changes_.keys().isdisjoint(group):
                 value = _row_value(obj, group)
@@ -170,8 +214,8 @@ class _Graph:
             for index, operation in enumerate(usual)
             if operation.action is Action.DELETE
         }
-        # why an edge is there, where it can be taken away: the attributes to leave NULL for a while
-        self.breakable: dict[tuple[int, int], Operation] = {}
+        # how an edge can be taken away: by leaving attributes NULL for a while; no way if one of its reasons has none
+        self.breakable: dict[tuple[int, int], Operation | None] = {}
         for index, operation in enumerate(usual):
             self._add_references(index, operation)
             if freed and operation.action is not Action.DELETE:
@@ -186,20 +230,25 @@ class _Graph:
             if operation.action is not Action.INSERT:
                 parent = self.deleted.get((attribute.target.root, attribute.key_in(obj._row_)))
                 if parent is not None and parent != index:
-                    self.waits[parent].add(index)
-                    if operation.action is Action.DELETE and attribute.nullable:
-                        self.breakable[index, parent] = Operation(Action.DELETE, obj, (attribute.name,))
+                    action = Action.DELETE if operation.action is Action.DELETE else Action.VACATE
+                    self._wait(parent, index, Operation(action, obj, (attribute.name,)) if attribute.nullable else None)
             if operation.action is Action.INSERT or (operation.action is Action.UPDATE and attribute.name in changes):
                 target = obj.__dict__.get(attribute.name)
                 before = self.number.get((Action.INSERT, id(target)))
-                if before is not None and (before != index or operation.action is Action.INSERT):
-                    self._wait_for_parent(index, before, obj, attribute)
+                if before is not None:
+                    way_out = attribute.nullable and operation.action is Action.INSERT
+                    self._wait(index, before, Operation(Action.INSERT, obj, (attribute.name,)) if way_out else None)
 
-    def _wait_for_parent(self, index: int, before: int, obj: EntityBase, attribute: Attribute[Any]) -> None:
+    def _wait(self, index: int, before: int, way_out: Operation | None) -> None:
+        """Let *index* wait for *before*, for a reason that *way_out* can take away."""
         self.waits[index].add(before)
-        if attribute.nullable and self.operations[index].action is Action.INSERT:
-            names = self.breakable[before, index].names if (before, index) in self.breakable else ()
-            self.breakable[before, index] = Operation(Action.INSERT, obj, (*names, attribute.name))
+        if (before, index) in self.breakable:
+            known = self.breakable[before, index]
+            if known is not None and way_out is not None:
+                way_out = way_out._replace(names=tuple(dict.fromkeys((*known.names, *way_out.names))))
+            else:
+                way_out = None
+        self.breakable[before, index] = way_out
 
     def _add_uniques(self, index: int, operation: Operation, freed: dict[Value, Operation]) -> None:
         obj = operation.obj
@@ -209,40 +258,46 @@ class _Graph:
             if giver is None or giver.obj is obj:
                 continue
             before = self.number[giver.action, id(giver.obj)]
-            self.waits[index].add(before)
             nullable = [name for name in group if giver.obj._mapping_.attributes[name].nullable]
-            if giver.action is Action.UPDATE and nullable:
-                self.breakable[before, index] = Operation(Action.VACATE, giver.obj, (nullable[0],))
+            can_vacate = giver.action is Action.UPDATE and nullable
+            self._wait(index, before, Operation(Action.VACATE, giver.obj, (nullable[0],)) if can_vacate else None)
 
     def sorted(self) -> list[Operation]:
-        """Sort, breaking circles where that is possible."""
+        """Sort by level, then in the usual order, breaking circles where that is possible.
+
+        A level is what one batch can carry: behind it stands what needs the keys that the database makes in it.
+        """
         waits = [set(before) for before in self.waits]
+        levels = [0] * len(waits)
         followers: dict[int, list[int]] = {}
         for index, before in enumerate(waits):
             for other in before:
                 followers.setdefault(other, []).append(index)
-        ready = [index for index, before in enumerate(waits) if not before]
-        heapq.heapify(ready)
+        ready = [(0, index) for index, before in enumerate(waits) if not before]
         done: list[Operation] = []
         left = set(range(len(self.operations)))
-        first: list[Operation] = []
-        last: list[Operation] = []
+        first: dict[int, Operation] = {}
+        last: dict[int, Operation] = {}
         while left:
-            if not ready:
+            while not ready:  # what is left of one circle may be part of another
                 self._break(waits, left, first, last)
-                ready = [index for index in left if not waits[index]]
-                heapq.heapify(ready)
-            index = heapq.heappop(ready)
+                ready = sorted((levels[index], index) for index in left if not waits[index])
+            level, index = heapq.heappop(ready)
             left.discard(index)
-            done.append(self.operations[index])
+            action, obj, _ = operation = self.operations[index]
+            done.append(operation)
+            behind = level + 1 if action is Action.INSERT and obj._key_ is None else level
             for follower in followers.get(index, ()):
                 if index in waits[follower]:
                     waits[follower].discard(index)
-                    if not waits[follower] and follower in left:
-                        heapq.heappush(ready, follower)
-        return [*first, *done, *last]
+                    levels[follower] = max(levels[follower], behind)
+                    if not waits[follower]:
+                        heapq.heappush(ready, (levels[follower], follower))
+        return [*first.values(), *done, *last.values()]
 
-    def _break(self, waits: list[set[int]], left: set[int], first: list[Operation], last: list[Operation]) -> None:
+    def _break(
+        self, waits: list[set[int]], left: set[int], first: dict[int, Operation], last: dict[int, Operation]
+    ) -> None:
         """Take one edge of a circle away, by leaving a column NULL for a while."""
         circle = self._circle(waits, left)
         for before, after in zip(circle, [*circle[1:], circle[0]], strict=True):
@@ -251,18 +306,22 @@ class _Graph:
                 continue
             waits[after].discard(before)
             if way_out.action is Action.VACATE:
-                first.append(way_out)
+                known = first.get(id(way_out.obj), way_out)
+                names = tuple(dict.fromkeys((*known.names, *way_out.names)))
+                first[id(way_out.obj)] = way_out._replace(names=names)
             elif way_out.action is Action.INSERT:
                 operation = self.operations[after]
                 self.operations[after] = operation._replace(names=(*operation.names, *way_out.names))
-                last.append(Operation(Action.UPDATE, way_out.obj))
+                last[id(way_out.obj)] = Operation(Action.UPDATE, way_out.obj)
             else:
                 operation = self.operations[before]
                 self.operations[before] = operation._replace(names=(*operation.names, *way_out.names))
             return
-        names = " -> ".join(f"{self.operations[index].action.name.lower()} {self.operations[index].obj!r}" for index in circle)
+        path = " -> ".join(
+            f"{self.operations[index].action.name.lower()} {self.operations[index].obj!r}" for index in circle
+        )
         raise UnresolvableCyclicDependency(
-            f"cannot save a circle: {names} -> {self.operations[circle[0]].action.name.lower()} "
+            f"cannot save a circle: {path} -> {self.operations[circle[0]].action.name.lower()} "
             f"{self.operations[circle[0]].obj!r}; each of them has to come before the next. "
             f"Make one of the columns nullable, or flush() in between with a temporary value"
         )

@@ -5,10 +5,17 @@ A shell: it runs the flows of its units and decides in which order several datab
 
 from __future__ import annotations
 
-from collections.abc import Iterator
+from collections.abc import Generator
 from contextlib import contextmanager
 
-from dbsession.errors import CommitException, OrmError, PartialCommitException, SessionDoomed, TransactionError
+from dbsession.errors import (
+    CommitException,
+    CommitOutcomeUnknown,
+    OrmError,
+    PartialCommitException,
+    SessionDoomed,
+    TransactionError,
+)
 from dbsession.session.options import Options
 from dbsession.session.ownership import Owner
 from dbsession.session.unit_of_work import DatabaseLink, UnitOfWork
@@ -88,6 +95,8 @@ class Session:
             try:
                 unit.run(unit.commit())
             except OrmError as error:
+                if index == 0 and isinstance(error, CommitOutcomeUnknown):
+                    raise
                 if index == 0:
                     raise CommitException(f"nothing was committed: {error}") from error
                 names = ", ".join(str(done.database) for done in units[:index])
@@ -120,11 +129,14 @@ class Session:
             except TransactionError as error:
                 unit.link.release(discard=True)
                 failure = failure or error
+            else:
+                if unit.link.is_broken:  # or the session could not go on
+                    unit.link.release(discard=True)
         if failure is not None:
             raise failure
 
     @contextmanager
-    def no_autoflush(self) -> Iterator[None]:
+    def no_autoflush(self) -> Generator[None]:
         """Let queries in the block see what is flushed only, instead of flushing before they are sent."""
         self.check_owner()
         before = {unit: unit.autoflush for unit in self._units.values()}
@@ -168,7 +180,8 @@ class Session:
             except Exception as second:  # the first error is the one that counts
                 error.add_note(f"and the rollback failed: {second}")
                 unit.link.release(discard=True)
-        self._close(f"the database session is over: it was rolled back because of {type(error).__name__}")
+        why = "its commit ended in" if isinstance(error, CommitOutcomeUnknown) else "it was rolled back because of"
+        self._close(f"the database session is over: {why} {type(error).__name__}")
 
     def _close(self, reason: str) -> None:
         for unit in self._units.values():

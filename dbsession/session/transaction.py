@@ -20,6 +20,7 @@ from __future__ import annotations
 
 from dataclasses import dataclass, replace
 from enum import Enum
+from typing import NoReturn
 
 from dbsession.backends.base import Dialect, TransactionMode
 from dbsession.backends.flow import Flow, execute
@@ -79,6 +80,11 @@ class Transaction:
         """Raise `SessionDoomed` if the transaction is lost."""
         if self.phase is Phase.DOOMED:
             first = self.first_error
+            if isinstance(first, CommitOutcomeUnknown):
+                raise SessionDoomed(
+                    "nobody knows whether the last commit of this session was done, so nothing can be done on top of "
+                    "it - look at the data in another scope; call rollback() or leave this one before anything else"
+                ) from first
             raise SessionDoomed(
                 f"the transaction was rolled back because of {type(first).__name__}: {first} "
                 f"- call rollback() or leave the scope before anything else"
@@ -111,12 +117,16 @@ class Transaction:
         try:
             results = yield from execute(*batch)
         except Exception as error:
-            if begins and getattr(error, "statement", None) is self._begin:
+            if begins and self._never_began(error):
                 self.phase = Phase.IDLE
                 raise
             yield from self._failed(error, is_flush=is_flush)
             raise
         return results[1:] if begins else results
+
+    def _never_began(self, error: Exception) -> bool:
+        """Tell whether *error*, of a batch with BEGIN, came before the transaction was open."""
+        return getattr(error, "nothing_sent", False) or getattr(error, "statement", None) is self._begin
 
     def _failed(self, error: Exception, *, is_flush: bool) -> Flow[None]:
         if self.phase is not Phase.OPEN:
@@ -156,13 +166,12 @@ class Transaction:
         self.phase = Phase.OPEN
         try:
             results = yield from execute(*batch)
-        except ConnectionLost as error:
-            self._ended()
-            self._unknown(error)
         except Exception as error:
-            if begins and getattr(error, "statement", None) is self._begin:
+            if begins and self._never_began(error):
                 self._ended()
                 raise
+            if isinstance(error, ConnectionLost):
+                self._unknown(error)
             yield from self.doom(error)
             raise
         self._verify(results[-1])
@@ -179,18 +188,24 @@ class Transaction:
     def _commit_alone(self, statement: Statement) -> Flow[list[Result]]:
         try:
             return (yield from execute(statement))
-        except ConnectionLost as error:
-            self._unknown(error)
         except Exception as error:
+            if getattr(error, "nothing_sent", False):
+                raise
+            if isinstance(error, ConnectionLost):
+                self._unknown(error)
             yield from self.doom(error)
             raise
 
-    def _unknown(self, error: ConnectionLost) -> None:
-        raise CommitOutcomeUnknown(
+    def _unknown(self, error: ConnectionLost) -> NoReturn:
+        """Raise `CommitOutcomeUnknown`, and let nothing be done on top of that commit."""
+        unknown = CommitOutcomeUnknown(
             f"the connection broke while the commit was under way, so nobody here knows whether the work was "
             f"saved ({error}); look at the data before doing it again",
             original_exc=error.original_exc,
-        ) from error
+        )
+        self.phase = Phase.DOOMED
+        self.first_error = unknown
+        raise unknown from error
 
     def _verify(self, reply: Result) -> None:
         """Believe nothing but the tag: COMMIT of a transaction that had failed answers ROLLBACK, without an error."""

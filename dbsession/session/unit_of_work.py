@@ -25,7 +25,7 @@ from dbsession.session.identity_map import IdentityMap
 from dbsession.session.journal import Journal, empty
 from dbsession.session.ordering import Pending
 from dbsession.session.transaction import Transaction, TransactionPolicy
-from dbsession.session.writes import checked_names
+from dbsession.session.writes import checked_places
 
 __all__ = ["DatabaseLink", "Link", "UnitOfWork"]
 
@@ -59,7 +59,7 @@ class Link:
         """Run *batch* on the connection."""
         connection = self._connection
         if connection is None:
-            connection = self._connection = self._backend.acquire()
+            connection = self._connection = self._acquire()
         try:
             return connection.execute(batch)
         except OrmError:
@@ -67,6 +67,13 @@ class Link:
         except BaseException:
             # Interrupted in the middle: nobody knows what is still on the wire.
             self._discard = True
+            raise
+
+    def _acquire(self) -> Connection:
+        try:
+            return self._backend.acquire()
+        except OrmError as error:
+            error.nothing_sent = True
             raise
 
     @property
@@ -86,7 +93,12 @@ class UnitOfWork:
     """Everything that one scope knows of one database."""
 
     def __init__(
-        self, database: DatabaseLink, policy: TransactionPolicy, check_owner: Callable[[], None], *, optimistic: bool = True
+        self,
+        database: DatabaseLink,
+        policy: TransactionPolicy,
+        check_owner: Callable[[], None],
+        *,
+        optimistic: bool = True,
     ) -> None:
         self.database = database
         backend = database.backend
@@ -185,7 +197,9 @@ class UnitOfWork:
         if obj._state_.is_new:
             return  # not saved yet: the database has not made the value
         if obj._state_.status is Status.DELETED:
-            raise NotLoadedError(f"Cannot load attribute {obj!r}.{attribute.name}: the object was deleted in this session")
+            raise NotLoadedError(
+                f"Cannot load attribute {obj!r}.{attribute.name}: the object was deleted in this session"
+            )
         if obj._state_.status is Status.DIRTY and isinstance(obj._changes_.get(attribute.name), PendingExpression):
             self.flush_objects((obj,))
             return
@@ -285,22 +299,10 @@ class UnitOfWork:
 
     def checks_names(self, obj: EntityBase) -> tuple[str, ...]:
         """Return the attributes that were read of *obj*."""
-        return checked_names(obj, obj._mapping_)
-
-    def updated(self, obj: EntityBase) -> None:
-        """Note that the changes of *obj* are saved."""
-        mapping = obj._mapping_
-        changes = obj._changes_
-        if any(part.name in changes for part in mapping.key):
-            objects = self.identity.of(mapping)
-            for key in [key for key, other in objects.items() if other is obj]:
-                del objects[key]
-            objects[mapping.key_of(obj._row_)] = obj
-        self.forget_changes(obj)
-        self.exempt.add(obj)  # this transaction has the row locked now
-        version = mapping.version
-        if version is not None:
-            obj.__dict__.pop(version.name, None)
+        changes = obj._changes_ if obj._state_.status is not Status.CLEAN else {}
+        columns = obj._mapping_.columns
+        places = checked_places(obj, obj._mapping_, changes)
+        return tuple(dict.fromkeys(columns[place].attribute.name for place in places))
 
     def forget_changes(self, obj: EntityBase) -> None:
         """Make *obj* clean."""
@@ -373,4 +375,3 @@ class UnitOfWork:
         self.links.clear()
         self.exempt.clear()
         self.link.release()
-

@@ -10,7 +10,8 @@ as ``column IS NOT DISTINCT FROM value``; NULL needs no other text, so that like
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Sequence
+from collections.abc import Callable, Iterable, Sequence
+from operator import itemgetter
 from typing import Any, NamedTuple
 
 from dbsession.backends.base import Dialect
@@ -19,7 +20,7 @@ from dbsession.errors import UnexpectedError
 from dbsession.model.attributes import Attribute, PendingExpression, ReferenceAttribute, ValueAttribute
 from dbsession.model.entity import EntityBase
 from dbsession.model.mapping import Column, LinkTable, Mapping
-from dbsession.model.state import NOT_LOADED, UNSET, Status, set_row
+from dbsession.model.state import NOT_LOADED, UNSET, set_row
 from dbsession.query.compiler import Compiler
 
 __all__ = [
@@ -31,7 +32,7 @@ __all__ = [
     "VacateWrite",
     "Write",
     "change_of",
-    "checked_names",
+    "checked_places",
     "raw_value",
     "vacating",
 ]
@@ -91,19 +92,20 @@ class InsertWrite(Write):
 
     mapping: Mapping
 
-    def __init__(self, mapping: Mapping, given: tuple[str, ...], tag: int, room: int) -> None:
+    def __init__(self, mapping: Mapping, shape: tuple[str, ...], tag: int, most: int) -> None:
         super().__init__(mapping, tag)
-        self.given = given
-        self.attributes = [mapping.attributes[name] for name in given]
+        self.shape = shape
+        names = set(shape)
+        self.attributes = [a for a in mapping.attributes.values() if a.name in names and not a.is_virtual]
         self.columns = _columns(self.attributes)
         self.returned = [c for c in mapping.columns if c not in self.columns or c.attribute.is_volatile]
         dialect = mapping.dialect
         several = dialect.rows_per_insert if self._can_match() else 1
-        self.room = min(room, max(1, min(several, dialect.max_parameters // max(len(self.columns) + 2, 1))))
-        if several == 1:
-            self.room = room
-        self.rows: list[tuple[Any, ...]] = []
         self.is_multi = several > 1
+        by_parameters = dialect.max_parameters // max(len(self.columns) + 2, 1)
+        self.room = max(1, min(several, by_parameters)) if self.is_multi else most
+        self.rows: list[tuple[Any, ...]] = []
+        self._plain = self._getter()
 
     def _can_match(self) -> bool:
         """Whether the rows that come back can be told apart, by a key that the statement itself knows."""
@@ -112,14 +114,37 @@ class InsertWrite(Write):
         auto = self.mapping.auto_column
         return auto is not None and auto not in self.columns
 
-    def add(self, obj: EntityBase, row: tuple[Any, ...]) -> None:
-        """Take in one more object, with the values of its columns."""
+    def _getter(self) -> Callable[[dict[str, Any]], tuple[Any, ...]] | None:
+        """Return what takes the row from an object's values at once, where none of them has to be converted."""
+        for attribute in self.attributes:
+            if isinstance(attribute, ReferenceAttribute) or attribute.encode is not None:  # type: ignore[attr-defined]
+                return None
+        if len(self.attributes) < 2:
+            return None
+        getter: Callable[[dict[str, Any]], tuple[Any, ...]] = itemgetter(
+            *[attribute.name for attribute in self.attributes]
+        )
+        return getter
+
+    def add(self, obj: EntityBase, left_out: tuple[str, ...]) -> None:
+        """Take in one more object; references *left_out* stay NULL for now."""
+        values = obj.__dict__
         self.objects.append(obj)
-        self.rows.append(row)
+        self.rows.append(self._plain(values) if self._plain is not None else self._row(values, left_out))
+
+    def _row(self, values: dict[str, Any], left_out: tuple[str, ...]) -> tuple[Any, ...]:
+        row: list[Any] = []
+        for attribute in self.attributes:
+            value = values[attribute.name]
+            if isinstance(attribute, ReferenceAttribute):
+                key = None if value is None or attribute.name in left_out else value._key_
+                row += _spread(attribute, key)
+            else:
+                row.append(attribute.raw(value))  # type: ignore[attr-defined]
+        return tuple(row)
 
     def statement(self) -> Statement:
         """Return one INSERT for all rows, or one for each row where that is cheaper or the only sound way."""
-        mapping = self.mapping
         count = len(self.rows)
         multi = self.is_multi and count > 1
         sql = self._sql(count if multi else 1)
@@ -133,7 +158,7 @@ class InsertWrite(Write):
 
     def _sql(self, rows: int) -> str:
         mapping = self.mapping
-        cache_key = ("insert", self.given, rows)
+        cache_key = ("insert", tuple(column.position for column in self.columns), rows)
         sql: str | None = mapping.sql.get(cache_key)
         if sql is None:
             auto = mapping.auto_column
@@ -155,7 +180,9 @@ class InsertWrite(Write):
             for row in result.rows:
                 by_number[row[0]] = row[1:]
             if None in by_number:
-                raise UnexpectedError(f"{count} {self.mapping.name} were inserted, and {len(result.rows)} rows came back")
+                raise UnexpectedError(
+                    f"{count} {self.mapping.name} were inserted, and {len(result.rows)} rows came back"
+                )
             returned = by_number  # type: ignore[assignment]
         else:
             returned = result.rows
@@ -181,52 +208,63 @@ class InsertWrite(Write):
 
 # --- UPDATE and DELETE -----------------------------------------------------------------------------
 
+Places = tuple[int, ...]  # columns, by their positions in the row
+
 
 class Change(NamedTuple):
-    """What an UPDATE or DELETE of one object says: attributes to set, attributes to check, their values."""
+    """What an UPDATE of one object says: columns to set, columns to check, parameters, the row afterwards."""
 
-    sets: tuple[str, ...]
-    checks: tuple[str, ...]
-    parameters: tuple[Any, ...]  # of the sets, the key and the checks, in this order
-    row: tuple[Any, ...]  # the row afterwards
+    sets: Places
+    checks: Places
+    parameters: list[Any]  # of the sets, the key and the checks, in this order
+    row: tuple[Any, ...]
     expressions: tuple[tuple[str, PendingExpression], ...] = ()
 
 
 def _unsaved(obj: EntityBase) -> dict[str, Any]:
-    return obj._changes_ if obj._state_.status in _WITH_CHANGES else {}
+    return obj._changes_ if obj._state_.has_changes else {}
 
 
-_WITH_CHANGES = frozenset({Status.DIRTY, Status.MARKED_FOR_DELETION})
+def _checkable(mapping: Mapping) -> dict[str, Places]:
+    """Return the attributes that a check can be made of, with their columns."""
+    checkable: dict[str, Places] | None = mapping.sql.get("checkable")
+    if checkable is None:
+        checkable = {
+            attribute.name: tuple([column.position for column in attribute.columns])
+            for attribute in mapping.attributes.values()
+            if attribute.is_checked and not attribute.is_virtual
+        }
+        mapping.sql["checkable"] = checkable
+    return checkable
 
 
-def checked_names(obj: EntityBase, mapping: Mapping) -> tuple[str, ...]:
-    """Return the attributes that the session has read of *obj*, and that a check can be made of."""
-    changes = _unsaved(obj)
-    attributes = mapping.attributes
-    names = [name for name in obj.__dict__ if name not in changes and name in attributes]
+def checked_places(obj: EntityBase, mapping: Mapping, changes: dict[str, Any]) -> Places:
+    """Return the columns that the session has read of *obj*, and that a check can be made of."""
+    checkable = _checkable(mapping)
+    places: Places = ()
+    for name in obj.__dict__:
+        if name in checkable and (name not in changes or changes[name]):
+            places += checkable[name]
     for name, change in changes.items():
-        if change.was_read if isinstance(change, PendingExpression) else change:
-            names.append(name)
-    checked = [name for name in names if attributes[name].is_checked and not attributes[name].is_virtual]
-    if mapping.version is not None and mapping.version.name not in checked:
-        checked.append(mapping.version.name)
-    if len(checked) > 1:
-        checked.sort(key=lambda name: attributes[name].position)
-    return tuple(checked)
+        if change.__class__ is PendingExpression and change.was_read and name in checkable:
+            places += checkable[name]
+    version = mapping.version
+    if version is not None and version.position not in places:
+        places += (version.position,)
+    return tuple(sorted(places)) if len(places) > 1 else places
 
 
-def _seen(obj: EntityBase, mapping: Mapping, names: tuple[str, ...]) -> list[Any]:
-    """Return the raw values of *names* as the session saw them."""
-    row = obj._row_
-    changes = _unsaved(obj)
-    values: list[Any] = []
-    for name in names:
-        change = changes.get(name)
-        if isinstance(change, PendingExpression):
-            values.append(change.raw)
-        else:
-            values.extend([row[column.position] for column in mapping.attributes[name].columns])
-    return values
+def _version_only(mapping: Mapping) -> Places:
+    return (mapping.version.position,) if mapping.version is not None else ()
+
+
+def _seen(obj: EntityBase, changes: dict[str, Any]) -> tuple[Any, ...]:
+    """Return the row as the session saw it: with what stood there before an SQL expression was assigned."""
+    seen = list(obj._row_)
+    for name, change in changes.items():
+        if change.__class__ is PendingExpression:
+            seen[obj._mapping_.attributes[name].position] = change.raw
+    return tuple(seen)
 
 
 def change_of(obj: EntityBase, *, checked: bool) -> Change | None:
@@ -235,62 +273,75 @@ def change_of(obj: EntityBase, *, checked: bool) -> Change | None:
     *checked*: compare what was read; the version, where there is one, is compared in any case.
     """
     mapping = obj._mapping_
+    attributes = mapping.attributes
     changes = obj._changes_
-    row = list(obj._row_)
-    sets: list[tuple[int, str]] = []
-    expressions: list[tuple[str, PendingExpression]] = []
+    values = obj.__dict__
+    seen = obj._row_
+    row = list(seen)
+    sets: list[int] = []
+    expressions: tuple[tuple[str, PendingExpression], ...] = ()
     for name, change in changes.items():
-        attribute = mapping.attributes[name]
-        if isinstance(change, PendingExpression):
-            expressions.append((name, change))
-            continue
-        raw = _spread(attribute, raw_value(obj, attribute))
-        before = [row[column.position] for column in attribute.columns]
-        if not _is_same(attribute, before, raw):
-            sets.append((attribute.position, name))
-            for column, value in zip(attribute.columns, raw, strict=True):
-                row[column.position] = value
-    if not sets and not expressions:
+        attribute: Any = attributes[name]
+        if change.__class__ is PendingExpression:
+            expressions += ((name, change),)
+        elif attribute.is_plain:  # the same as below, for the case that is nearly all cases
+            value = values[name]
+            if value is not None and attribute.encode is not None:
+                value = attribute.encode(value)
+            place = attribute.position
+            if row[place] != value:
+                row[place] = value
+                sets.append(place)
+        else:
+            raw = _spread(attribute, raw_value(obj, attribute))
+            if not _is_same(attribute, row, raw):
+                for column, value in zip(attribute.columns, raw, strict=True):
+                    row[column.position] = value
+                    sets.append(column.position)
+    if expressions:
+        seen = _seen(obj, changes)
+    elif not sets:
         return None
     version = mapping.version
     if version is not None:
-        row[version.position] = obj._row_[version.position] + 1
-        sets.append((version.position, version.name))
+        row[version.position] = seen[version.position] + 1
+        sets.append(version.position)
     if len(sets) > 1:
         sets.sort()
-    names = tuple([name for _, name in sets])
-    parameters = [row[column.position] for name in names for column in mapping.attributes[name].columns]
-    checks = checked_names(obj, mapping) if checked else ((version.name,) if version is not None else ())
-    key = _key_parameters(mapping, mapping.key_of(obj._row_))
-    return Change(
-        names, checks, (*parameters, *key, *_seen(obj, mapping, checks)), tuple(row), tuple(expressions)
-    )
+    checks = checked_places(obj, mapping, changes) if checked else _version_only(mapping)
+    parameters = [row[place] for place in sets]
+    parameters += _key_parameters(mapping, mapping.key_of(seen))
+    parameters += [seen[place] for place in checks]
+    return Change(tuple(sets), checks, parameters, tuple(row), expressions)
+
+
+def _is_same(attribute: Attribute[Any], row: list[Any], raw: tuple[Any, ...]) -> bool:
+    before = [row[column.position] for column in attribute.columns]
+    if before == list(raw):
+        return True
+    if not getattr(attribute, "is_tracked", False) or None in before or None in raw or NOT_LOADED in before:
+        return False
+    decode = attribute.decode  # type: ignore[attr-defined]
+    # The database may spell the same JSON in another way.
+    return bool(decode is not None and decode(before[0]) == decode(raw[0]))
 
 
 def vacating(obj: EntityBase, names: tuple[str, ...], *, checked: bool) -> Change:
     """Return the UPDATE that sets *names* to NULL for a while, so that other rows can take their values."""
     mapping = obj._mapping_
     row = list(obj._row_)
-    columns = _columns(mapping.attributes[name] for name in names)
-    for column in columns:
-        row[column.position] = None
-    checks = checked_names(obj, mapping) if checked else ()
-    key = _key_parameters(mapping, mapping.key_of(obj._row_))
-    return Change(names, checks, (*(None for _ in columns), *key, *_seen(obj, mapping, checks)), tuple(row))
-
-
-def _is_same(attribute: Attribute[Any], before: list[Any], raw: tuple[Any, ...]) -> bool:
-    if before == list(raw):
-        return True
-    decode = getattr(attribute, "decode", None)
-    # The database may spell the same JSON in another way.
-    if not getattr(attribute, "is_tracked", False) or None in before or None in raw or NOT_LOADED in before:
-        return False
-    return bool(decode is not None and decode(before[0]) == decode(raw[0]))
+    sets = tuple([column.position for column in _columns(mapping.attributes[name] for name in names)])
+    for place in sets:
+        row[place] = None
+    checks = checked_places(obj, mapping, _unsaved(obj)) if checked else ()
+    parameters = [None for _ in sets]
+    parameters += _key_parameters(mapping, mapping.key_of(obj._row_))
+    parameters += [obj._row_[place] for place in checks]
+    return Change(sets, checks, parameters, tuple(row))
 
 
 class UpdateWrite(Write):
-    """Updates objects of one entity that set and check the same attributes."""
+    """Updates objects of one entity that set and check the same columns."""
 
     mapping: Mapping
 
@@ -299,7 +350,9 @@ class UpdateWrite(Write):
         self.sets = change.sets
         self.checks = change.checks
         self.expressions = change.expressions
-        self.changes: list[Change] = []
+        self.parameters: list[list[Any]] = []
+        self.rows: list[tuple[Any, ...]] = []
+        self.old_keys: list[Any] = []
         names = {name for name, _ in change.expressions}
         self.returned = [c for c in mapping.columns if c.attribute.is_volatile or c.attribute.name in names]
 
@@ -316,19 +369,19 @@ class UpdateWrite(Write):
     def add(self, obj: EntityBase, change: Change) -> None:
         """Take in one more object."""
         self.objects.append(obj)
-        self.changes.append(change)
+        self.parameters.append(change.parameters)
+        self.rows.append(change.row)
 
     def statement(self) -> Statement:
         """Return the UPDATE, with as many runs as there are objects."""
-        rows = [change.parameters for change in self.changes]
         returns = bool(self.returned)
         if self.expressions:
             sql, extra = self._with_expressions()
-            return Statement(sql, (*extra, *rows[0]), Kind.WRITE, expect=1, tag=self.tag, returns=returns)
+            return Statement(sql, (*extra, *self.parameters[0]), Kind.WRITE, expect=1, tag=self.tag, returns=returns)
         sql = self._sql()
-        if len(rows) == 1:
-            return Statement(sql, rows[0], Kind.WRITE, expect=1, tag=self.tag, returns=returns)
-        return Statement(sql, rows, Kind.WRITE, many=True, expect=1, tag=self.tag, returns=returns)
+        if len(self.parameters) == 1:
+            return Statement(sql, self.parameters[0], Kind.WRITE, expect=1, tag=self.tag, returns=returns)
+        return Statement(sql, self.parameters, Kind.WRITE, many=True, expect=1, tag=self.tag, returns=returns)
 
     def _sql(self) -> str:
         cache = self.mapping.sql
@@ -349,7 +402,7 @@ class UpdateWrite(Write):
     def _text(self, assignments: list[str]) -> str:
         mapping = self.mapping
         mark = mapping.dialect.placeholder
-        plain = [f"{c.quoted} = {mark}" for c in _columns(mapping.attributes[name] for name in self.sets)]
+        plain = [f"{mapping.columns[place].quoted} = {mark}" for place in self.sets]
         sql = f"UPDATE {mapping.quoted} SET {', '.join([*assignments, *plain])}{_where(mapping, self.checks)}"
         if self.returned:
             sql += f" RETURNING {', '.join([column.quoted for column in self.returned])}"
@@ -357,25 +410,27 @@ class UpdateWrite(Write):
 
     def apply(self, result: Result) -> None:
         """Give each object the row that it now has."""
-        returned: Sequence[tuple[Any, ...]] = result.rows if self.returned else ((),) * len(self.objects)
-        for obj, change, made in zip(self.objects, self.changes, returned, strict=True):
-            row = change.row
-            if made:
-                values = list(row)
-                for column, value in zip(self.returned, made, strict=True):
-                    if column.attribute.is_volatile and values[column.position] != value:
-                        obj.__dict__.pop(column.attribute.name, None)
-                    values[column.position] = value
-                row = tuple(values)
-            set_row(obj, row)
+        if self.moves_keys():
+            self.old_keys = [self.mapping.key_of(obj._row_) for obj in self.objects]
+        if not self.returned:
+            for obj, row in zip(self.objects, self.rows, strict=True):
+                set_row(obj, row)
+            return
+        for obj, row, made in zip(self.objects, self.rows, result.rows, strict=True):
+            values = list(row)
+            for column, value in zip(self.returned, made, strict=True):
+                if column.attribute.is_volatile and values[column.position] != value:
+                    obj.__dict__.pop(column.attribute.name, None)
+                values[column.position] = value
+            set_row(obj, tuple(values))
+
+    def moves_keys(self) -> bool:
+        """Whether the keys of the objects change."""
+        return any(column.position in self.sets for column in self.mapping.key_columns)
 
 
 class VacateWrite(UpdateWrite):
     """Empties unique columns of one object for a while; the object stays unsaved."""
-
-    def __init__(self, mapping: Mapping, change: Change, tag: int) -> None:
-        super().__init__(mapping, change, tag)
-        self.change = change
 
     def takes(self, mapping: Mapping, change: Change) -> bool:
         """Share with nobody."""
@@ -383,29 +438,31 @@ class VacateWrite(UpdateWrite):
 
 
 class DeleteWrite(Write):
-    """Deletes objects of one entity that check the same attributes."""
+    """Deletes objects of one entity that check the same columns."""
 
     mapping: Mapping
 
-    def __init__(self, mapping: Mapping, checks: tuple[str, ...], tag: int) -> None:
+    def __init__(self, mapping: Mapping, checks: Places, tag: int) -> None:
         super().__init__(mapping, tag)
         self.checks = checks
         self.rows: list[tuple[Any, ...]] = []
 
     @staticmethod
-    def checks_of(obj: EntityBase, *, checked: bool) -> tuple[str, ...]:
-        """Return the attributes that a DELETE of *obj* has to check."""
+    def checks_of(obj: EntityBase, left_out: tuple[str, ...], *, checked: bool) -> Places:
+        """Return the columns that a DELETE of *obj* has to check; *left_out* are attributes that it must not."""
         mapping = obj._mapping_
-        if checked:
-            return checked_names(obj, mapping)
-        return (mapping.version.name,) if mapping.version is not None else ()
+        if not checked:
+            return _version_only(mapping)
+        places = checked_places(obj, mapping, _unsaved(obj))
+        excluded = {column.position for column in _columns(mapping.attributes[name] for name in left_out)}
+        return tuple([place for place in places if place not in excluded]) if excluded else places
 
     def add(self, obj: EntityBase) -> None:
         """Take in one more object."""
-        mapping = self.mapping
+        seen = _seen(obj, _unsaved(obj))
         self.objects.append(obj)
-        key = _key_parameters(mapping, mapping.key_of(obj._row_))
-        self.rows.append((*key, *_seen(obj, mapping, self.checks)))
+        key = _key_parameters(self.mapping, self.mapping.key_of(seen))
+        self.rows.append((*key, *[seen[place] for place in self.checks]))
 
     def statement(self) -> Statement:
         """Return the DELETE, with as many runs as there are objects."""
@@ -422,11 +479,11 @@ class DeleteWrite(Write):
         """Do nothing: what a deleted object becomes is the unit of work's business."""
 
 
-def _where(mapping: Mapping, checks: tuple[str, ...]) -> str:
+def _where(mapping: Mapping, checks: Places) -> str:
     dialect = mapping.dialect
     parts = [f"{column.quoted} = {dialect.placeholder}" for column in mapping.key_columns]
     same = _same_check(dialect)
-    parts += [f"{c.quoted} {same} {dialect.placeholder}" for c in _columns(mapping.attributes[name] for name in checks)]
+    parts += [f"{mapping.columns[place].quoted} {same} {dialect.placeholder}" for place in checks]
     return f" WHERE {' AND '.join(parts)}"
 
 

@@ -130,6 +130,24 @@ def test_batch_answers_in_order(connection):
     assert (results[1].rowcount, results[2].columns, results[3].command) == (1, ("five",), "COMMIT")
 
 
+def test_an_empty_batch_is_nothing(backend, connection):
+    """No statements, no trip, no results."""
+    before = backend.counters.round_trips
+    assert connection.execute(()) == []
+    assert backend.counters.round_trips == before
+
+
+def test_expectations_of_reads(connection):
+    """A read that finds another number of rows than it had to raises, alone and in a batch."""
+    found = Statement("SELECT 1", expect=1)
+    missing = Statement("SELECT 1 WHERE false", expect=1, tag=5)
+    assert connection.execute((BEGIN, found, COMMIT))[1].rows == [(1,)]
+    for batch in ((missing,), (found, missing)):
+        with pytest.raises(RowCountMismatch) as caught:
+            connection.execute(batch)
+        assert (caught.value.tag, caught.value.found) == (5, 0)
+
+
 def test_many_without_and_with_rows(connection):
     """The runs of one statement are counted together, and their rows come in the order of the runs."""
     plain = write(INSERT, [("a", 1), ("b", 2)], many=True)
@@ -726,6 +744,16 @@ def test_user_sql_that_ends_the_transaction_and_fails(connection):
     assert ("b",) not in read(connection, 'SELECT name FROM "user"')
 
 
+def test_user_sql_that_exchanges_the_transaction(connection):
+    """A transaction that user-written SQL put in the place of ours is rolled back, too."""
+    connection.execute((BEGIN, write(INSERT, ("a", 1))))
+    with pytest.raises(OperationalError, match="ended by SQL of the user's own"):
+        raw(connection, "COMMIT; BEGIN")
+    connection.execute((ROLLBACK,))
+    connection.execute((write(INSERT, ("b", 1)),))
+    assert connection.link.pgconn.transaction_status == psycopg.pq.TransactionStatus.IDLE
+
+
 def test_user_commit_within_a_batch(connection):
     """A COMMIT that follows one of the user's own in the same batch is no proof."""
     with pytest.raises(OperationalError, match="user's own"):
@@ -885,6 +913,20 @@ def test_wrong_password_user_or_database(postgres_tcp):
     assert "createdb" in message(postgres_tcp.user, postgres_tcp.password, "nowhere")
 
 
+def test_nothing_is_logged_that_is_raised(backend, caplog):
+    """Neither a failing batch, nor a connection that is thrown away, nor a refused one leaves a line in a log."""
+    connection = backend.acquire()
+    many = write("SELECT 1 / %s", [(number,) for number in range(500, -500, -1)], many=True)
+    with pytest.raises(DataError):
+        connection.execute((BEGIN, many, COMMIT))
+    backend.release(connection)
+    nowhere = PostgresBackend("host=127.0.0.1 port=1")
+    with pytest.raises(OperationalError):
+        nowhere.acquire()
+    nowhere.close()
+    assert caplog.records == []
+
+
 def test_server_that_comes_back(postgres_tcp):
     """A failure to connect is not remembered: the next try is a new one."""
     with WireCounter(postgres_tcp.host, postgres_tcp.port) as wire:
@@ -901,7 +943,7 @@ def test_server_that_comes_back(postgres_tcp):
 
 @pytest.mark.parametrize("conninfo", ["postgresql://me:se cret@host:x:y/db", "host=a password=secret nonsense"])
 def test_unreadable_connection_string(conninfo):
-    """libpq's message would quote the password."""
+    """The message of libpq would quote the password."""
     with pytest.raises(BindingError) as caught:
         PostgresBackend(conninfo)
     assert "cret" not in str(caught.value) and caught.value.__cause__ is None
@@ -1010,7 +1052,18 @@ VALUES = [
     (ValueType(bytes), b"\0\xff"),
     (ValueType(dict), {"b": [1, 2.5, None, "ü"], "a": {}}),
     (ValueType(list, item=ValueType(int)), [1, None, 2**40]),
-    (ValueType(list, item=ValueType(str)), ["a", "", 'q"']),
+    (ValueType(list, item=ValueType(str)), ["a", "", 'q"', "b\\c", "NULL", None, "{,}", "% é"]),
+    (ValueType(list, item=ValueType(int)), []),
+    (ValueType(list, item=ValueType(bool)), [True, False]),
+    (ValueType(list, item=ValueType(float)), [1.5, float("inf"), 0.1]),
+    (ValueType(list, item=ValueType(Decimal)), [Decimal("1.50"), Decimal("1e-7")]),
+    (ValueType(list, item=ValueType(bytes)), [b"\0\xff", b""]),
+    (ValueType(list, item=ValueType(timedelta)), [timedelta(days=-3, microseconds=7), timedelta(hours=30)]),
+    (ValueType(list, item=ValueType(datetime)), [datetime(2024, 1, 1, 2, 3, 4, 5)]),
+    (ValueType(list, item=ValueType(date)), [date(2024, 1, 1)]),
+    (ValueType(list, item=ValueType(UUID)), [UUID(int=7)]),
+    (ValueType(list, item=ValueType(dict)), [{"a": 'q"'}, [1]]),
+    (ValueType(list, item=ValueType(list, item=ValueType(int))), [[1, 2], [3, None]]),
     (ValueType(list, item=ValueType(datetime, tz=True)), [datetime(2024, 1, 1, tzinfo=UTC), None]),
 ]
 
@@ -1029,8 +1082,7 @@ def test_values_survive(connection, value_type, value):
     connection.execute((BEGIN, many, COMMIT))
     for (stored,) in read(connection, "SELECT a FROM v WHERE a IS NOT NULL"):
         assert decode(stored) == value and type(decode(stored)) is type(value)
-    cast = f"%s::{codec.sql_type}" if value_type.python is list else "%s"
-    assert read(connection, f"SELECT count(*) FROM v WHERE a = {cast}", encode(value)) == [(4,)]
+    assert read(connection, "SELECT count(*) FROM v WHERE a = %s", encode(value)) == [(4,)]
 
 
 def test_aware_datetimes_come_in_utc(connection):

@@ -22,7 +22,6 @@ from dbsession.errors import (
     ProgrammingError,
     SerializationConflict,
     SessionDoomed,
-    SessionForkError,
     TransactionIntegrityError,
 )
 
@@ -71,6 +70,7 @@ def write(sql, params=(), **options):
     return Statement(sql, params, Kind.WRITE, **options)
 
 
+ENDLESS = "WITH RECURSIVE n(i) AS (SELECT 1 UNION ALL SELECT i + 1 FROM n)"
 INSERT = "INSERT INTO user (name, age) VALUES (?, ?)"
 UPDATE = "UPDATE user SET age = ? WHERE id = ?"
 
@@ -277,13 +277,7 @@ def test_interrupted_write(connection):
     connection.execute((BEGIN, write(INSERT, ("a", 1))))
     connection._db.set_progress_handler(lambda: 1, 100)
     with pytest.raises(OperationalError, match="interrupted"):
-        connection.execute(
-            (
-                write(
-                    "INSERT INTO user (age) WITH RECURSIVE n(i) AS (SELECT 1 UNION ALL SELECT i+1 FROM n) SELECT i FROM n"
-                ),
-            )
-        )
+        connection.execute((write(f"INSERT INTO user (age) {ENDLESS} SELECT i FROM n"),))
     connection._db.set_progress_handler(None, 0)
     assert not connection._db.in_transaction
     with pytest.raises(SessionDoomed, match="interrupted"):
@@ -297,7 +291,7 @@ def test_interrupted_read_keeps_the_transaction(connection):
     connection.execute((BEGIN, write(INSERT, ("a", 1))))
     connection._db.set_progress_handler(lambda: 1, 100)
     with pytest.raises(OperationalError, match="interrupted"):
-        read(connection, "WITH RECURSIVE n(i) AS (SELECT 1 UNION ALL SELECT i+1 FROM n) SELECT count(*) FROM n")
+        read(connection, f"{ENDLESS} SELECT count(*) FROM n")
     connection._db.set_progress_handler(None, 0)
     assert connection.execute((COMMIT,))[0].command == "COMMIT"
     assert read(connection, "SELECT name FROM user") == [("a",)]
@@ -317,10 +311,8 @@ def test_failed_statement_keeps_the_transaction(connection):
 def test_user_sql_that_ends_the_transaction(connection, sql, kind):
     """COMMIT in user-written SQL is noticed, and what follows does not run in autocommit."""
     connection.execute((BEGIN, write(INSERT, ("a", 1))))
-    try:
+    with pytest.raises(OperationalError, match="ended by something else"):
         connection.execute((Statement(sql, kind=kind),))
-    except OperationalError as exc:
-        assert "ended by something else" in str(exc)
     with pytest.raises(SessionDoomed, match="ended by something else"):
         connection.execute((write(INSERT, ("b", 1)),))
     connection.execute((ROLLBACK,))
@@ -485,13 +477,16 @@ def test_no_read_lock_is_left_behind(backend):
 
 def test_released_connection_is_used_again(backend):
     """A clean connection goes to the free list, and its changed settings are put back."""
-    connection = backend.acquire()
-    raw(connection, "PRAGMA foreign_keys = OFF")
-    backend.release(connection)
-    again = backend.acquire()
-    assert again is connection
-    assert read(again, "PRAGMA foreign_keys") == [(1,)]
-    backend.release(again)
+    for run in (raw, read):
+        connection = backend.acquire()
+        run(connection, "PRAGMA foreign_keys = OFF")
+        run(connection, "PRAGMA busy_timeout = 1")
+        backend.release(connection)
+        again = backend.acquire()
+        assert again is connection
+        assert read(again, "PRAGMA foreign_keys") == [(1,)]
+        assert read(again, "PRAGMA busy_timeout") == [(5000,)]
+        backend.release(again)
 
 
 @pytest.mark.parametrize("discard", [False, True])

@@ -1,0 +1,48 @@
+"""What tests watch a database with: another thread, and what was sent.
+
+A new thread has no scope, and a connection of its own: what it sees is what others see. (A second
+`Database` on ``sqlite://`` would be another database.) SQLite in memory makes readers wait for a
+writer, so look from elsewhere when no transaction is open.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterator
+from concurrent.futures import ThreadPoolExecutor
+from contextlib import contextmanager
+from typing import Any, TypeVar
+
+from dbsession import Database, db_session
+from dbsession.backends.base import Counters
+
+__all__ = ["elsewhere", "rows", "sent"]
+
+T = TypeVar("T")
+
+
+def elsewhere(function: Callable[..., T], *args: Any) -> T:
+    """Run *function* in a new thread, and return what it returns or raise what it raises."""
+    with ThreadPoolExecutor(1) as pool:
+        return pool.submit(function, *args).result(60)
+
+
+def rows(db: Database, sql: str, params: Any = None) -> list[Any]:
+    """Return what everybody else sees: the rows of *sql*, plain values where there is one column."""
+
+    @db_session
+    def read() -> list[Any]:
+        return [tuple(row) if isinstance(row, tuple) else row for row in db.select(sql, params)]
+
+    return elsewhere(read)
+
+
+@contextmanager
+def sent(db: Database) -> Iterator[Counters]:
+    """Count what the block sends; the numbers are there when it has ended."""
+    counters = db.counters
+    names = ("statements", "round_trips", "transactions", "connections")
+    before = {name: getattr(counters, name) for name in names}
+    spent = Counters()
+    yield spent
+    for name in names:
+        setattr(spent, name, getattr(counters, name) - before[name])

@@ -1,0 +1,329 @@
+"""Scopes within scopes: the inner one joins, and what a failed one has changed is never saved by accident."""
+
+import pytest
+
+from dbsession import (
+    Json,
+    NestedScopeError,
+    Optional,
+    Required,
+    SessionDoomed,
+    Set,
+    TransactionIntegrityError,
+    commit,
+    db_session,
+    flush,
+    rollback,
+)
+from dbsession.scope import stack
+from tests.observing import elsewhere, rows, sent
+
+
+class Odd(Exception):
+    pass
+
+
+@pytest.fixture
+def entities(db):
+    class Author(db.Entity):
+        name = Required(str)
+        notes = Set("Note")
+        card = Optional("Card")
+
+    class Card(db.Entity):
+        author = Optional(Author, column="author")
+
+    class Tag(db.Entity):
+        notes = Set("Note")
+
+    class Note(db.Entity):
+        text = Required(str, unique=True)
+        likes = Required(int, default=0)
+        data = Optional(Json)
+        author = Optional(Author)
+        tags = Set(Tag)
+
+    db.generate_mapping(create_tables=True)
+    with db_session:
+        author = Author(name="Ann")
+        Note(text="old", data={"a": 1}, author=author)
+        Note(text="second")
+        Card(author=author)
+        Card()
+        Tag()
+    return {**db.entities, "db": db}
+
+
+def snapshot(db):
+    """Everything in the database."""
+    tables = ("author", "card", "tag", "note", '"note_tag"')
+    return [sorted(rows(db, f"SELECT * FROM {table}"), key=repr) for table in tables]
+
+
+# --- joining ----------------------------------------------------------------------------------------------
+
+
+def test_an_inner_scope_joins(db, entities):
+    """5. An inner scope is the same session; it sends nothing at its end, and the outermost commits once."""
+    Note = entities["Note"]
+
+    @db_session
+    def inner():
+        Note(text="inner")
+        return stack.current_session()
+
+    with sent(db) as spent, db_session as outer:
+        assert inner() is outer
+        with db_session as session, db_session:
+            assert session is outer
+            Note(text="block")
+        with sent(db) as at_inner_exits:
+            with db_session:
+                Note(text="third")
+        assert at_inner_exits.statements == 0
+    assert spent.transactions == 1
+    assert {"inner", "block", "third"} <= set(rows(db, "SELECT text FROM note"))
+
+
+def test_the_outer_failure_undoes_the_inner_success(db, entities):
+    """5. If the outer scope fails, the work of inner ones that ended well is undone with it."""
+    before = snapshot(db)
+    with pytest.raises(Odd), db_session:
+        with db_session:
+            entities["Note"](text="inner")
+            flush()
+        raise Odd
+    assert snapshot(db) == before
+
+
+def test_an_error_that_leaves_both_scopes_is_the_same(db, entities):
+    """5. An exception that leaves the inner and the outer scope reaches the caller as it is."""
+    before = snapshot(db)
+    original = Odd()
+    with pytest.raises(Odd) as caught, db_session, db_session:
+        entities["Note"](text="inner")
+        raise original
+    assert caught.value is original
+    assert snapshot(db) == before
+
+
+def test_commit_and_rollback_belong_to_the_outermost(db, entities):
+    """An inner scope can flush, but not end the transaction of the outer one; saying so changes nothing."""
+    with db_session as session:
+        note = entities["Note"](text="outer")
+        with db_session:
+            for verb in (commit, rollback):
+                with pytest.raises(NestedScopeError, match=rf"{verb.__name__}\(\) in an inner db_session"):
+                    verb()
+            flush()
+        assert session is stack.current_session()
+        note.likes = 5
+        commit()
+    assert rows(db, "SELECT likes FROM note WHERE text = 'outer'") == [5]
+
+
+# --- an inner failure that the outer scope swallows -------------------------------------------------------
+
+
+def _new_objects_attribute(e, note):
+    note.likes = 77
+
+
+def _new_objects_reference(e, note):
+    note.author = e["Author"].get(name="Ann")
+
+
+def _new_objects_json(e, note):
+    note.data["b"] = 2
+
+
+CHANGES_OF_A_NEW_OBJECT = [_new_objects_attribute, _new_objects_reference, _new_objects_json]
+
+
+def _new(e, old):
+    e["Note"](text="inner")
+
+
+def _changed(e, old):
+    old.likes = 77
+
+
+def _set(e, old):
+    old.set(likes=77)
+
+
+def _flushed(e, old):
+    old.likes = 77
+    flush()
+
+
+def _expression(e, old):
+    old.likes = e["Note"].likes + 1
+
+
+def _json(e, old):
+    old.data["b"] = 2
+
+
+def _reference(e, old):
+    old.author = None
+
+
+def _collection(e, old):
+    old.author.notes.add(e["Note"].get(text="second"))
+
+
+def _link(e, old):
+    old.tags.add(e["Tag"][1])
+
+
+def _one_to_one(e, old):
+    e["Card"][2].author = old.author
+
+
+def _virtual_side(e, old):
+    old.author.card = e["Card"][2]
+
+
+def _deleted(e, old):
+    old.delete()
+
+
+def _deleted_by_query(e, old):
+    e["Note"].select(text="second").delete()
+
+
+def _deleted_in_bulk(e, old):
+    e["Note"].select(text="second").delete(bulk=True)
+
+
+def _raw(e, old):
+    e["db"].execute("UPDATE note SET likes = 77")
+
+
+CHANGES = [
+    _new,
+    _changed,
+    _set,
+    _flushed,
+    _expression,
+    _json,
+    _reference,
+    _collection,
+    _link,
+    _one_to_one,
+    _virtual_side,
+    _deleted,
+    _deleted_by_query,
+    _deleted_in_bulk,
+    _raw,
+]
+
+
+@pytest.mark.parametrize("dirty", [False, True], ids=["clean", "dirty"])
+@pytest.mark.parametrize("change", CHANGES)
+def test_a_swallowed_failure_dooms_the_outer_scope(db, entities, change, dirty):
+    """5. An inner scope failed after it had changed something, and the outer goes on: nothing is committed at all."""
+    before = snapshot(db)
+    failure = Odd("inner")
+    with pytest.raises(SessionDoomed, match="an inner db_session failed with Odd") as caught, db_session:
+        old = entities["Note"].get(text="old")
+        if dirty:
+            old.text = "changed by the outer scope"
+            old.author.name = "too"
+            entities["Card"][2].author = None
+        try:
+            with db_session:
+                change(entities, old)
+                raise failure
+        except Odd:
+            pass
+        entities["Tag"]()
+    assert caught.value.__cause__ is failure
+    assert snapshot(db) == before
+
+
+def test_a_swallowed_failure_that_took_a_change_back(db, entities):
+    """5. The same, where the inner scope has only undone what the outer one had changed."""
+    before = snapshot(db)
+    for values in ({"text": "outer"}, {"likes": entities["Note"].likes + 1}, {"author": None}):
+        with pytest.raises(SessionDoomed), db_session:
+            old = entities["Note"].get(text="old")
+            author = old.author
+            old.set(**values)
+            with pytest.raises(Odd), db_session:
+                old.set(text="old", likes=0, author=author)
+                raise Odd
+        assert snapshot(db) == before
+
+
+@pytest.mark.parametrize("change", CHANGES_OF_A_NEW_OBJECT)
+def test_a_swallowed_change_of_a_new_object(db, entities, change):
+    """5. The same, where the inner scope has changed an object that the outer one has made and not saved yet."""
+    before = snapshot(db)
+    with pytest.raises(SessionDoomed), db_session:
+        note = entities["Note"](text="outer", data={"a": 1})
+        try:
+            with db_session, db_session:
+                change(entities, note)
+                raise Odd
+        except Odd:
+            pass
+    assert snapshot(db) == before
+
+
+def test_a_failure_that_changed_nothing_is_nothing(db, entities):
+    """5. An inner scope that only read may fail: the outer one goes on and commits."""
+    Note = entities["Note"]
+    with db_session:
+        Note(text="outer")
+        with pytest.raises(Odd), db_session:
+            assert Note.get(text="second").likes == 0
+            assert Note.select().count() == 3
+            flush()
+            raise Odd
+        Note(text="later")
+    assert {"outer", "later"} <= set(rows(db, "SELECT text FROM note"))
+
+
+def test_an_inner_scope_may_fail_as_allowed(db, entities):
+    """5. An inner scope that fails with an exception that it allows has not failed."""
+    with db_session:
+        with pytest.raises(Odd), db_session(allowed_exceptions=Odd):
+            entities["Note"](text="inner")
+            raise Odd
+    assert "inner" in rows(db, "SELECT text FROM note")
+
+
+def test_rollback_cures_a_failed_inner_scope(db, entities):
+    """5. After rollback() the outer scope goes on, and only what comes later is saved."""
+    Note = entities["Note"]
+    with db_session:
+        Note(text="outer")
+        with pytest.raises(Odd), db_session:
+            Note(text="inner")
+            raise Odd
+        with pytest.raises(SessionDoomed):
+            commit()
+        rollback()
+        Note(text="later")
+    texts = set(rows(db, "SELECT text FROM note"))
+    assert "later" in texts and not texts & {"outer", "inner"}
+
+
+def test_a_database_error_in_an_inner_scope(db, entities):
+    """5. An inner flush that the database refuses dooms the outer scope, which cannot save anything any more."""
+    before = snapshot(db)
+    with pytest.raises(SessionDoomed), db_session:
+        entities["Tag"]()
+        with pytest.raises(TransactionIntegrityError), db_session:
+            entities["Note"](text="second")
+            flush()
+    assert snapshot(db) == before
+
+
+def test_inner_scopes_work_in_other_threads_too(db, entities):
+    """An inner scope is inner to the thread's own outer scope, not to that of another thread."""
+    with db_session:
+        elsewhere(db_session(lambda: entities["Tag"]()))
+        assert rows(db, "SELECT count(*) FROM tag") == [2]
