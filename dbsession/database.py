@@ -239,8 +239,7 @@ class Database:
             if is_sqlite:  # or it would check the references of every row that goes; a no-op within a transaction
                 connection.execute((Statement("PRAGMA foreign_keys = OFF"),))
             try:
-                cascade = "" if is_sqlite else " CASCADE"
-                _run_ddl(connection, [f"DROP TABLE IF EXISTS {table.quoted}{cascade}" for table in tables])
+                _run_ddl(connection, _drops(tables, is_sqlite=is_sqlite))
             finally:
                 if is_sqlite:
                     connection.execute((Statement("PRAGMA foreign_keys = ON"),))
@@ -322,6 +321,16 @@ class _Direct:
 
     def __exit__(self, *exc_info: object) -> None:
         self._backend.release(self._connection)
+
+
+def _drops(tables: list[Table], *, is_sqlite: bool) -> list[str]:
+    """Return what drops *tables*; PostgreSQL drops them all at once, so that they may refer to each other.
+
+    There is no CASCADE: what others have built upon the tables, a view for instance, is an error and stays.
+    """
+    if is_sqlite:
+        return [f"DROP TABLE {table.quoted}" for table in tables]
+    return [f"DROP TABLE {', '.join([table.quoted for table in tables])}"] if tables else []
 
 
 def _run_ddl(connection: Connection, statements: Iterable[str]) -> None:

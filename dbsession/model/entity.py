@@ -69,7 +69,12 @@ class EntityMeta(type):
         raw = mapping.entity._key_from_(key)
         found: Any = mapping.gateway.get(mapping, raw)
         if found is None:
-            raise ObjectNotFound(mapping.describe_key(raw), entity=cls, key=key)
+            raise ObjectNotFound(
+                f"{mapping.describe_key(raw)} does not exist: there is no row with this key; "
+                f"{mapping.name}.get(...) returns None instead of raising",
+                entity=cls,
+                key=key,
+            )
         entity: E = found
         return entity
 

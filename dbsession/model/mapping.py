@@ -153,6 +153,13 @@ class Column:
     def __repr__(self) -> str:
         return f"<Column {self.name} {self.sql_type}>"
 
+    def shown(self, raw: Any) -> Any:
+        """Return *raw*, a value of this column in a row, as the program has it; a reference goes by what it refers to."""
+        column = self
+        while column.references is not None:
+            column = column.references
+        return raw if raw is None or column.decode is None else column.decode(raw)
+
 
 class LinkTable:
     """The table of a many-to-many relation: pairs of keys.
@@ -273,9 +280,10 @@ class Mapping:
         return tuple(row)
 
     def describe_key(self, key: Any) -> str:
-        """Return ``User[7]`` for messages."""
-        inside = ", ".join(map(repr, key)) if isinstance(key, tuple) else repr(key)
-        return f"{self.name}[{inside}]"
+        """Return ``User[7]`` for messages, with the values as the program has them."""
+        parts = key if isinstance(key, tuple) else (key,)
+        shown = [repr(column.shown(part)) for column, part in zip(self.key_columns, parts, strict=False)]
+        return f"{self.name}[{', '.join(shown)}]"
 
     def is_hollow(self, row: tuple[Any, ...]) -> bool:
         """Tell whether *row* holds nothing but a key."""

@@ -58,15 +58,20 @@ UNSET: Final[Any] = _Sentinel("UNSET")
 
 
 class Status(Enum):
-    """Where an object stands between the program and the database."""
+    """Where an object stands between the program and the database: the table at the head of this module."""
 
-    TRANSIENT = "transient"
-    NEW = "new"
-    CLEAN = "clean"
-    DIRTY = "dirty"
-    MARKED_FOR_DELETION = "marked for deletion"
-    DELETED = "deleted"
-    DETACHED = "detached"
+    TRANSIENT = ("transient", False, False)
+    NEW = ("new", False, True)
+    CLEAN = ("clean", True, True)
+    DIRTY = ("dirty", True, True)
+    MARKED_FOR_DELETION = ("marked for deletion", True, False)
+    DELETED = ("deleted", False, False)
+    DETACHED = ("detached", False, False)
+
+    def __init__(self, label: str, is_persistent: bool, may_change: bool) -> None:  # noqa: FBT001 - columns of a table
+        self.label = label
+        self.is_persistent = is_persistent
+        self.may_change = may_change
 
 
 class State:
@@ -84,13 +89,14 @@ class State:
         # Asked on hot paths, where hashing an enum member would be the most expensive thing.
         self.is_new = status is Status.NEW
         self.has_changes = status is Status.DIRTY or status is Status.MARKED_FOR_DELETION  # `_changes_` is set
-        self.is_persistent = status in _PERSISTENT
-        self.may_change = status in _MAY_CHANGE
+        self.is_persistent = status.is_persistent
+        self.may_change = status.may_change
 
     def end(self, reason: str) -> None:
         """Detach every object that has this state; *reason* says why, in later messages."""
         self.reason = reason
-        self._become(Status.TRANSIENT if self.status in _UNSAVED else Status.DETACHED, None)
+        was_saved = self.status is not Status.NEW and self.status is not Status.TRANSIENT
+        self._become(Status.DETACHED if was_saved else Status.TRANSIENT, None)
 
     def require_unit(self, obj: EntityBase, doing: str) -> Unit:
         """Return the unit of work of *obj*, checked to be usable from here.
@@ -135,10 +141,6 @@ class Slots:
 set_row: Final[Callable[[Slots, tuple[Any, ...]], None]] = Slots.__dict__["_row_"].__set__
 set_state: Final[Callable[[Slots, State], None]] = Slots.__dict__["_state_"].__set__
 set_changes: Final[Callable[[Slots, dict[str, Any]], None]] = Slots.__dict__["_changes_"].__set__
-
-_PERSISTENT = frozenset({Status.CLEAN, Status.DIRTY, Status.MARKED_FOR_DELETION})
-_MAY_CHANGE = frozenset({Status.NEW, Status.CLEAN, Status.DIRTY})
-_UNSAVED = frozenset({Status.NEW, Status.TRANSIENT})
 
 
 class States:

@@ -11,9 +11,11 @@ import functools
 import inspect
 import warnings
 from collections.abc import Callable
+from dataclasses import fields
 from types import TracebackType
 from typing import Any, ParamSpec, TypeVar, overload
 
+from dbsession.model.registration import suggest
 from dbsession.scope import stack
 from dbsession.scope.retry import may_retry, wait_before
 from dbsession.scope.stack import Frame
@@ -26,6 +28,9 @@ P = ParamSpec("P")
 R = TypeVar("R")
 
 
+DEFAULT = Options()
+
+
 class DBSession:
     """The class of `db_session`. Options are those of `make_options`."""
 
@@ -35,7 +40,11 @@ class DBSession:
         self._options = options
 
     def __repr__(self) -> str:
-        return "db_session" if self._options == Options() else f"db_session({self._options})"
+        values = {field.name: (getattr(self._options, field.name), field.default) for field in fields(Options)}
+        given = [
+            f"{name}={value!r}" for name, (value, usual) in values.items() if value != usual and not callable(value)
+        ]
+        return f"db_session({', '.join(given)})" if given else "db_session"
 
     @overload
     def __call__(self, function: Callable[P, R], /) -> Callable[P, R]: ...
@@ -57,7 +66,7 @@ class DBSession:
         known = inspect.signature(make_options).parameters
         for name in options:
             if name not in known:
-                raise TypeError(f"db_session has no option {name!r}; it has {', '.join(known)}")
+                raise TypeError(f"db_session has no option {name!r}{suggest(name, known)}; it has {', '.join(known)}")
         return DBSession(make_options(**options))
 
     # --- with ---------------------------------------------------------------------------------
@@ -65,12 +74,13 @@ class DBSession:
     def __enter__(self) -> Session:
         outer = stack.current_frame()
         options = self._options
-        if outer is None:
+        if outer is None or not outer.session.is_here():  # the scope of another task, in a copied context
             session = Session(options)
-            stack.push(Frame(None, session, self, 0))
+            stack.push(Frame(outer, session, self, 0))
             return session
         session = outer.session
-        session.check_owner()
+        if options is not DEFAULT:
+            session.require_options(options)
         stack.push(Frame(outer, session, self, session.generation()))
         return session
 
@@ -89,6 +99,23 @@ class DBSession:
         elif exc is not None and not self._options.allows(exc) and session.generation() != frame.generation:
             session.fail_inside(exc)
 
+    # --- the same verbs as the functions of these names --------------------------------------------
+
+    @staticmethod
+    def flush() -> None:
+        """Send pending changes of the current scope; the same as `dbsession.flush`."""
+        stack.flush()
+
+    @staticmethod
+    def commit() -> None:
+        """Save everything that the current scope has changed; the same as `dbsession.commit`."""
+        stack.commit()
+
+    @staticmethod
+    def rollback() -> None:
+        """Undo everything since the last commit; the same as `dbsession.rollback`."""
+        stack.rollback()
+
     # --- decorator ----------------------------------------------------------------------------
 
     def _decorate(self, function: Callable[P, R]) -> Callable[P, R]:
@@ -100,7 +127,7 @@ class DBSession:
             if not options.retry:
                 with self:
                     return function(*args, **kwargs)
-            if stack.current_frame() is not None:
+            if stack.is_inside():
                 warnings.warn(
                     f"retry={options.retry} of {function.__qualname__}() is ignored, because it is called within another "
                     f"db_session: only the outermost scope can run its work again",
@@ -151,4 +178,4 @@ def _require_plain(function: Any) -> None:
         raise TypeError(f"db_session decorates functions and methods, not {type(function).__name__} objects")
 
 
-db_session = DBSession(Options())
+db_session = DBSession(DEFAULT)

@@ -15,7 +15,18 @@ from typing import Any, NamedTuple
 from dbsession.errors import NestedScopeError, NoScopeError
 from dbsession.session.session import Session
 
-__all__ = ["Frame", "commit", "current_frame", "current_session", "flush", "no_scope", "pop", "push", "rollback"]
+__all__ = [
+    "Frame",
+    "commit",
+    "current_frame",
+    "current_session",
+    "flush",
+    "is_inside",
+    "no_scope",
+    "pop",
+    "push",
+    "rollback",
+]
 
 
 class Frame(NamedTuple):
@@ -35,6 +46,12 @@ class Frame(NamedTuple):
 _current: ContextVar[Frame | None] = ContextVar("dbsession_scope", default=None)
 
 current_frame = _current.get
+
+
+def is_inside() -> bool:
+    """Tell whether a scope entered here would be an inner one."""
+    frame = _current.get()
+    return frame is not None and frame.session.is_here()
 
 
 def push(frame: Frame) -> None:

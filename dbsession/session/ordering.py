@@ -216,6 +216,7 @@ class _Graph:
         }
         # how an edge can be taken away: by leaving attributes NULL for a while; no way if one of its reasons has none
         self.breakable: dict[tuple[int, int], Operation | None] = {}
+        self.reasons: dict[tuple[int, int], list[str]] = {}  # the attributes that demand the order
         for index, operation in enumerate(usual):
             self._add_references(index, operation)
             if freed and operation.action is not Action.DELETE:
@@ -231,17 +232,20 @@ class _Graph:
                 parent = self.deleted.get((attribute.target.root, attribute.key_in(obj._row_)))
                 if parent is not None and parent != index:
                     action = Action.DELETE if operation.action is Action.DELETE else Action.VACATE
-                    self._wait(parent, index, Operation(action, obj, (attribute.name,)) if attribute.nullable else None)
+                    way_out = Operation(action, obj, (attribute.name,)) if attribute.nullable else None
+                    self._wait(parent, index, [repr(attribute)], way_out)
             if operation.action is Action.INSERT or (operation.action is Action.UPDATE and attribute.name in changes):
                 target = obj.__dict__.get(attribute.name)
                 before = self.number.get((Action.INSERT, id(target)))
                 if before is not None:
-                    way_out = attribute.nullable and operation.action is Action.INSERT
-                    self._wait(index, before, Operation(Action.INSERT, obj, (attribute.name,)) if way_out else None)
+                    can_wait = attribute.nullable and operation.action is Action.INSERT
+                    way_out = Operation(Action.INSERT, obj, (attribute.name,)) if can_wait else None
+                    self._wait(index, before, [repr(attribute)], way_out)
 
-    def _wait(self, index: int, before: int, way_out: Operation | None) -> None:
-        """Let *index* wait for *before*, for a reason that *way_out* can take away."""
+    def _wait(self, index: int, before: int, reasons: list[str], way_out: Operation | None) -> None:
+        """Let *index* wait for *before*, unless *way_out* (if there is one) is taken."""
         self.waits[index].add(before)
+        self.reasons.setdefault((before, index), []).extend(reasons)
         if (before, index) in self.breakable:
             known = self.breakable[before, index]
             if known is not None and way_out is not None:
@@ -260,7 +264,8 @@ class _Graph:
             before = self.number[giver.action, id(giver.obj)]
             nullable = [name for name in group if giver.obj._mapping_.attributes[name].nullable]
             can_vacate = giver.action is Action.UPDATE and nullable
-            self._wait(index, before, Operation(Action.VACATE, giver.obj, (nullable[0],)) if can_vacate else None)
+            reasons = [f"{giver.obj._mapping_.name}.{name}" for name in group]
+            self._wait(index, before, reasons, Operation(Action.VACATE, giver.obj, (nullable[0],)) if can_vacate else None)
 
     def sorted(self) -> list[Operation]:
         """Sort by level, then in the usual order, breaking circles where that is possible.
@@ -300,7 +305,8 @@ class _Graph:
     ) -> None:
         """Take one edge of a circle away, by leaving a column NULL for a while."""
         circle = self._circle(waits, left)
-        for before, after in zip(circle, [*circle[1:], circle[0]], strict=True):
+        pairs = list(zip(circle, [*circle[1:], circle[0]], strict=True))
+        for before, after in pairs:
             way_out = self.breakable.get((before, after))
             if way_out is None:
                 continue
@@ -317,13 +323,11 @@ class _Graph:
                 operation = self.operations[before]
                 self.operations[before] = operation._replace(names=(*operation.names, *way_out.names))
             return
-        path = " -> ".join(
-            f"{self.operations[index].action.name.lower()} {self.operations[index].obj!r}" for index in circle
-        )
+        steps = [f"{self.operations[index].action.name.lower()} {self.operations[index].obj!r}" for index in circle]
+        columns = sorted({name for pair in pairs for name in self.reasons[pair]})
         raise UnresolvableCyclicDependency(
-            f"cannot save a circle: {path} -> {self.operations[circle[0]].action.name.lower()} "
-            f"{self.operations[circle[0]].obj!r}; each of them has to come before the next. "
-            f"Make one of the columns nullable, or flush() in between with a temporary value"
+            f"cannot save a circle: {' -> '.join([*steps, steps[0]])}; each of them has to come before the next, because of "
+            f"{', '.join(columns)}. Make one of these columns nullable, or flush() in between with a temporary value"
         )
 
     @staticmethod

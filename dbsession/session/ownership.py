@@ -35,8 +35,13 @@ class Owner:
         self._task: Task[Any] | None = None if _get_running_loop() is None else current_task()
         self._thread = threading.current_thread() if self._task is None else None
 
+    def is_here(self) -> bool:
+        """Tell whether this is called by the owner."""
+        return _here.token is self._token and (None if _get_running_loop() is None else current_task()) is self._task
+
     def check(self) -> None:
         """Raise `ScopeOwnershipError` unless this is called by the owner."""
+        # is_here(), written out: this is asked for every assignment
         if _here.token is self._token and (None if _get_running_loop() is None else current_task()) is self._task:
             return
         raise ScopeOwnershipError(

@@ -7,10 +7,12 @@ from __future__ import annotations
 
 from collections.abc import Generator
 from contextlib import contextmanager
+from dataclasses import replace
 
 from dbsession.errors import (
     CommitException,
     CommitOutcomeUnknown,
+    NestedScopeError,
     OrmError,
     PartialCommitException,
     SessionDoomed,
@@ -42,6 +44,10 @@ class Session:
     def check_owner(self) -> None:
         """Raise `ScopeOwnershipError` if the caller is not the thread and task that opened the scope."""
         self._owner.check()
+
+    def is_here(self) -> bool:
+        """Tell whether the caller is the thread and task that opened the scope."""
+        return self._owner.is_here()
 
     def unit(self, database: DatabaseLink) -> UnitOfWork:
         """Return the unit of work for *database*, making it at first touch."""
@@ -149,6 +155,33 @@ class Session:
                 unit.autoflush = autoflush
 
     # --- for the scope ------------------------------------------------------------------------
+
+    def require_options(self, inner: Options) -> None:
+        """Take over what an *inner* scope asks for beyond this one, while nothing has been touched yet.
+
+        Raises:
+            NestedScopeError: it is too late for that.
+        """
+        mine = self._options
+        asked = {
+            "serializable": inner.serializable and not mine.serializable,
+            "immediate": inner.immediate and not (mine.immediate or mine.serializable or not mine.optimistic),
+            "optimistic=False": not inner.optimistic and mine.optimistic and not mine.serializable,
+        }
+        missing = [name for name, is_missing in asked.items() if is_missing]
+        if not missing:
+            return
+        if self._units:
+            raise NestedScopeError(
+                f"an inner db_session asks for {' and '.join(missing)}, but the outer one, which it joins, has used the "
+                f"database without; ask for it on the outer db_session"
+            )
+        self._options = replace(
+            mine,
+            serializable=mine.serializable or inner.serializable,
+            immediate=mine.immediate or inner.immediate,
+            optimistic=mine.optimistic and inner.optimistic,
+        )
 
     def generation(self) -> int:
         """Return a number that grows with every change of an object."""

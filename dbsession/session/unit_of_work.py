@@ -166,7 +166,7 @@ class UnitOfWork:
         if other is not None and other is not obj and other._state_.may_change and not self._moves_away(other, key):
             self.new.pop(obj, None)
             raise CacheIndexError(
-                f"{obj._mapping_.describe_key(key)} exists in this session already: {other!r} ({other._state_.status.value}); "
+                f"{obj._mapping_.describe_key(key)} exists in this session already: {other!r} ({other._state_.status.label}); "
                 f"change that object, or delete it first"
             )
         if obj._state_.is_new:

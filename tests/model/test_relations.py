@@ -1,0 +1,502 @@
+"""Relations: both ends agree, whichever end is assigned, whatever the keys are."""
+
+from __future__ import annotations
+
+from datetime import date
+
+import pytest
+
+from dbsession import (
+    CacheIndexError,
+    ConstraintError,
+    Database,
+    ERDiagramError,
+    ObjectNotFound,
+    Optional,
+    PrimaryKey,
+    Required,
+    Set,
+    TransactionIntegrityError,
+    composite_key,
+    db_session,
+)
+from tests.counting import counted
+
+# --- one to many ------------------------------------------------------------------------------------
+
+
+def people(db, side):
+    """Declare users and their orders; *side* is Required or Optional."""
+
+    class User(db.Entity):
+        name = Required(str)
+        orders = Set("Order")
+
+    class Order(db.Entity):
+        user = side(User)
+        total = Required(int, default=0)
+
+    db.generate_mapping(create_tables=True)
+    return User, Order
+
+
+def test_both_ends_agree_before_the_flush(db):
+    """39. A reference and the collection on its other side change together, by whichever end."""
+    User, Order = people(db, Optional)
+    with db_session:
+        ann, bob = User(name="Ann"), User(name="Bob")
+        first, second = Order(user=ann), Order()
+        assert list(ann.orders) == [first] and not bob.orders
+        bob.orders.add(second)
+        assert second.user is bob
+        first.user = bob
+        assert set(bob.orders) == {first, second} and not ann.orders
+        bob.orders.remove(second)
+        assert second.user is None
+        first.user = None
+        assert not bob.orders
+        second.user = ann
+    with db_session:
+        assert [(o.id, o.user and o.user.name) for o in Order.select().order_by(Order.id)] == [(1, None), (2, "Ann")]
+
+
+def test_a_loaded_reference_moves(db):
+    """39. Only the column that changed is written, and what was loaded on both ends follows."""
+    User, Order = people(db, Required)
+    with db_session:
+        ann, bob = User(name="Ann"), User(name="Bob")
+        Order(user=ann), Order(user=ann)
+    with db_session:
+        ann, bob = User.select().order_by(User.id)
+        assert (len(ann.orders), len(bob.orders)) == (2, 0)
+        Order[1].user = bob
+        assert (list(ann.orders), list(bob.orders)) == ([Order[2]], [Order[1]])
+    with db_session:
+        assert [order.user.name for order in Order.select().order_by(Order.id)] == ["Bob", "Ann"]
+
+
+def test_a_reference_given_by_its_key(db):
+    """40. A reference takes an object or its key; a key sends nothing, and one without a row is refused at the end."""
+    User, Order = people(db, Required)
+    with db_session:
+        User(name="Ann"), User(name="Bob")
+    with counted(db) as sent:
+        with db_session:
+            order = Order(user=2)
+            assert repr(order.user) == "User[2]"
+    assert sent.round_trips == 1
+    with db_session:
+        assert Order[1].user.name == "Bob"
+        Order[1].user = 1
+        assert Order[1].user is User[1]
+        Order[1].set(user=(2,))
+        assert Order[1].user is User[2]
+        with pytest.raises(TypeError, match=r"User\.id must be an int"):
+            Order(user="Ann")
+        with pytest.raises(TypeError, match=r"Order\.user refers to User, not to Order"):
+            Order(user=order)
+        with pytest.raises(TypeError, match="Order.user"):
+            Order(user=Order[1])
+    with pytest.raises(TransactionIntegrityError):
+        with db_session:
+            Order(user=77)
+    with db_session:
+        hollow = Order(user=78).user
+        with pytest.raises(ObjectNotFound, match=r"User\[78\] does not exist"):
+            hollow.name
+        hollow_order = Order.select().count
+        hollow.orders.clear()
+    with db_session:
+        assert Order.select().count() == 1
+
+
+def test_a_required_reference_cannot_be_empty(db):
+    """A required reference refuses None, and a removal from the collection deletes, as the database would."""
+    User, Order = people(db, Required)
+    with db_session:
+        ann = User(name="Ann")
+        order = Order(user=ann)
+        with pytest.raises(ValueError, match=r"Order\.user is required, and cannot be None"):
+            order.user = None
+        with pytest.raises(ValueError, match=r"Order\.user is required"):
+            Order()
+        kept = Order(user=ann)
+        ann.orders.remove(order)
+        assert list(ann.orders) == [kept]
+    with db_session:
+        assert [order.id for order in Order] == [kept.id]
+
+
+def test_an_object_of_another_scope_is_refused(db):
+    """23. An object whose scope is over, or lives elsewhere, cannot be referred to; the error says what to do."""
+    User, Order = people(db, Required)
+    with db_session:
+        old = User(name="Ann")
+    with db_session:
+        order = Order(user=1)
+        for refused in (
+            lambda: Order(user=old),
+            lambda: setattr(order, "user", old),
+            lambda: order.set(user=old),
+            lambda: old.orders.add(order),
+        ):
+            with pytest.raises(Exception, match=r"User\[1\]") as caught:
+                refused()
+            assert "session is over" in str(caught.value)
+        assert order.user is User[1]
+
+
+# --- one to one -------------------------------------------------------------------------------------
+
+SIDES = {
+    "required and optional": (lambda: Optional("Passport"), lambda: Required("Person"), "Passport"),
+    "optional and required": (lambda: Required("Passport"), lambda: Optional("Person"), "Person"),
+    "both optional": (lambda: Optional("Passport"), lambda: Optional("Person"), "Passport"),
+    "column on the first": (lambda: Optional("Passport", column="pass_no"), lambda: Optional("Person"), "Person"),
+    "column on the second": (lambda: Optional("Passport"), lambda: Optional("Person", column="owner"), "Passport"),
+}
+
+
+@pytest.fixture(params=SIDES)
+def pair(request, db):
+    """Declare a one-to-one relation with every choice of sides; the third value is the entity that has the column."""
+    first, second, holder = SIDES[request.param]
+
+    class Person(db.Entity):
+        name = Required(str)
+        passport = first()
+
+    class Passport(db.Entity):
+        number = Required(int)
+        person = second()
+
+    db.generate_mapping(create_tables=True)
+    return db.entities["Person"], db.entities["Passport"], db.entities[holder]
+
+
+def test_one_to_one_lies_on_one_side(pair):
+    """The Required side has the column; of two Optional ones that with column=, else the first by name. It is unique."""
+    Person, Passport, holder = pair
+    for entity in (Person, Passport):
+        reference = entity.passport if entity is Person else entity.person
+        assert bool(reference.columns) is (entity is holder)
+    assert holder._mapping_.catalog.schema_sql().count("UNIQUE") == 1
+
+
+def test_one_to_one_is_read_from_both_sides(pair):
+    """Either end finds the other, in memory and from the database."""
+    Person, Passport, _ = pair
+    with db_session:
+        if Person.passport.is_required:
+            person = Person(name="Ann", passport=Passport(number=7))
+        else:
+            person = Person(name="Ann")
+            Passport(number=7, person=person)
+        assert person.passport.person is person
+    with db_session:
+        assert Person[1].passport.number == 7
+    with db_session:
+        assert Passport[1].person.name == "Ann"
+    with db_session:
+        passport = Passport[1]
+        assert Person[1].passport is passport and passport.person is Person[1]
+
+
+def test_one_to_one_is_assigned_from_both_sides(pair):
+    """39. Assigning one end moves the other end too; who had it before has nothing."""
+    Person, Passport, _ = pair
+    if Person.passport.is_required or Passport.person.is_required:
+        return  # below: such a relation has no moment in which somebody has nothing
+    with db_session:
+        ann, bob = Person(name="Ann"), Person(name="Bob")
+        one, two = Passport(number=1), Passport(number=2)
+        ann.passport = one
+        two.person = bob
+        assert (one.person, bob.passport) == (ann, two)
+    with db_session:
+        ann, bob = Person[1], Person[2]
+        bob.passport = Passport[1]  # Ann's; Bob's own has nobody any more
+        assert (ann.passport, Passport[2].person, Passport[1].person) == (None, None, bob)
+    with db_session:
+        assert (Person[1].passport, Person[2].passport, Passport[2].person) == (None, Passport[1], None)
+        Passport[2].person = Person[2]
+        assert (Person[2].passport, Passport[1].person) == (Passport[2], None)
+        Person[2].passport = None
+        assert Passport[2].person is None
+        Passport[1].person = 1
+    with db_session:
+        assert (Passport[2].person, Person[1].passport) == (None, Passport[1])
+
+
+def test_one_to_one_takes_over_what_was_loaded_but_not_read(pair):
+    """39. An object that is in memory gives up its place even if the program has never read the relation."""
+    Person, Passport, _ = pair
+    if Person.passport.is_required or Passport.person.is_required:
+        return
+    with db_session:
+        Person(name="Ann", passport=Passport(number=1))
+        Person(name="Bob", passport=Passport(number=2))
+    with db_session:
+        people, passports = list(Person.select().order_by(Person.id)), list(Passport.select().order_by(Passport.id))
+        passports[1].person = people[0]
+        assert (passports[0].person, people[1].passport, people[0].passport) == (None, None, passports[1])
+    with db_session:
+        assert [person.passport for person in Person.select().order_by(Person.id)] == [Passport[2], None]
+
+
+def test_a_required_one_to_one_is_not_taken_away(pair):
+    """A required end cannot be left alone by an assignment on the other end: an error that names both."""
+    Person, Passport, holder = pair
+    if not (Person.passport.is_required or Passport.person.is_required):
+        return
+    mine, theirs = ("passport", Passport) if holder is Person else ("person", Person)
+    other_end = "person" if mine == "passport" else "passport"
+    first, second = ({"name": "Ann"}, {"number": 1}) if holder is Person else ({"number": 1}, {"name": "Ann"})
+    with db_session:
+        partner = theirs(**second)
+        obj = holder(**first, **{mine: partner})
+        with pytest.raises(ConstraintError, match="is required, so .* cannot be left"):
+            setattr(partner, other_end, None)
+        with pytest.raises(CacheIndexError, match="already"):
+            holder(**first, **{mine: partner})
+        assert getattr(partner, other_end) is obj
+    with db_session:
+        assert holder.select().count() == 1
+        with pytest.raises(ValueError, match="is required"):
+            setattr(holder[1], mine, None)
+        setattr(holder[1], mine, theirs(**second))
+    with db_session:
+        assert getattr(holder[1], mine) is theirs[2] and getattr(theirs[1], other_end) is None
+
+
+# --- several relations, relations to oneself -----------------------------------------------------------
+
+
+def test_several_relations_between_two_entities(db):
+    """``reverse=`` tells them apart: by name or by the attribute, on one side or on both."""
+
+    class User(db.Entity):
+        name = Required(str)
+        written = Set("Message", reverse="sender")
+        received = Set("Message")
+        starred = Set("Message", reverse="fans")
+
+    class Message(db.Entity):
+        sender = Required(User)
+        receiver = Optional(User, reverse=User.received)
+        fans = Set(User)
+
+    db.generate_mapping(create_tables=True)
+    with db_session:
+        ann, bob = User(name="Ann"), User(name="Bob")
+        message = Message(sender=ann, receiver=bob, fans=[ann, bob])
+        assert (list(ann.written), list(ann.received), list(bob.received)) == ([message], [], [message])
+    with db_session:
+        assert (len(User[1].written), len(User[1].received), len(User[1].starred)) == (1, 0, 1)
+        assert {user.name for user in Message[1].fans} == {"Ann", "Bob"}
+
+
+def test_a_tree(db):
+    """44. A self reference: a reference to the parent and a collection of children."""
+
+    class Node(db.Entity):
+        name = Required(str)
+        parent = Optional("Node", reverse="children")
+        children = Set("Node", reverse="parent")
+
+    db.generate_mapping(create_tables=True)
+    with db_session:
+        leaf = Node(name="leaf", parent=Node(name="branch", parent=Node(name="root")))
+    with db_session:
+        root = Node.get(name="root")
+        (branch,) = root.children
+        assert [node.name for node in branch.children] == ["leaf"]
+        assert root.parent is None
+        Node.get(name="leaf").parent = root
+        assert len(root.children) == 2 and not branch.children
+        root.parent = None
+    with db_session:
+        assert sorted(node.name for node in Node.get(name="root").children) == ["branch", "leaf"]
+
+
+def test_an_object_may_refer_to_itself(db):
+    """45. A reference to the object itself is saved, though its key is not known before."""
+
+    class Node(db.Entity):
+        name = Required(str)
+        best = Optional("Node", reverse="admirers")
+        admirers = Set("Node", reverse="best")
+
+    db.generate_mapping(create_tables=True)
+    with db_session:
+        node = Node(name="Narcissus")
+        node.best = node
+    with db_session:
+        assert Node[1].best is Node[1] and list(Node[1].admirers) == [Node[1]]
+
+
+def test_symmetric_one_to_one(db):
+    """A one-to-one relation that is its own reverse: whoever is my spouse has me as spouse."""
+
+    class Person(db.Entity):
+        name = Required(str)
+        spouse = Optional("Person", reverse="spouse")
+
+    db.generate_mapping(create_tables=True)
+    with db_session:
+        ann, bob, cid, dot = (Person(name=name) for name in ("Ann", "Bob", "Cid", "Dot"))
+        ann.spouse = bob
+        dot.spouse = cid
+        assert (bob.spouse, cid.spouse) == (ann, dot)
+    with db_session:
+        ann, bob, cid, dot = Person.select().order_by(Person.id)
+        cid.spouse = ann  # nobody has read whose spouse Ann was
+        assert [person.spouse for person in (ann, bob, cid, dot)] == [cid, None, ann, None]
+    with db_session:
+        ann, bob, cid, dot = Person.select().order_by(Person.id)
+        assert [person.spouse for person in (ann, bob, cid, dot)] == [cid, None, ann, None]
+        ann.spouse = None
+        assert cid.spouse is None
+        bob.spouse = bob
+    with db_session:
+        assert [person.spouse for person in Person.select().order_by(Person.id)] == [None, Person[2], None, None]
+
+
+def test_symmetric_one_to_one_of_an_object_that_is_not_loaded(db):
+    """Ending a symmetric relation ends it for the other end too, though that one was never loaded."""
+
+    class Person(db.Entity):
+        name = Required(str)
+        spouse = Optional("Person", reverse="spouse")
+
+    db.generate_mapping(create_tables=True)
+    with db_session:
+        Person(name="Ann", spouse=Person(name="Bob"))
+    with db_session:
+        Person.get(name="Ann").spouse = None
+    with db_session:
+        assert [person.spouse for person in Person] == [None, None]
+
+
+# --- keys --------------------------------------------------------------------------------------------
+
+
+@pytest.fixture
+def rooms(db):
+    """Hotels, rooms with a key of a reference and a number, stays with composite foreign keys in their own key."""
+
+    class Hotel(db.Entity):
+        code = PrimaryKey(str)
+        rooms = Set("Room")
+
+    class Room(db.Entity):
+        hotel = Required(Hotel)
+        number = Required(int)
+        PrimaryKey(hotel, number)
+        stays = Set("Stay")
+        key_card = Optional("Card")
+        neighbour = Optional("Room", reverse="neighbour_of")
+        neighbour_of = Set("Room", reverse="neighbour")
+
+    class Stay(db.Entity):
+        room = Required(Room)
+        night = Required(date)
+        PrimaryKey(room, night)
+        guest = Required(str)
+        composite_key(guest, night)
+
+    class Card(db.Entity):
+        room = PrimaryKey(Room)
+        secret = Required(str)
+
+    db.generate_mapping(create_tables=True)
+    with db_session:
+        ritz, inn = Hotel(code="ritz"), Hotel(code="inn")
+        first = Room(hotel=ritz, number=1)
+        second = Room(hotel=ritz, number=2, neighbour=first)
+        Room(hotel=inn, number=1)
+        Stay(room=first, night=date(2026, 1, 1), guest="Ann")
+        Stay(room=second, night=date(2026, 1, 1), guest="Bob")
+        Card(room=first, secret="x")
+    return db
+
+
+def test_keys_that_are_references(rooms):
+    """17. Composite keys with references in them: one object, by key, by tuple, by query and by relation."""
+    Hotel, Room, Stay, Card = (rooms.entities[name] for name in ("Hotel", "Room", "Stay", "Card"))
+    with db_session:
+        stay = Stay[Room["ritz", 1], date(2026, 1, 1)]
+        assert stay is Stay[("ritz", 1), "2026-01-01"] is Stay.get(room=("ritz", 1), night=date(2026, 1, 1))
+        assert (stay.guest, stay.get_pk()) == ("Ann", (("ritz", 1), date(2026, 1, 1)))
+        assert stay.room is Room["ritz", 1] is Room[Hotel["ritz"], 1] is Hotel["ritz"].rooms.select(number=1).get()
+        assert stay.room.hotel is Hotel["ritz"]
+        assert list(stay.room.stays) == [stay]
+        assert Card["ritz", 1] is stay.room.key_card is Card[stay.room] is Card.get(room=stay.room)
+        assert Room["ritz", 2].key_card is None
+        assert Room["ritz", 2].neighbour is Room["ritz", 1]
+        assert Room["inn", 1].neighbour is None
+        assert {room.get_pk() for room in Room.select(Room.hotel == "ritz")} == {("ritz", 1), ("ritz", 2)}
+        with pytest.raises(ObjectNotFound, match=r"Room\['ritz', 9\]"):
+            Room["ritz", 9]
+        with pytest.raises(TypeError, match=r"the key of Room has 2 parts"):
+            Stay["ritz", date(2026, 1, 1)]
+
+
+def test_composite_references_are_changed_and_emptied(rooms):
+    """A reference of several columns is written as a whole, and is None when they are NULL."""
+    Room, Stay = rooms.entities["Room"], rooms.entities["Stay"]
+    with db_session:
+        Room["inn", 1].neighbour = "ritz", 2
+        Room["ritz", 2].neighbour = None
+        Room["ritz", 1].stays.create(night=date(2026, 1, 2), guest="Cid")
+    with db_session:
+        assert Room["inn", 1].neighbour is Room["ritz", 2]
+        assert Room["ritz", 2].neighbour is None
+        assert not Room["ritz", 1].neighbour_of
+        assert sorted(stay.guest for stay in Room["ritz", 1].stays) == ["Ann", "Cid"]
+        Room["ritz", 1].delete()
+    with db_session:
+        assert [stay.guest for stay in Stay] == ["Bob"]
+
+
+def test_a_key_that_is_a_new_object(rooms):
+    """43. A key may be a reference to an object that is saved in the same flush."""
+    Hotel, Room, Card = (rooms.entities[name] for name in ("Hotel", "Room", "Card"))
+    with db_session:
+        card = Card(room=Room(number=5, hotel=Hotel(code="new")), secret="s")
+        assert card.get_pk() == ("new", 5)
+        assert Card["new", 5] is card
+    with db_session:
+        assert Card["new", 5].secret == "s"
+
+
+def test_a_key_that_depends_on_itself(db):
+    """A key that refers to its own entity has no columns to be made of: an error that shows the circle."""
+
+    class A(db.Entity):
+        b = PrimaryKey("B")
+        b_back = Optional("B", reverse="a")
+
+    class B(db.Entity):
+        a = PrimaryKey("A", reverse="b_back")
+        a_back = Optional("A", reverse="b")
+
+    with pytest.raises(ERDiagramError, match="depends on itself: "):
+        db.generate_mapping()
+
+
+def test_relations_of_two_databases_do_not_mix(db):
+    """A relation stays within one database."""
+    other = Database("sqlite://")
+
+    class User(other.Entity):
+        orders = Set("Order")
+
+    class Order(db.Entity):
+        user = Required(User)
+
+    with pytest.raises(ERDiagramError, match=r"Order\.user refers to User, which belongs to another database"):
+        db.generate_mapping()
+    with pytest.raises(ERDiagramError, match=r"User\.orders refers to Order, and there is no such entity"):
+        other.generate_mapping()
+    other.close()
