@@ -243,6 +243,8 @@ class PostgresBackend:
     def _exhausted(self) -> PoolTimeout:
         names = {thread.ident: thread.name for thread in threading.enumerate()}
         holders = sorted(names.get(ident, "a thread that has ended") for ident in self._holders.values())
+        if len(holders) < self._max_size:
+            return PoolTimeout(f"{self.url} let no new connection in within {self._timeout:g} seconds; try again")
         return PoolTimeout(
             f"no connection to {self.url} became free in {self._timeout:g} seconds; "
             f"all {self._max_size} are in use, by: {', '.join(holders)}. Close sessions that are not "
@@ -263,8 +265,9 @@ def _describe(parts: dict[str, Any]) -> str:
     ports = str(parts.get("port") or "").split(",")
     if len(ports) < len(hosts):
         ports = ports * len(hosts) if len(ports) == 1 else ports + [""] * (len(hosts) - len(ports))
-    where = ",".join(f"{host}:{port}" if port else host for host, port in zip(hosts, ports, strict=False))
     database = parts.get("dbname") or parts.get("user") or ""
     if any(host.startswith("/") for host in hosts):  # a socket directory cannot stand in a URL's host
-        return f"postgresql://{user}/{database}?host={where}"
+        query = f"?host={','.join(hosts)}" + (f"&port={','.join(ports)}" if any(ports) else "")
+        return f"postgresql://{user}/{database}{query}"
+    where = ",".join(f"{host}:{port}" if port else host for host, port in zip(hosts, ports, strict=False))
     return f"postgresql://{user}{where}/{database}"

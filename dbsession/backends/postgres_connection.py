@@ -22,7 +22,7 @@ from psycopg.pq import TransactionStatus
 from dbsession.backends import fork
 from dbsession.backends.base import Counters, RowCountMismatch
 from dbsession.backends.postgres_dialect import guard
-from dbsession.backends.postgres_dumpers import PSYCOPG_INT_DUMPER, IntDumper
+from dbsession.backends.postgres_dumpers import register_dumpers, restore_dumpers
 from dbsession.backends.postgres_errors import is_stale_plan, translate
 from dbsession.backends.postgres_pipeline import Cursor, Sent, failing_statement
 from dbsession.backends.statements import Batch, Kind, Result, Row, Statement, require_transaction
@@ -61,7 +61,7 @@ class PostgresConnection:
         self._blocked: OrmError | None = None  # why nothing but ROLLBACK may run
         self._raw = False  # whether user-written SQL has run, which may have made or altered tables
         self.spent = False
-        link.adapters.register_dumper(int, IntDumper)
+        register_dumpers(link.adapters)
         fork.watch(self)
 
     @property
@@ -212,11 +212,11 @@ class PostgresConnection:
     def _raw_cursor(self) -> Cursor:
         """Return a cursor for user-written SQL.
 
-        It sends ints as psycopg does: ``f(smallint)`` would not be found for an int4.
+        It sends values as psycopg does: ``f(smallint)`` would not be found for an int4.
         """
         self._raw = True
         cursor = self._link.cursor()
-        cursor.adapters.register_dumper(int, PSYCOPG_INT_DUMPER)
+        restore_dumpers(cursor.adapters)
         return cursor
 
     def _control(self, statement: Statement) -> Result:

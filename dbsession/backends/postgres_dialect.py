@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import re
-from collections.abc import Callable, Iterable, Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from datetime import UTC, date, datetime, time, timedelta
 from decimal import Decimal
 from enum import Enum
@@ -83,46 +83,14 @@ def _list(value_type: ValueType) -> Codec:
         raise BindingError("an array needs the type of its items")
     item = _codec(value_type.item)
     return Codec(
-        item.sql_type + "[]", _array_encoder(item), None if item.decode is None else _array_decoder(item.decode)
+        item.sql_type + "[]",
+        None if item.encode is None else _for_each(item.encode),
+        None if item.decode is None else _for_each(item.decode),
     )
 
 
-def _array_encoder(item: Codec) -> Callable[[Any], str]:
-    """Return what writes a list as an array's text.
-
-    psycopg would send integer[] for small numbers, and ``bigint[] = integer[]`` does not exist; a
-    text has no type of its own, so it becomes what stands on the other side.
-    """
-    nested = item.sql_type.endswith("[]")
-
-    def encode(values: Iterable[Any]) -> str:
-        parts: list[str] = []
-        for value in values:
-            if value is None:
-                parts.append("NULL")
-                continue
-            text = _item_text(value if item.encode is None else item.encode(value))
-            if not nested:
-                escaped = text.replace("\\", "\\\\").replace('"', '\\"')
-                text = f'"{escaped}"'
-            parts.append(text)
-        return "{" + ",".join(parts) + "}"
-
-    return encode
-
-
-def _item_text(value: Any) -> str:
-    if isinstance(value, datetime):
-        return value.isoformat(" ")
-    if isinstance(value, timedelta):  # str() would write "-1 day, 23:59:59"
-        return f"{value.days} days {value.seconds} seconds {value.microseconds} microseconds"
-    if isinstance(value, bytes | bytearray | memoryview):
-        return "\\x" + bytes(value).hex()
-    return str(value)
-
-
-def _array_decoder(decode: Callable[[Any], Any]) -> Callable[[Any], list[Any]]:
-    return lambda values: [None if value is None else decode(value) for value in values]
+def _for_each(convert: Callable[[Any], Any]) -> Callable[[Any], list[Any]]:
+    return lambda values: [None if value is None else convert(value) for value in values]
 
 
 # In order: bool is an int, datetime is a date.

@@ -2,11 +2,17 @@
 
 from __future__ import annotations
 
+from typing import Any
+
 import psycopg
-from psycopg.adapt import Dumper, PyFormat
+from psycopg.adapt import AdaptersMap, Dumper, PyFormat
+from psycopg.types.array import BaseListDumper, ListDumper
 from psycopg.types.numeric import Int4, Int4Dumper, Int8, Int8Dumper, IntNumeric, IntNumericDumper
 
-__all__ = ["PSYCOPG_INT_DUMPER", "IntDumper"]
+__all__ = ["register_dumpers", "restore_dumpers"]
+
+_UNKNOWN_OID = 0
+_WIDE_ARRAY_OIDS = (1016, 1231)  # bigint[], numeric[]
 
 
 class IntDumper(Dumper):
@@ -36,5 +42,33 @@ class IntDumper(Dumper):
         return self._int8 if -(2**63) <= obj < 2**63 else self._numeric
 
 
-PSYCOPG_INT_DUMPER = psycopg.adapters.get_dumper(int, PyFormat.AUTO)
-"""What psycopg itself sends an int with."""
+class ArrayDumper(ListDumper):
+    """Send a list without a type, so that it becomes what stands on the other side.
+
+    psycopg would send integer[] for small numbers, and ``bigint[] = integer[]`` does not exist.
+    Numbers that no integer can hold stay bigint[] or numeric[]: ``id = ANY(...)`` is then false, and
+    not an error.
+    """
+
+    def upgrade(self, obj: list[Any], format: PyFormat) -> BaseListDumper:
+        """Return the dumper for *obj*."""
+        dumper = super().upgrade(obj, format)
+        if dumper is not self and dumper.oid not in _WIDE_ARRAY_OIDS:
+            dumper.oid = _UNKNOWN_OID
+        return dumper
+
+
+_OURS: tuple[tuple[type, type[Dumper]], ...] = ((int, IntDumper), (list, ArrayDumper))
+_THEIRS = tuple((python, psycopg.adapters.get_dumper(python, PyFormat.AUTO)) for python, _ in _OURS)
+
+
+def register_dumpers(adapters: AdaptersMap) -> None:
+    """Send ints and lists our way on what has *adapters*."""
+    for python, dumper in _OURS:
+        adapters.register_dumper(python, dumper)
+
+
+def restore_dumpers(adapters: AdaptersMap) -> None:
+    """Send ints and lists psycopg's way again on what has *adapters*."""
+    for python, dumper in _THEIRS:
+        adapters.register_dumper(python, dumper)

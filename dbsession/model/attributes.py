@@ -11,11 +11,13 @@ from __future__ import annotations
 from collections.abc import Callable
 from typing import TYPE_CHECKING, Any, Generic, NamedTuple, NoReturn, TypeVar
 
-from dbsession.errors import CacheIndexError, ConstraintError, DatabaseSessionIsOver, OrmError
+from dbsession.errors import ConstraintError, DatabaseSessionIsOver, OrmError
+from dbsession.model import one_to_one
 from dbsession.model.expressions import Expression, Operation
+from dbsession.model.keys import change_key
 from dbsession.model.mapping import Column, Mapping
 from dbsession.model.state import NOT_LOADED, UNSET, Status, set_row, set_state
-from dbsession.model.tracked import Holder, plain, track
+from dbsession.model.tracked import Holder, plain, release, same, track
 
 if TYPE_CHECKING:
     from dbsession.model.declarations import Declaration
@@ -89,6 +91,8 @@ class Attribute(Expression[T], Generic[T]):
     def load(self, obj: EntityBase) -> None:
         """Fill the gap in the row of *obj*, or raise what says why that cannot be done."""
         state = obj._state_
+        if state.status is Status.TRANSIENT:
+            return  # in no database: what the database would have made is None, as it is before the flush
         if state.unit is None:
             raise DatabaseSessionIsOver(
                 f"Cannot load attribute {obj!r}.{self.name}: {state.reason or 'the database session is over'}; "
@@ -108,6 +112,10 @@ class Attribute(Expression[T], Generic[T]):
         """Return the default of the declaration, calling it where it is a function."""
         default = self.default
         return default() if callable(default) else default
+
+    def checked(self, obj: EntityBase, value: Any) -> Any:
+        """Return *value* as `assign` takes it, or raise what `assign` would raise."""
+        raise NotImplementedError
 
     def assign(self, obj: EntityBase, value: Any) -> None:
         """Do what ``obj.attribute = value`` means."""
@@ -190,6 +198,13 @@ class ValueAttribute(Attribute[T]):
             return value
         return self.encode(value)
 
+    def checked(self, obj: EntityBase, value: Any) -> Any:
+        """Return *value* checked; an SQL expression as it is."""
+        if isinstance(value, Expression):
+            self._require_no_change(obj)
+            return value
+        return self.coerce(value)
+
     def assign(self, obj: EntityBase, value: Any) -> None:
         """Check *value* and record the change; an equal value changes nothing."""
         state = obj._state_
@@ -201,14 +216,13 @@ class ValueAttribute(Attribute[T]):
             self._assign_expression(obj, unit, value)
             return
         value = self.coerce(value)
+        if self.is_key:
+            change_key(obj, unit, (self.name,), lambda: self.store(obj, unit, value))
+            return
         values = obj.__dict__
         if state.is_new:
             unit.generation += 1
-            if self.is_key:
-                unit.key_changing(obj)
             values[self.name] = self.held(obj, value)
-            if self.is_key:
-                unit.key_changed(obj)
             return
         changes = obj._changes_ if state.status is Status.DIRTY else None
         if changes is not None and isinstance(changes.get(self.name), PendingExpression):
@@ -223,14 +237,24 @@ class ValueAttribute(Attribute[T]):
         if self.name not in changes:
             changes[self.name] = self.name in values
         values[self.name] = self.held(obj, value)
-        if self.is_key:
-            unit.key_changed(obj)
+
+    def store(self, obj: EntityBase, unit: Unit, value: Any) -> None:
+        """Take *value*, which is checked, as the new part of the key of *obj*."""
+        unit.generation += 1
+        if obj._state_.is_new:
+            obj.__dict__[self.name] = value
+        elif self._equals_row(obj, value):
+            self._unchange(obj, unit, value, obj._changes_ if obj._state_.status is Status.DIRTY else None)
+        else:
+            self._changes(obj, unit).setdefault(self.name, self.name in obj.__dict__)
+            obj.__dict__[self.name] = value
 
     def held(self, obj: EntityBase, value: Any) -> Any:
         """Return *value* as the object holds it."""
-        if self.is_tracked and value is not None:
-            return track(value, Holder(obj, self, self.kind.coerce))
-        return value
+        if not self.is_tracked:
+            return value
+        release(obj.__dict__.get(self.name))
+        return track(value, Holder(obj, self, self.kind.coerce))
 
     def _equals_row(self, obj: EntityBase, value: Any) -> bool:
         """Tell whether *value* is what the row has, without counting as a read."""
@@ -239,7 +263,9 @@ class ValueAttribute(Attribute[T]):
             return False
         if known is None or value is None:
             return known is value
-        return bool((self.decode(known) if self.decode is not None else known) == value)
+        if self.decode is not None:
+            known = self.decode(known)
+        return same(known, value) if self.is_tracked else bool(known == value or (known != known and value != value))
 
     def _unchange(self, obj: EntityBase, unit: Unit, value: Any, changes: dict[str, Any] | None) -> None:
         """Take back the change of this attribute, if there is one."""
@@ -249,24 +275,29 @@ class ValueAttribute(Attribute[T]):
         if changes.pop(self.name):
             obj.__dict__[self.name] = self.held(obj, value)
         else:
-            obj.__dict__.pop(self.name, None)
+            release(obj.__dict__.pop(self.name, None))
 
-    def _assign_expression(self, obj: EntityBase, unit: Unit, value: Expression[Any]) -> None:
+    def _require_no_change(self, obj: EntityBase) -> None:
+        """Raise unless an SQL expression can be assigned."""
         if obj._state_.is_new or self.is_key:
             raise TypeError(
                 f"{self!r}: an SQL expression can be assigned to a saved object only, and not to its key; "
                 f"assign a value, or flush() first"
             )
-        expression = value if isinstance(value, Operation) else Operation("value", value)
-        changes = self._changes(obj, unit)
-        before = changes.get(self.name, UNSET)
+        before = obj._changes_.get(self.name, UNSET) if obj._state_.status is Status.DIRTY else UNSET
         if isinstance(before, PendingExpression):
             raise ConstraintError(f"{obj!r}.{self.name} has an unsaved SQL expression already; flush() between the two")
         if before is not UNSET:
             raise ConstraintError(
                 f"{obj!r}.{self.name} has an unsaved value, which the expression would not see; flush() between the two"
             )
-        was_read = obj.__dict__.pop(self.name, UNSET) is not UNSET
+
+    def _assign_expression(self, obj: EntityBase, unit: Unit, value: Expression[Any]) -> None:
+        self._require_no_change(obj)
+        expression = value if isinstance(value, Operation) else Operation("value", value)
+        changes = self._changes(obj, unit)
+        was_read = self.name in obj.__dict__
+        release(obj.__dict__.pop(self.name, None))
         row = list(obj._row_)
         changes[self.name] = PendingExpression(expression, was_read, row[self.position])
         row[self.position] = NOT_LOADED
@@ -350,7 +381,7 @@ class ReferenceAttribute(Attribute[Any]):
 
     def _read_virtual(self, obj: EntityBase) -> Any:
         state = obj._state_
-        if state.is_new:
+        if state.is_new or state.status is Status.TRANSIENT:
             return None
         if state.unit is None:
             raise DatabaseSessionIsOver(f"Cannot load attribute {obj!r}.{self.name}: the database session is over")
@@ -379,7 +410,13 @@ class ReferenceAttribute(Attribute[Any]):
             return other
         if hasattr(value, "_state_"):
             raise TypeError(f"{self!r} refers to {target.name}, not to {type(value).__name__} ({value!r})")
-        return unit.reference(target, target.entity._key_from_(value))
+        try:
+            key = target.entity._key_from_(value)
+        except (TypeError, ValueError) as error:
+            raise type(error)(
+                f"{self!r} refers to {target.name}, and {value!r:.60} is no object or key of it: {error}"
+            ) from None
+        return unit.reference(target, key)
 
     def _refuse_stranger(self, obj: EntityBase | None, other: EntityBase) -> NoReturn:
         mine = repr(obj) if obj is not None else f"a new {self.mapping.name}"
@@ -393,6 +430,14 @@ class ReferenceAttribute(Attribute[Any]):
             f"get it in this scope, for instance with {type(other).__name__}[key]"
         )
 
+    def checked(self, obj: EntityBase, value: Any) -> EntityBase | None:
+        """Return the object that *value* stands for, or raise as `coerce` does."""
+        unit = obj._state_.require_change(obj, f"change object {obj!r}")
+        target = self.coerce(obj, unit, value)
+        if target is not None and not self.is_virtual:
+            self.require_free_end(obj, target)
+        return target
+
     def assign(self, obj: EntityBase, value: Any) -> None:
         """Refer to another object; both ends of the relation agree at once."""
         state = obj._state_
@@ -405,23 +450,31 @@ class ReferenceAttribute(Attribute[Any]):
     def refer(self, obj: EntityBase, target: EntityBase | None, unit: Unit) -> None:
         """Let *obj* refer to *target*, and bring the other end into agreement."""
         if self.is_virtual:
-            self._refer_virtual(obj, target, unit)
+            one_to_one.refer_virtual(self, obj, target, unit)
             return
-        old = self.known(obj, unit)
+        old = one_to_one.partner(self, obj, unit) if self.reverse is self else self.known(obj, unit)
         if old is target and (target is not None or self.name in obj.__dict__ or not self._has_key(obj)):
             return
-        if self.is_key:
-            unit.key_changing(obj)
-        self._record(obj, target, unit)
-        if self.is_key:
-            unit.key_changed(obj)
-        reverse = self.reverse
-        if reverse is None:
-            return
-        if old is not None:
-            reverse.released(old, obj, unit)
         if target is not None:
-            reverse.taken(target, obj, unit)
+            self.require_free_end(obj, target)
+        if self.is_key:
+            change_key(obj, unit, (self.name,), lambda: self.store(obj, unit, target))
+        else:
+            self.store(obj, unit, target)
+        self.tell(obj, old, target, unit)
+
+    def require_free_end(self, obj: EntityBase, target: EntityBase) -> None:
+        """Raise unless *target* is free for *obj*, where the relation is one-to-one and needs both ends."""
+        unit = obj._state_.unit
+        if self.is_required and unit is not None and isinstance(self.reverse, ReferenceAttribute):
+            one_to_one.require_free_end(self, obj, target, unit)
+
+    def tell(self, obj: EntityBase, old: EntityBase | None, target: EntityBase | None, unit: Unit) -> None:
+        """Tell both other ends that *obj* has left *old* for *target*."""
+        if old is not None and self.reverse is not None:
+            self.reverse.released(old, obj, unit)
+        if target is not None and self.reverse is not None:
+            self.reverse.taken(target, obj, unit)
 
     def _has_key(self, obj: EntityBase) -> bool:
         return self.key_in(obj._row_) is not None
@@ -437,7 +490,8 @@ class ReferenceAttribute(Attribute[Any]):
         key = self.key_in(obj._row_)
         return None if key is None or key is NOT_LOADED else unit.find(self.target, key)
 
-    def _record(self, obj: EntityBase, target: EntityBase | None, unit: Unit) -> None:
+    def store(self, obj: EntityBase, unit: Unit, target: EntityBase | None) -> None:
+        """Take *target* as the new one of *obj*; the other end is not told."""
         values = obj.__dict__
         if obj._state_.is_new:
             unit.generation += 1
@@ -458,46 +512,13 @@ class ReferenceAttribute(Attribute[Any]):
             return key is None
         return not target._state_.is_new and bool(key == target._key_)
 
-    def _refer_virtual(self, obj: EntityBase, target: EntityBase | None, unit: Unit) -> None:
-        if not obj._state_.is_new and self.name not in obj.__dict__:
-            unit.load_back_reference(obj, self)
-        old = obj.__dict__.get(self.name)
-        if old is target:
-            return
-        if old is not None:
-            self.reverse.refer(old, None, unit) if not self.reverse.is_required else self._refuse_release(old)
-        if target is not None:
-            self.reverse.refer(target, obj, unit)
-        else:
-            obj.__dict__[self.name] = None
-
-    def _refuse_release(self, other: EntityBase) -> NoReturn:
-        raise ConstraintError(
-            f"{self.reverse!r} is required, so {other!r} cannot be left without {self.mapping.name}; "
-            f"delete it, or give it another one"
-        )
-
     def released(self, owner: EntityBase, item: EntityBase, unit: Unit) -> None:
         """Note on the other end of a one-to-one relation that *item* refers to *owner* no more."""
-        if owner.__dict__.get(self.name) is item:
-            self._follow(owner, None, unit)
+        one_to_one.released(self, owner, item, unit)
 
     def taken(self, owner: EntityBase, item: EntityBase, unit: Unit) -> None:
         """Note on the other end of a one-to-one relation that *item* now refers to *owner*."""
-        before = owner.__dict__.get(self.name)
-        if before is not None and before is not item:
-            if self.reverse.is_required:
-                raise CacheIndexError(
-                    f"{owner!r} has {before!r} as its {self.name} already, and {self.reverse!r} is required there"
-                )
-            self.reverse._record(before, None, unit)
-        self._follow(owner, item, unit)
-
-    def _follow(self, owner: EntityBase, item: EntityBase | None, unit: Unit) -> None:
-        if self.is_virtual:
-            owner.__dict__[self.name] = item
-        else:  # symmetric: both ends have a column
-            self._record(owner, item, unit)
+        one_to_one.taken(self, owner, item, unit)
 
     def raw_key(self, obj: EntityBase) -> Any:
         """Return the key that *obj* refers to as it travels to the database, or None."""

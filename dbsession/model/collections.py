@@ -35,6 +35,7 @@ class CollectionAttribute(Expression[Any]):
     is_left = True  # of the two sides of a many-to-many relation, the one whose columns come first
     is_virtual = True
     is_required = False
+    is_key = False
 
     def __init__(self, declaration: Declaration[Any], name: str, mapping: Mapping) -> None:
         self.declaration = declaration
@@ -56,6 +57,10 @@ class CollectionAttribute(Expression[Any]):
         """Return the collection of *obj*; sends nothing."""
         collection: Collection[Any] | None = obj.__dict__.get(self.name)
         return self.__get__(obj) if collection is None else collection
+
+    def checked(self, obj: EntityBase, value: Any) -> list[Any]:
+        """Return the objects in *value*, which are to be the items of *obj*, or raise as `Collection.checked` does."""
+        return list(self.of(obj).checked(value))
 
     def assign(self, obj: EntityBase, value: Any) -> None:
         """Replace the whole collection: ``user.orders = [a, b]``."""

@@ -14,6 +14,7 @@ from dbsession.model.attributes import Attribute, ReferenceAttribute, ValueAttri
 from dbsession.model.collections import CollectionAttribute
 from dbsession.model.declarations import Declaration, PrimaryKey
 from dbsession.model.expressions import Expression
+from dbsession.model.keys import assign_key
 from dbsession.model.mapping import Catalog, Gateway, Mapping, Selection
 from dbsession.model.registration import begin_mapping, suggest
 from dbsession.model.state import UNSET, Slots, Status, set_row, set_state
@@ -166,16 +167,25 @@ class EntityBase(Slots, metaclass=EntityMeta, abstract=True):
             raise TypeError(f"unexpected attribute {unknown!r} of {mapping.name}{suggest(unknown, attributes)}")
         plain = self._plain_values_(mapping, values)
         relations = self._relations_(mapping, values, unit) if mapping.reference_attributes else ()
-        # From here on nothing is refused but by the relations themselves, which come before registration.
         set_row(self, mapping.template)
         set_state(self, unit.states.new)
-        self.__dict__.update(plain)
+        values_here = self.__dict__
+        values_here.update(plain)
+        for attribute, target in relations:
+            if target is not None and not attribute.is_virtual:
+                attribute.require_free_end(self, target)
+            if target is None or not attribute.is_virtual:
+                values_here[attribute.name] = target
+        for name in mapping.collections:
+            if name in values:
+                values[name] = attributes[name].checked(self, values[name])
+        unit.add_new(self)
+        # Only now do others learn of the object, when nothing can be refused any more.
         for attribute, target in relations:
             if target is not None:
-                attribute.refer(self, target, unit)
-            else:
-                self.__dict__[attribute.name] = None
-        unit.add_new(self)
+                attribute.refer(self, target, unit) if attribute.is_virtual else attribute.tell(
+                    self, None, target, unit
+                )
         for name in mapping.collections:
             if name in values:
                 attributes[name].assign(self, values[name])
@@ -329,14 +339,17 @@ class EntityBase(Slots, metaclass=EntityMeta, abstract=True):
             )
         state = self._state_
         unit = state.require_change(self, f"change object {self!r}")
+        key: dict[Any, Any] = {}
+        first: dict[Any, Any] = {}  # what may still be refused
+        rest: dict[Any, Any] = {}
         for name, value in values.items():
             attribute = self._attributes_[name]
-            if isinstance(attribute, ValueAttribute) and not isinstance(value, Expression):
-                attribute.coerce(value)
-            elif isinstance(attribute, ReferenceAttribute):
-                attribute.coerce(self, unit, value)
-        for name, value in values.items():
-            self._attributes_[name].assign(self, value)
+            checked = attribute.checked(self, value)
+            (key if attribute.is_key else rest if isinstance(attribute, ValueAttribute) else first)[attribute] = checked
+        if key:
+            assign_key(self, unit, key)
+        for attribute, value in (*first.items(), *rest.items()):
+            attribute.assign(self, value)
 
     def delete(self) -> None:
         """Delete the object, and what cascades from it, at the next flush. A second call does nothing.
@@ -346,15 +359,16 @@ class EntityBase(Slots, metaclass=EntityMeta, abstract=True):
             DatabaseSessionIsOver: the scope has ended.
         """
         state = self._state_
-        if state.unit is not None and state.status in {Status.MARKED_FOR_DELETION, Status.DELETED}:
-            return
-        state.require_change(self, f"delete object {self!r}").delete(self)
+        unit = state.require_unit(self, f"delete object {self!r}")
+        if state.status not in {Status.MARKED_FOR_DELETION, Status.DELETED}:
+            unit.delete(self)
 
     def flush(self) -> None:
         """Save this object, and the new objects that it refers to, now; the rest waits."""
         state = self._state_
+        unit = state.require_unit(self, f"flush object {self!r}")
         if state.status is not Status.CLEAN:
-            state.require_unit(self, f"flush object {self!r}").flush_objects((self,))
+            unit.flush_objects((self,))
 
     def load(self, *attributes: Any) -> None:
         """Load what is missing of the object: the named *attributes*, or all, lazy ones too.

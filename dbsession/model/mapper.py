@@ -128,14 +128,12 @@ def _find_reverse(mapping: Mapping, attribute: Relation) -> None:
                 f"{attribute!r} names {target.name}.{name} as its reverse, and there is no such relation"
             )
         named = reverse.declaration.options.get("reverse")
-        if named is not None and named not in (attribute.name, attribute.declaration):
+        if named is not None and not _is_named(attribute, named):
             raise ERDiagramError(f"{attribute!r} names {reverse!r} as its reverse, but that one names {named!r}")
         _check_pair(attribute, reverse)
         attribute.reverse = _origin(reverse)
         return
-    named_me = [
-        c for c in _relations(target) if c.declaration.options.get("reverse") in (attribute.name, attribute.declaration)
-    ]
+    named_me = [c for c in _relations(target) if _is_named(attribute, c.declaration.options.get("reverse"))]
     candidates = [
         candidate
         for candidate in (named_me or _relations(target))
@@ -155,6 +153,13 @@ def _find_reverse(mapping: Mapping, attribute: Relation) -> None:
         raise ERDiagramError(f"{attribute!r} has several candidates for its reverse, {names}: choose with reverse=")
     _check_pair(attribute, candidates[0])
     attribute.reverse = _origin(candidates[0])
+
+
+def _is_named(attribute: Relation, wanted: Any) -> bool:
+    """Tell whether *wanted*, what a ``reverse=`` names, is *attribute*."""
+    if isinstance(wanted, str):
+        return wanted == attribute.name
+    return wanted is attribute or wanted is attribute.declaration  # == of attributes makes an expression
 
 
 def _name_of(wanted: Any, target: Mapping) -> str:

@@ -201,6 +201,14 @@ class Unit(Protocol):
         """Return the object with *key* if the identity map has it; sends nothing."""
         ...
 
+    def find_referring(self, attribute: ReferenceAttribute, target: EntityBase) -> EntityBase | None:
+        """Return an object in memory that refers to *target* by *attribute*; sends nothing."""
+        ...
+
+    def back_reference_changing(self, obj: EntityBase, attribute: ReferenceAttribute) -> None:
+        """Note what the one-to-one *attribute* of *obj*, which has no column, has before it changes."""
+        ...
+
     def load(self, obj: EntityBase, attribute: Attribute[Any]) -> None:
         """Load what the row of *obj* lacks of *attribute*."""
         ...

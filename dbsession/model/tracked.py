@@ -1,8 +1,12 @@
-"""Dicts and lists that tell their object when they are changed in place.
+"""Dicts, lists and bytearrays that tell their object when they are changed in place.
 
 The value of a Json or array attribute is a tree of these. A change first asks the object whether
 it may change (`DatabaseSessionIsOver` once detached), then converts what comes in, then marks the
 attribute as changed. Copies and pickles are plain dicts and lists.
+
+A tree that the program has replaced by another value is as free as a plain one. One that the
+session has replaced, because the row was loaded again or rolled back, refuses changes: they would
+go nowhere.
 """
 
 from __future__ import annotations
@@ -10,11 +14,13 @@ from __future__ import annotations
 from collections.abc import Callable, Iterable
 from typing import TYPE_CHECKING, Any, SupportsIndex
 
+from dbsession.errors import ConstraintError
+
 if TYPE_CHECKING:
     from dbsession.model.attributes import ValueAttribute
     from dbsession.model.entity import EntityBase
 
-__all__ = ["Holder", "TrackedDict", "TrackedList", "plain", "track"]
+__all__ = ["Holder", "TrackedBytes", "TrackedDict", "TrackedList", "plain", "release", "same", "track"]
 
 Convert = Callable[[Any], Any]
 
@@ -22,42 +28,79 @@ Convert = Callable[[Any], Any]
 class Holder:
     """The object and attribute that a tree of tracked containers belongs to."""
 
-    __slots__ = ("attribute", "convert", "obj")
+    __slots__ = ("attribute", "convert", "is_free", "obj")
 
     def __init__(self, obj: EntityBase, attribute: ValueAttribute[Any], convert: Convert) -> None:
         self.obj = obj
         self.attribute = attribute
         self.convert = convert
+        self.is_free = False  # the program has put another value in its place
 
     def changing(self) -> None:
-        """Raise unless the object may change."""
+        """Raise unless the object may change, and the tree is its value still."""
+        if self.is_free:
+            return
         self.attribute.require_change(self.obj)
+        root = self.obj.__dict__.get(self.attribute.name)
+        if getattr(root, "_holder", None) is not self:
+            what = f"{self.obj!r}.{self.attribute.name}"
+            raise ConstraintError(
+                f"{what} cannot be changed through a value that was read before the object was loaded again or rolled "
+                f"back: the change would be lost; read {what} again, and change that"
+            )
 
     def take(self, value: Any) -> Any:
         """Convert a value that is put into the tree, and track it."""
-        return track(self.convert(value), self)
+        try:
+            converted = self.convert(value)
+        except (TypeError, ValueError) as error:
+            raise type(error)(f"{self.attribute!r} {error}") from None
+        return track(converted, self)
 
     def changed(self) -> None:
         """Mark the attribute as changed."""
-        self.attribute.changed_in_place(self.obj)
+        if not self.is_free:
+            self.attribute.changed_in_place(self.obj)
+
+
+def release(value: Any) -> None:
+    """Let the tree *value* go: the program has assigned another value."""
+    holder: Holder | None = getattr(value, "_holder", None)
+    if holder is not None:
+        holder.is_free = True
 
 
 def track(value: Any, holder: Holder) -> Any:
-    """Return *value* with every dict and list in it replaced by a tracked one."""
+    """Return *value* with every dict, list and bytearray in it replaced by a tracked one."""
     if isinstance(value, dict):
         return TrackedDict(holder, {key: track(item, holder) for key, item in value.items()})
     if isinstance(value, list):
         return TrackedList(holder, [track(item, holder) for item in value])
+    if isinstance(value, bytearray):
+        return TrackedBytes(holder, value)
     return value
 
 
 def plain(value: Any) -> Any:
-    """Return *value* with every tracked container in it replaced by a plain copy."""
+    """Return *value* with every tracked dict and list in it replaced by a plain copy."""
     if isinstance(value, dict):
         return {key: plain(item) for key, item in value.items()}
     if isinstance(value, list):
         return [plain(item) for item in value]
     return value
+
+
+def same(left: Any, right: Any) -> bool:
+    """Tell whether two values are the same to a database: 1 is not True there, and NaN is NaN."""
+    if isinstance(left, dict):
+        return (
+            isinstance(right, dict) and left.keys() == right.keys() and all(same(left[key], right[key]) for key in left)
+        )
+    if isinstance(left, list):
+        return isinstance(right, list) and len(left) == len(right) and all(map(same, left, right))
+    if isinstance(left, bool) is not isinstance(right, bool):
+        return False
+    return bool(left == right or (left != left and right != right))  # noqa: PLR0124 - only NaN differs from itself
 
 
 class TrackedDict(dict[str, Any]):
@@ -188,7 +231,7 @@ class TrackedList(list[Any]):
 
     def sort(self, **options: Any) -> None:
         self._holder.changing()
-        super().sort(**options)
+        super().__setitem__(slice(None), sorted(self, **options))  # a comparison that fails leaves all as it was
         self._holder.changed()
 
     def reverse(self) -> None:
@@ -208,3 +251,70 @@ class TrackedList(list[Any]):
 
     def __reduce_ex__(self, protocol: SupportsIndex) -> Any:
         return list, (self.copy(),)
+
+
+class TrackedBytes(bytearray):
+    """A bytearray that marks its attribute as changed. What is written through a `memoryview` goes unnoticed."""
+
+    __slots__ = ("_holder",)
+
+    def __init__(self, holder: Holder, content: bytearray) -> None:
+        super().__init__(content)
+        self._holder = holder
+
+    def _edit(self, edit: Callable[[bytearray], Any]) -> Any:
+        """Let *edit* change a copy, and take it if it fits the attribute."""
+        self._holder.changing()
+        changed = bytearray(self)
+        answer = edit(changed)
+        super().__setitem__(slice(None), self._holder.take(changed))
+        self._holder.changed()
+        return answer
+
+    def __setitem__(self, index: Any, value: Any) -> None:
+        self._edit(lambda content: content.__setitem__(index, value))
+
+    def __delitem__(self, index: Any) -> None:
+        self._edit(lambda content: content.__delitem__(index))
+
+    def __iadd__(self, values: Any) -> TrackedBytes:  # type: ignore[override,misc]
+        self._edit(lambda content: content.extend(values))
+        return self
+
+    def __imul__(self, times: SupportsIndex) -> TrackedBytes:  # type: ignore[override,misc]
+        self._edit(lambda content: content.__imul__(times))
+        return self
+
+    def append(self, value: SupportsIndex) -> None:
+        self._edit(lambda content: content.append(value))
+
+    def extend(self, values: Iterable[SupportsIndex]) -> None:
+        self._edit(lambda content: content.extend(values))
+
+    def insert(self, index: SupportsIndex, value: SupportsIndex) -> None:
+        self._edit(lambda content: content.insert(index, value))
+
+    def remove(self, value: int) -> None:
+        self._edit(lambda content: content.remove(value))
+
+    def pop(self, index: SupportsIndex = -1) -> int:
+        popped: int = self._edit(lambda content: content.pop(index))
+        return popped
+
+    def clear(self) -> None:
+        self._edit(bytearray.clear)
+
+    def reverse(self) -> None:
+        self._edit(bytearray.reverse)
+
+    def copy(self) -> bytearray:
+        return bytearray(self)
+
+    def __copy__(self) -> bytearray:
+        return bytearray(self)
+
+    def __deepcopy__(self, memo: Any) -> bytearray:
+        return bytearray(self)
+
+    def __reduce_ex__(self, protocol: SupportsIndex) -> Any:
+        return bytearray, (bytes(self),)

@@ -145,15 +145,21 @@ def _attempts(scope: DBSession, options: Options, function: Callable[..., R], ar
     """Run *function*, each time in a new session, until it ends well or the retries are used up."""
     failed: list[BaseException] = []
     while True:
+        allowed: Exception | None = None
         try:
             with scope:
-                return function(*args, **kwargs)
+                try:
+                    return function(*args, **kwargs)
+                except Exception as error:
+                    if options.allows(error):
+                        allowed = error
+                    raise
         except Exception as error:
-            if not may_retry(error, options):
-                raise
-            if len(failed) >= options.retry:
-                error.attempts = tuple(failed)  # type: ignore[attr-defined]
-                error.add_note(f"after {len(failed) + 1} attempts")
+            # If it is still the allowed one, the work is committed. (If the commit failed, it is another.)
+            if error is allowed or len(failed) >= options.retry or not may_retry(error, options):
+                if failed:
+                    error.attempts = tuple(failed)  # type: ignore[attr-defined]
+                    error.add_note(f"after {len(failed) + 1} attempts")
                 raise
             failed.append(error)
         wait_before(len(failed))

@@ -15,7 +15,6 @@ from dbsession.errors import (
     DatabaseSessionIsOver,
     PartialCommitException,
     SessionDoomed,
-    TransactionError,
     UnresolvableCyclicDependency,
 )
 from dbsession.session.options import Options
@@ -35,7 +34,7 @@ def may_retry(error: BaseException, options: Options) -> bool:
         return False
     if isinstance(error, SessionDoomed):
         cause = error.__cause__
-        return isinstance(cause, TransactionError) and may_retry(cause, options)
+        return cause is not None and may_retry(cause, options)
     return options.retries(error)
 
 

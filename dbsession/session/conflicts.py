@@ -6,7 +6,7 @@ from typing import TYPE_CHECKING, Any
 
 from dbsession.backends.flow import Flow, execute
 from dbsession.backends.statements import Statement
-from dbsession.errors import OptimisticCheckError, OrmError
+from dbsession.errors import DatabaseError, IntegrityError, OptimisticCheckError, OrmError
 from dbsession.model.attributes import ValueAttribute
 from dbsession.model.entity import EntityBase
 from dbsession.model.mapping import Mapping
@@ -14,7 +14,7 @@ from dbsession.model.mapping import Mapping
 if TYPE_CHECKING:
     from dbsession.session.unit_of_work import UnitOfWork
 
-__all__ = ["explain_conflict", "key_statement", "seen_and_found"]
+__all__ = ["explain_conflict", "key_statement", "name_objects", "seen_and_found"]
 
 
 def key_statement(mapping: Mapping, key: Any, *, lock: str = "") -> Statement:
@@ -76,3 +76,38 @@ def seen_and_found(obj: EntityBase, row: tuple[Any, ...], names: tuple[str, ...]
                     found = None if found is None else decode(found)
                 differences.append((name, seen, found))
     return differences
+
+
+# By the SQLSTATE of PostgreSQL, or the words of SQLite.
+_CAUSES = (
+    ("23505", "UNIQUE", "another row has this value already: get that object, or choose another value"),
+    ("23503", "FOREIGN KEY", "it refers to a row that is not there, or other rows refer to the one that is to go"),
+    ("23502", "NOT NULL", "the column takes no NULL: give the attribute a value"),
+    ("23514", "CHECK", "a rule of the table refuses the value"),
+)
+
+
+def name_objects(error: DatabaseError, objects: list[EntityBase]) -> None:
+    """Let *error* say which *objects* were being saved, and, of a constraint, what usually is the cause."""
+    names = ", ".join(map(repr, objects[:3])) + (f" and {len(objects) - 3} more" if len(objects) > 3 else "")
+    text = f"{error} - while saving {names}"
+    if isinstance(error, IntegrityError):
+        for sqlstate, words, cause in _CAUSES:
+            if error.sqlstate == sqlstate or (error.sqlstate is None and str(error).startswith(words)):
+                text += f"; {cause}"
+                if words == "FOREIGN KEY":
+                    text += _references(objects)
+    error.args = (text, *error.args[1:])
+
+
+def _references(objects: list[EntityBase]) -> str:
+    """Name what a single object refers to: SQLite does not say which reference was broken."""
+    if len(objects) != 1:
+        return ""
+    obj = objects[0]
+    named = [
+        f"{attribute.name}={obj.__dict__[attribute.name]!r}"
+        for attribute in obj._mapping_.reference_attributes
+        if not attribute.is_virtual and obj.__dict__.get(attribute.name) is not None
+    ]
+    return f" ({', '.join(named)})" if named else ""

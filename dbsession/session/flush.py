@@ -14,11 +14,11 @@ from typing import TYPE_CHECKING, Any
 from dbsession.backends.base import RowCountMismatch
 from dbsession.backends.flow import Flow
 from dbsession.backends.statements import Statement
-from dbsession.errors import DatabaseError, OrmError, TransactionError, UnexpectedError
+from dbsession.errors import DatabaseError, OrmError, TransactionError, UnexpectedError, UnresolvableCyclicDependency
 from dbsession.model.entity import EntityBase
 from dbsession.model.mapping import LinkTable, Mapping
 from dbsession.model.state import UNSET, Status, set_state
-from dbsession.session.conflicts import explain_conflict
+from dbsession.session.conflicts import explain_conflict, name_objects
 from dbsession.session.ordering import Action, Pending, Run, in_order
 from dbsession.session.writes import (
     DeleteWrite,
@@ -138,6 +138,10 @@ class _Sender:
                 writes += self._link_writes(adds=True)
                 self.links = {}
             is_last = not runs and not self.links
+            if runs and not writes:
+                raise UnresolvableCyclicDependency(
+                    f"{runs[0].objects[0]!r} refers to an object that has no key, and nothing in this flush gives it one"
+                )
             statements = [write.statement() for write in writes]
             results = yield from self._execute(statements, writes, commit=commit and is_last)
             if not (commit and is_last):
@@ -168,11 +172,12 @@ class _Sender:
     def _mismatch(self, error: RowCountMismatch, obj: EntityBase | None) -> Flow[OrmError]:
         """Turn a row that was not matched into an error that says what happened to it."""
         if obj is None or obj._state_.is_new:
-            return UnexpectedError(
+            failure: OrmError = UnexpectedError(
                 f"an INSERT of {type(obj).__name__ if obj else 'a row'} was answered with {error.found} rows; "
-                f"a trigger or rule of the table swallows rows, and nothing was saved"
+                f"a trigger or rule of the table swallows or replaces rows, and none of these was saved"
             )
-        failure = yield from explain_conflict(self.unit, obj)
+        else:
+            failure = yield from explain_conflict(self.unit, obj)
         self.unit.transaction.first_error = failure
         return failure
 
@@ -182,10 +187,10 @@ class _Sender:
         for statement, write in zip(statements, writes, strict=True):
             if statement is failed and write.objects:
                 tag = getattr(error, "tag", None)
-                obj = self.by_tag[tag] if isinstance(tag, int) and statement.many and tag < len(self.by_tag) else None
-                names = repr(obj) if obj is not None else ", ".join(map(repr, write.objects[:3]))
-                more = "" if obj is not None or len(write.objects) <= 3 else f" and {len(write.objects) - 3} more"
-                error.add_note(f"while saving {names}{more}")
+                if isinstance(tag, int) and statement.many and tag < len(self.by_tag):
+                    name_objects(error, [self.by_tag[tag]])
+                else:
+                    name_objects(error, write.objects)
 
     # --- batches ------------------------------------------------------------------------------
 

@@ -55,7 +55,7 @@ class IdentityMap:
         objects = self.of(obj._mapping_)
         if objects.get(key) is obj:
             del objects[key]
-        self.hollow_of(obj._mapping_).pop(key, None)
+            self.hollow_of(obj._mapping_).pop(key, None)
 
     def clear(self) -> None:
         """Forget every object."""

@@ -13,7 +13,7 @@ from typing import Any, NamedTuple
 from dbsession.model.attributes import PendingExpression
 from dbsession.model.collections import Collection
 from dbsession.model.entity import EntityBase
-from dbsession.model.state import State, States, Status, set_row, set_state
+from dbsession.model.state import UNSET, State, States, Status, set_row, set_state
 from dbsession.session.identity_map import IdentityMap
 
 __all__ = ["Journal", "empty"]
@@ -29,11 +29,12 @@ class _Before(NamedTuple):
 class Journal:
     """The objects that the open transaction has saved or loaded, as they were before."""
 
-    __slots__ = ("_before", "_collections", "_loaded")
+    __slots__ = ("_back_references", "_before", "_collections", "_loaded")
 
     def __init__(self) -> None:
         self._before: dict[EntityBase, _Before] = {}
         self._collections: dict[int, Collection[Any]] = {}
+        self._back_references: dict[tuple[EntityBase, str], Any] = {}
         self._loaded: dict[EntityBase, None] = {}
 
     def remember(self, objects: Iterable[EntityBase]) -> None:
@@ -54,6 +55,10 @@ class Journal:
         """Note a collection with changes that are not committed."""
         self._collections[id(collection)] = collection
 
+    def note_back_reference(self, obj: EntityBase, name: str) -> None:
+        """Note what a one-to-one attribute without a column has before it changes."""
+        self._back_references.setdefault((obj, name), obj.__dict__.get(name, UNSET))
+
     def loaded(self, objects: Iterable[EntityBase]) -> None:
         """Note objects whose rows may show what this transaction has written."""
         self._loaded.update(dict.fromkeys(objects))
@@ -64,6 +69,7 @@ class Journal:
             collection.settle()
         self._before.clear()
         self._collections.clear()
+        self._back_references.clear()
         self._loaded.clear()
 
     def restore(self, unsaved: Iterable[EntityBase], identity: IdentityMap, states: States) -> None:
@@ -85,8 +91,14 @@ class Journal:
                 _restore_saved(obj, before, identity, states)
         for collection in self._collections.values():
             collection.restore()
+        for (obj, name), value in self._back_references.items():
+            if value is UNSET:
+                obj.__dict__.pop(name, None)
+            elif obj._state_.status is not Status.TRANSIENT:
+                obj.__dict__[name] = value
         self._before.clear()
         self._collections.clear()
+        self._back_references.clear()
         self._loaded.clear()
 
 

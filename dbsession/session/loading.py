@@ -4,8 +4,8 @@
 identity map is merged into it: what the session has changed stays, what it has not looked at takes
 the new value, and what it has looked at must not have changed (`UnrepeatableReadError`).
 
-Against N+1: one unloaded reference that is touched loads all unloaded objects of its kind, and the
-second collection of a kind that is touched loads that collection for all objects that lack it.
+Against N+1: one unloaded reference that is touched loads what all objects in memory refer to by the
+same attribute. For collections see `relations`.
 """
 
 from __future__ import annotations
@@ -36,10 +36,7 @@ __all__ = [
     "concerns",
     "fetch",
     "get",
-    "is_linked",
     "load_attribute",
-    "load_back_reference",
-    "load_collection",
     "load_missing",
     "make_hollow",
     "materialize",
@@ -50,6 +47,7 @@ KEYS_AT_ONCE = 500  # keys in one IN (...) list
 
 def make_hollow(unit: UnitOfWork, mapping: Mapping, key: Any) -> EntityBase:
     """Make the object with *key*, of which nothing else is known yet."""
+    unit.check_owner()  # reading a reference leads here, and reading is allowed everywhere as long as nothing is missing
     obj: EntityBase = object.__new__(mapping.entity)
     set_row(obj, mapping.hollow_row(key))
     set_state(obj, unit.states.clean)
@@ -379,120 +377,3 @@ def load_missing(unit: UnitOfWork, obj: EntityBase, attributes: list[Attribute[A
     set_row(obj, tuple(row))
     if not mapping.is_hollow(obj._row_):
         unit.identity.hollow_of(mapping).pop(key, None)
-
-
-# --- relations -------------------------------------------------------------------------------------
-
-
-def load_back_reference(unit: UnitOfWork, obj: EntityBase, attribute: ReferenceAttribute) -> Flow[None]:
-    """Find the object that refers to *obj* by the column on the other side."""
-    found = yield from _referring(unit, attribute.reverse, [obj])
-    partner = next((other for other in found if getattr(other, attribute.reverse.name) is obj), None)
-    if partner is None:
-        partner = next(
-            (
-                o
-                for o in (*unit.new, *unit.dirty)
-                if o.__dict__.get(attribute.reverse.name) is obj and isinstance(o, attribute.target.entity)
-            ),
-            None,
-        )
-    obj.__dict__[attribute.name] = partner
-
-
-def _referring(unit: UnitOfWork, reference: ReferenceAttribute, owners: list[EntityBase]) -> Flow[list[Any]]:
-    """Load the objects that refer to one of *owners* by *reference*."""
-    mapping = reference.mapping
-    found: list[Any] = []
-    selections = [
-        Selected(mapping, (reference.in_(owners[start : start + KEYS_AT_ONCE]),)).compile()
-        for start in range(0, len(owners), KEYS_AT_ONCE)
-    ]
-    results = yield from unit.transaction.read(*[Statement(c.sql, c.params, returns=True) for c in selections])
-    for compiled, result in zip(selections, results, strict=True):
-        found += materialize(unit, mapping, result.rows, compiled.source)
-    return found
-
-
-def load_collection(unit: UnitOfWork, collection: Collection[Any]) -> Flow[None]:
-    """Load *collection*; if it is not the first of its kind, load it for every object that lacks it."""
-    attribute = collection.attribute
-    kind = attribute.reverse  # the same for a class and its subclasses
-    times = unit.collections_read[kind] = unit.collections_read.get(kind, 0) + 1
-    owners = [collection.owner]
-    if times > 1:
-        owners += _others(unit, attribute, collection.owner)
-    if attribute.link is not None:
-        yield from _load_linked(unit, attribute, owners)
-        return
-    reference = attribute.reverse
-    found = yield from _referring(unit, reference, owners)
-    items: dict[EntityBase, list[Any]] = {owner: [] for owner in owners}
-    for item in found:
-        owner = getattr(item, reference.name)  # memory, not the row: it may have moved here
-        if owner in items:
-            items[owner].append(item)
-    for owner, belonging in items.items():
-        attribute.of(owner).fill(belonging)
-
-
-def _others(unit: UnitOfWork, attribute: CollectionAttribute, owner: EntityBase) -> list[EntityBase]:
-    """Return the other saved objects whose collection of this kind is not loaded."""
-    entity = attribute.mapping.entity
-    others: list[EntityBase] = []
-    for obj in unit.identity.of(attribute.mapping).values():
-        if obj is not owner and isinstance(obj, entity) and obj._state_.is_persistent:
-            collection = obj.__dict__.get(attribute.name)
-            if collection is None or not collection.is_loaded:
-                others.append(obj)
-    return others
-
-
-def _load_linked(unit: UnitOfWork, attribute: CollectionAttribute, owners: list[EntityBase]) -> Flow[None]:
-    link = attribute.link
-    assert link is not None
-    mine, theirs = link.columns_of(attribute)
-    target = attribute.target
-    mark = target.dialect.placeholder
-    names = ", ".join([f"l.{column.quoted}" for column in mine])
-    picked = ", ".join([f"t.{column.quoted}" for column in target.wide])
-    on = " AND ".join(
-        [f"t.{key.quoted} = l.{column.quoted}" for key, column in zip(target.key_columns, theirs, strict=True)]
-    )
-    left = names if len(mine) == 1 else f"({names})"
-    one = mark if len(mine) == 1 else f"({', '.join([mark] * len(mine))})"
-    statements: list[Statement] = []
-    for start in range(0, len(owners), KEYS_AT_ONCE):
-        keys = [owner._key_ for owner in owners[start : start + KEYS_AT_ONCE]]
-        listed = ", ".join([one] * len(keys))
-        if len(mine) > 1 and target.dialect.name == "sqlite":
-            listed = f"VALUES {listed}"
-        sql = f"SELECT {names}, {picked} FROM {link.quoted} l JOIN {target.quoted} t ON {on} WHERE {left} IN ({listed})"
-        params = keys if len(mine) == 1 else [value for key in keys for value in key]
-        statements.append(Statement(sql, params, returns=True))
-    results = yield from unit.transaction.read(*statements)
-    by_key = {owner._key_: owner for owner in owners}
-    items: dict[EntityBase, list[Any]] = {owner: [] for owner in owners}
-    width = len(mine)
-    for result in results:
-        for row in result.rows:
-            key = row[0] if width == 1 else tuple(row[:width])
-            items[by_key[key]] += materialize(unit, target, [row[width:]], target.wide)
-    for owner, belonging in items.items():
-        attribute.of(owner).fill(belonging)
-
-
-def is_linked(unit: UnitOfWork, collection: Collection[Any], item: EntityBase) -> Flow[bool]:
-    """Ask whether a link exists."""
-    attribute = collection.attribute
-    link = attribute.link
-    assert link is not None
-    mine, theirs = link.columns_of(attribute)
-    mark = attribute.mapping.dialect.placeholder
-    match = " AND ".join([f"{column.quoted} = {mark}" for column in (*mine, *theirs)])
-    params: list[Any] = []
-    for key in (collection.owner._key_, item._key_):
-        params += key if isinstance(key, tuple) else (key,)
-    statement = Statement(f"SELECT 1 FROM {link.quoted} WHERE {match}", params, returns=True)
-    results = yield from unit.transaction.read(statement)
-    return bool(results[0].rows)

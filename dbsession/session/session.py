@@ -12,6 +12,7 @@ from dataclasses import replace
 from dbsession.errors import (
     CommitException,
     CommitOutcomeUnknown,
+    DatabaseSessionIsOver,
     NestedScopeError,
     OrmError,
     PartialCommitException,
@@ -25,6 +26,8 @@ from dbsession.session.unit_of_work import DatabaseLink, UnitOfWork
 __all__ = ["Session"]
 
 OVER = "the database session is over"
+
+_ENDED: dict[DatabaseLink, UnitOfWork] = {}  # stands for the units of a session that has ended
 
 
 class Session:
@@ -46,13 +49,14 @@ class Session:
         self._owner.check()
 
     def is_here(self) -> bool:
-        """Tell whether the caller is the thread and task that opened the scope."""
-        return self._owner.is_here()
+        """Tell whether the caller is the thread and task that opened the scope, and the scope has not ended."""
+        return self._units is not _ENDED and self._owner.is_here()
 
     def unit(self, database: DatabaseLink) -> UnitOfWork:
         """Return the unit of work for *database*, making it at first touch."""
         unit = self._units.get(database)
         if unit is None:
+            self._require_open("use the database")
             options = self._options
             unit = UnitOfWork(
                 database,
@@ -73,7 +77,7 @@ class Session:
             TransactionIntegrityError: a constraint was violated.
             SessionDoomed: an earlier failure has lost the transaction.
         """
-        self.check_owner()
+        self._require_open("flush")
         for unit in list(self._units.values()):
             unit.run(unit.flush())
 
@@ -86,7 +90,7 @@ class Session:
             CommitOutcomeUnknown: the connection broke while COMMIT was under way.
             PartialCommitException: of several databases, one had committed before another failed.
         """
-        self.check_owner()
+        self._require_open("commit")
         self._require_whole()
         units = list(self._units.values())
         if len(units) == 1:
@@ -112,6 +116,14 @@ class Session:
                     failed=[left.database for left in units[index:]],
                 ) from error
 
+    def _require_open(self, doing: str) -> None:
+        """Refuse what would be done in vain, or in a session that nobody ends."""
+        self.check_owner()
+        if self._units is _ENDED:
+            raise DatabaseSessionIsOver(
+                f"Cannot {doing}: {OVER}; do it within the scope, or open another one with `with db_session:`"
+            )
+
     def _require_whole(self) -> None:
         """Refuse to commit what a failed inner scope left half done."""
         if self._failed_inside is not None:
@@ -126,7 +138,7 @@ class Session:
         Raises:
             RollbackException: the database did not answer; it rolls back by itself when the connection is closed.
         """
-        self.check_owner()
+        self._require_open("roll back")
         self._failed_inside = None
         failure: TransactionError | None = None
         for unit in self._units.values():
@@ -144,7 +156,7 @@ class Session:
     @contextmanager
     def no_autoflush(self) -> Generator[None]:
         """Let queries in the block see what is flushed only, instead of flushing before they are sent."""
-        self.check_owner()
+        self._require_open("suspend the autoflush")
         before = {unit: unit.autoflush for unit in self._units.values()}
         for unit in before:
             unit.autoflush = False
@@ -194,6 +206,7 @@ class Session:
     def end(self, error: BaseException | None) -> None:
         """End the session: commit without an *error* (or with an allowed one), roll back with one; detach everything."""
         if not self._units:
+            self._units = _ENDED
             return
         if error is None or self._options.allows(error):
             try:
@@ -207,16 +220,18 @@ class Session:
 
     def _abandon(self, error: BaseException) -> None:
         """Roll back without hiding *error*, and close."""
-        for unit in self._units.values():
-            try:
-                unit.run(unit.rollback())
-            except Exception as second:  # the first error is the one that counts
-                error.add_note(f"and the rollback failed: {second}")
-                unit.link.release(discard=True)
         why = "its commit ended in" if isinstance(error, CommitOutcomeUnknown) else "it was rolled back because of"
-        self._close(f"the database session is over: {why} {type(error).__name__}")
+        try:
+            for unit in self._units.values():
+                try:
+                    unit.run(unit.rollback())
+                except Exception as second:  # the first error is the one that counts
+                    error.add_note(f"and the rollback failed: {second}")
+                    unit.link.release(discard=True)
+        finally:  # even if it is interrupted, the connections go back
+            self._close(f"{OVER}: {why} {type(error).__name__}")
 
     def _close(self, reason: str) -> None:
         for unit in self._units.values():
             unit.close(reason)
-        self._units.clear()
+        self._units = _ENDED

@@ -19,7 +19,7 @@ from dbsession.model.collections import Collection, CollectionAttribute
 from dbsession.model.entity import EntityBase
 from dbsession.model.mapping import LinkTable, Mapping
 from dbsession.model.state import States, Status, set_changes, set_state
-from dbsession.session import deleting, loading
+from dbsession.session import deleting, loading, relations
 from dbsession.session.flush import flush
 from dbsession.session.identity_map import IdentityMap
 from dbsession.session.journal import Journal, empty
@@ -132,12 +132,12 @@ class UnitOfWork:
     def add_new(self, obj: EntityBase) -> None:
         """Take in an object that the program has constructed."""
         mapping = obj._mapping_
+        if mapping.auto_column is None or mapping.key[0].name in obj.__dict__:
+            self.key_changed(obj)
         self.generation += 1
         self.new[obj] = None
         if mapping.hooks:
             self.has_hooks = True
-        if mapping.auto_column is None or mapping.key[0].name in obj.__dict__:
-            self.key_changed(obj)
 
     def mark_dirty(self, obj: EntityBase) -> dict[str, Any]:
         """Note that *obj* has its first unsaved change, and return the dict of its changes."""
@@ -164,7 +164,6 @@ class UnitOfWork:
             return
         other = self.identity.of(obj._mapping_).get(key)
         if other is not None and other is not obj and other._state_.may_change and not self._moves_away(other, key):
-            self.new.pop(obj, None)
             raise CacheIndexError(
                 f"{obj._mapping_.describe_key(key)} exists in this session already: {other!r} ({other._state_.status.label}); "
                 f"change that object, or delete it first"
@@ -192,6 +191,19 @@ class UnitOfWork:
         """Return the object with *key* if the identity map has it; sends nothing."""
         return self.identity.of(mapping).get(key)
 
+    def find_referring(self, attribute: ReferenceAttribute, target: EntityBase) -> EntityBase | None:
+        """Return an object in memory that refers to *target* by *attribute*; sends nothing."""
+        entity = attribute.mapping.entity
+        for obj in self.identity.of(attribute.mapping).values():
+            if obj._state_.may_change and isinstance(obj, entity) and attribute.known(obj, self) is target:
+                return obj
+        return None
+
+    def back_reference_changing(self, obj: EntityBase, attribute: ReferenceAttribute) -> None:
+        """Note what the one-to-one *attribute* of *obj*, which has no column, has before it changes."""
+        self.generation += 1
+        self.journal.note_back_reference(obj, attribute.name)
+
     def load(self, obj: EntityBase, attribute: Attribute[Any]) -> None:
         """Load what the row of *obj* lacks of *attribute*."""
         if obj._state_.is_new:
@@ -207,11 +219,11 @@ class UnitOfWork:
 
     def load_back_reference(self, obj: EntityBase, attribute: ReferenceAttribute) -> None:
         """Load the object whose column refers to *obj*."""
-        self.run(loading.load_back_reference(self, obj, attribute))
+        self.run(relations.load_back_reference(self, obj, attribute))
 
     def load_collection(self, collection: Collection[Any]) -> None:
         """Load the items of *collection*; from the second of its kind on, for all objects at once."""
-        self.run(loading.load_collection(self, collection))
+        self.run(relations.load_collection(self, collection))
 
     def collection_touched(self, collection: Collection[Any]) -> None:
         """Note a collection with unsaved changes."""
@@ -238,7 +250,7 @@ class UnitOfWork:
 
     def is_linked(self, collection: Collection[Any], item: EntityBase) -> bool:
         """Ask the database whether *item* is in *collection*."""
-        return self.run(loading.is_linked(self, collection, item))
+        return self.run(relations.is_linked(self, collection, item))
 
     def flush_objects(self, objects: Iterable[EntityBase]) -> None:
         """Save *objects* and what they need to exist."""

@@ -562,6 +562,18 @@ def test_large_ints_compare(connection, number):
     assert read(connection, 'SELECT * FROM "user" WHERE id = %s', number) == []
 
 
+def test_lists_fit_arrays_of_every_type(connection):
+    """A list compares with arrays of any type of its items, and with numbers too large for a column."""
+    raw(connection, "CREATE TABLE a (id int, i bigint[], s smallint[], v varchar(3)[])")
+    params = (1, [1, 2], [1, 2], ["a"])
+    connection.execute((write("INSERT INTO a VALUES (%s, %s, %s, %s)", params),))
+    assert read(connection, "SELECT id FROM a WHERE i = %s AND s = %s AND v = %s", *params[1:]) == [(1,)]
+    assert read(connection, "SELECT id FROM a WHERE id = ANY(%s)", [3, 1]) == [(1,)]
+    assert read(connection, "SELECT id FROM a WHERE id = ANY(%s)", [2**40, 1]) == [(1,)]
+    assert read(connection, "SELECT id FROM a WHERE id = ANY(%s)", [2**80]) == []
+    assert read(connection, "SELECT id FROM a WHERE id = ANY(%s)", []) == []
+
+
 def test_ints_fit_functions_of_int(connection):
     """An int parameter is an integer where functions want one; in the user's own SQL even a smallint."""
     assert read(connection, "SELECT substr('abc', %s), date '2024-01-01' + %s", 2, 3) == [("bc", date(2024, 1, 4))]

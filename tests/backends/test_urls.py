@@ -87,6 +87,7 @@ def test_sqlite_options():
         ("postgresql://me@a:1,b:2/shop?target_session_attrs=any", "postgresql://me@a:1,b:2/shop"),
         ("postgresql://me:se%40cret@a/shop?max_size=3&min_size=1&timeout=0.5&prepare=off", "postgresql://me@a/shop"),
         ("postgresql:///shop?host=/var/run/postgresql&user=me", "postgresql://me@/shop?host=/var/run/postgresql"),
+        ("postgresql://me@/shop?host=/run&port=6", "postgresql://me@/shop?host=/run&port=6"),
         ("host=a port=5 dbname=shop user=me password=secret", "postgresql://me@a:5/shop"),
         (" dbname = shop", "postgresql:///shop"),
     ],
@@ -101,8 +102,8 @@ def test_postgres_urls(url, shown):
 
 def test_postgres_options(postgres_url):
     """Our own options are taken out of the query, or given by keyword, which wins."""
-    backend = make_backend(f"{postgres_url}&max_size=1&timeout=5&prepare=no", timeout=0.01)
-    assert backend._max_size == 1 and backend._timeout == 0.01
+    backend = make_backend(f"{postgres_url}&max_size=1&timeout=5&prepare=no", timeout=25)
+    assert backend._max_size == 1 and backend._timeout == 25
     assert one(backend) == [(1,)]
 
 

@@ -1,7 +1,7 @@
 """`db_session` as a block and as a decorator: what a scope takes, saves, undoes and gives back."""
 
 import asyncio
-import inspect
+import contextvars
 from pathlib import Path
 
 import psycopg
@@ -9,11 +9,11 @@ import pytest
 
 from dbsession import (
     Database,
+    DatabaseSessionIsOver,
     NoScopeError,
     OperationalError,
     Required,
     Session,
-    TransactionError,
     TransactionIntegrityError,
     commit,
     db_session,
@@ -421,61 +421,7 @@ def test_the_scope_goes_on_after_a_failed_connect(tmp_path):
     db.close()
 
 
-# --- 16: the decorated function ---------------------------------------------------------------------------
-
-
-def test_a_decorated_function_keeps_its_face():
-    """16. Name, signature, docs, annotations and module stay."""
-
-    def plain(a: int, *, b: str = "x") -> Session:
-        """Do it."""
-
-    decorated = db_session(retry=1)(plain)
-    for name in ("__name__", "__qualname__", "__doc__", "__module__", "__annotations__"):
-        assert getattr(decorated, name) == getattr(plain, name)
-    assert inspect.signature(decorated) == inspect.signature(plain)
-    assert inspect.unwrap(decorated) is plain
-    assert not inspect.iscoroutinefunction(decorated)
-
-
-def test_arguments_results_and_methods(db, Note):
-    """16. Arguments and results pass as they are; methods, static and class methods can be decorated."""
-
-    class Service:
-        @db_session
-        def method(self, *args, **kwargs):
-            return self, args, kwargs, stack.current_frame() is not None
-
-        @classmethod
-        @db_session
-        def of_class(cls, text):
-            return cls, Note(text=text)
-
-        @staticmethod
-        @db_session
-        def static(text):
-            return Note(text=text)
-
-    service = Service()
-    assert service.method(1, b=2) == (service, (1,), {"b": 2}, True)
-    cls, note = service.of_class("a")
-    assert cls is Service and note.text == "a"
-    assert Service.static("b").text == "b"
-    assert texts(db) == ["a", "b"]
-
-
-def test_a_decorated_function_may_call_itself(db, Note):
-    """16. Decorated functions call themselves and each other; the outermost commits."""
-
-    @db_session
-    def build(depth):
-        Note(text=f"{depth}")
-        return build(depth - 1) if depth else stack.current_session()
-
-    with sent(db) as spent:
-        build(5)
-    assert texts(db) == ["0", "1", "2", "3", "4", "5"]
-    assert spent.transactions == 1
+# --- leaving by hand ----------------------------------------------------------------------------------------
 
 
 def test_leaving_by_hand(db, Note):
@@ -506,7 +452,52 @@ def test_only_the_innermost_scope_can_be_left(db, Note):
     assert texts(db) == ["kept"]
 
 
-def test_a_reused_error_class_tells_transaction_errors_apart():
-    """What a retry could cure is a `TransactionError`; using the database without a scope is a mistake."""
-    assert issubclass(TransactionIntegrityError, TransactionError)
-    assert not issubclass(NoScopeError, TransactionError)
+# --- after the end ----------------------------------------------------------------------------------------
+
+
+def test_a_session_that_has_ended_does_nothing_in_vain(db, Note, first):
+    """The verbs of a session that is over raise, so that nothing is thought to be saved which is not."""
+    for change in (lambda: None, lambda: Note(text="new")):
+        with db_session as session:
+            change()
+        for verb in (session.flush, session.commit, session.rollback, session.no_autoflush().__enter__):
+            with pytest.raises(DatabaseSessionIsOver, match="the database session is over; do it within the scope"):
+                verb()
+
+
+def test_a_copied_context_does_not_revive_a_session(db, Note, first):
+    """A context that was copied in a scope which has ended has no scope: what is done there is not lost in silence."""
+    with db_session:
+        context = contextvars.copy_context()
+        context.run(Note, text="within")
+    with sent(db) as spent:
+        with pytest.raises(DatabaseSessionIsOver, match="open another one"):
+            context.run(Note, text="lost")
+        with pytest.raises(DatabaseSessionIsOver):
+            context.run(lambda: Note[first])
+    assert spent.statements == 0
+    context.run(db_session(lambda: Note(text="saved")))
+    assert texts(db) == ["first", "saved", "within"]
+
+
+def test_an_interrupt_while_rolling_back_gives_the_connection_back(db, Note, first, monkeypatch):
+    """13. Ctrl-C during ROLLBACK: the connection is discarded, nothing was saved, and the next scope works."""
+    link = SqliteConnection if db.backend.dialect.name == "sqlite" else PostgresConnection
+    execute = link.execute
+
+    def interrupted(self, batch):
+        if batch[0].kind is Kind.ROLLBACK:
+            raise KeyboardInterrupt
+        return execute(self, batch)
+
+    with pytest.raises(KeyboardInterrupt), db_session:
+        Note[first].text = "changed"
+        flush()
+        monkeypatch.setattr(link, "execute", interrupted)
+        raise Odd
+    monkeypatch.undo()
+    assert stack.current_frame() is None
+    with sent(db) as spent, db_session:
+        assert Note[first].text == "first"
+        Note(text="works")
+    assert spent.connections == 1

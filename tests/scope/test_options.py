@@ -1,10 +1,8 @@
-"""The options of a scope are checked where they are written, and so is what it is put around."""
-
-import functools
+"""The options of a scope are checked where they are written."""
 
 import pytest
 
-from dbsession import DBSession, Required, TransactionError, TransactionIntegrityError, db_session
+from dbsession import DBSession, TransactionError, TransactionIntegrityError, db_session
 
 
 class Odd(Exception):
@@ -70,7 +68,7 @@ def test_exceptions_are_classes_or_a_function(name, value):
 
 
 @pytest.mark.parametrize("name", ["retry_exceptions", "allowed_exceptions"])
-@pytest.mark.parametrize("value", [Odd, (Odd,), [Odd], {Odd}, (cls for cls in [Odd]), (), lambda error: True])
+@pytest.mark.parametrize("value", [Odd, (Odd,), [Odd], {Odd}, (cls for cls in [Odd]), (), lambda error: error.args])
 def test_exceptions_may_be_written_in_many_ways(name, value):
     """One class, any iterable of classes, or a function."""
     assert isinstance(db_session(**{name: value}), DBSession)
@@ -88,66 +86,3 @@ def test_the_repr_tells_the_options():
     """The repr shows what was asked for."""
     assert repr(db_session) == "db_session"
     assert repr(db_session(retry=3, serializable=True)) == "db_session(retry=3, serializable=True)"
-
-
-# --- what it is put around --------------------------------------------------------------------------------
-
-
-async def coroutine():
-    pass
-
-
-async def async_generator():
-    yield 1
-
-
-def generator():
-    yield 1
-
-
-class Callable:
-    def __call__(self):
-        pass
-
-
-@pytest.mark.parametrize(
-    "thing, message",
-    [
-        (coroutine, r"coroutine\(\) is async, and db_session is synchronous"),
-        (async_generator, r"async_generator\(\) is async, and db_session is synchronous"),
-        (generator, r"generator\(\) is a generator: .* use `with db_session:` inside"),
-        (staticmethod(print), r"put @staticmethod above @db_session"),
-        (classmethod(print), r"put @classmethod above @db_session"),
-        (property(print), "db_session decorates functions, not "),
-        (Callable, "db_session decorates functions, not "),
-        (Callable(), "db_session decorates functions and methods, not Callable objects"),
-        (functools.partial(print), "db_session decorates functions and methods, not partial objects"),
-    ],
-)
-@pytest.mark.parametrize("scope", [db_session, db_session(retry=2)], ids=["plain", "retry"])
-def test_what_cannot_be_decorated_is_refused_at_once(thing, message, scope):
-    """16. What a session cannot be put around is refused where it is decorated, with the way out."""
-    with pytest.raises(TypeError, match=message):
-        scope(thing)
-
-
-def test_an_entity_is_no_function(db):
-    """16. A class, an entity above all, is refused: its objects would be made in a scope that is over."""
-
-    class Note(db.Entity):
-        text = Required(str)
-
-    with pytest.raises(TypeError, match="db_session decorates functions, not <entity Note>"):
-        db_session(Note)
-
-
-def test_bound_methods_and_lambdas_can_be_decorated():
-    """16. A bound method and a lambda are functions enough."""
-
-    class Service:
-        def method(self, value):
-            return self, value
-
-    service = Service()
-    assert db_session(service.method)(1) == (service, 1)
-    assert db_session(lambda value: value)(2) == 2

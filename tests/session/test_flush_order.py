@@ -387,7 +387,7 @@ def test_a_missing_parent_is_reported_not_swallowed(geo):
         with db_session:
             geo.Street(name="s", city=4711)
     assert caught.value.table == "street" or geo.db.backend.dialect.name == "sqlite"
-    assert "while saving Street[new]" in "".join(caught.value.__notes__)
+    assert "while saving Street[new]" in str(caught.value)
     assert rows(geo.db, "SELECT count(*) FROM street") == [0]
 
 

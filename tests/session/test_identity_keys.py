@@ -79,15 +79,14 @@ ORIGINAL = [("a", "A"), ("b", "B"), ("c", "C")]
 def test_the_new_key_finds_the_object(world, flushes):
     """26. After a key change the new key finds the object and the old one nothing, flushed by hand or by the look-up."""
     with db_session:
-        country = world.Country["a"]
-        world.City["a", "x"].delete()
+        country = world.Country["c"]
         country.code = "z"
         if flushes:
             flush()
-        assert world.Country["z"] is country and world.Country.get(code="a") is None
+        assert world.Country["z"] is country and world.Country.get(code="c") is None
         assert world.Country.select(code="z").get() is country and country.get_pk() == "z"
         assert repr(country) == "Country['z']"
-    assert world.countries() == [("b", "B"), ("c", "C"), ("z", "A")]
+    assert world.countries() == [*ORIGINAL[:2], ("z", "C")]
 
 
 @pytest.mark.parametrize("flushes", [True, False])
@@ -276,7 +275,7 @@ def test_a_new_object_with_the_key_of_a_row(world):
     with pytest.raises(TransactionIntegrityError) as caught:
         with db_session:
             world.Country(code="a")
-    assert "Country['a']" in "\n".join([str(caught.value), *caught.value.__notes__])
+    assert "Country['a']" in str(caught.value)
     assert caught.value.table == world.Country._mapping_.table
     assert world.countries() == ORIGINAL
 
@@ -331,7 +330,7 @@ def test_a_refused_object_is_in_no_collection(world):
         with pytest.raises(CacheIndexError, match=r"User\[1\].*Passport\['1'\]"):
             world.Passport(number="2", user=ann)
         assert ann.passport.number == "1" and world.Passport.get(number="2") is None
-        with pytest.raises(TypeError, match=r"User\..*notes"):
+        with pytest.raises(TypeError, match=r"User\[new\]\.notes"):
             world.User(name="Carl", notes=[ann])
     assert rows(world.db, 'SELECT number FROM "{}"'.format(world.Passport._mapping_.table)) == ["1"]
     assert rows(world.db, 'SELECT name FROM "{}" ORDER BY id'.format(world.User._mapping_.table)) == ["Ann", "Bob"]
