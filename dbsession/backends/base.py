@@ -57,12 +57,15 @@ class Codec(NamedTuple):
     """How a value travels: `encode` to a parameter, `decode` from a row; None means: as it is.
 
     Both are called with values that are not None. Equal values must have equal encodings, and
-    ``decode(encode(value)) == value``.
+    ``decode(encode(value)) == value``. Where a column holds less than the Python type, `check`
+    returns what it can hold, and raises ValueError for the rest; so that this is known when the
+    value is assigned, not when it is sent.
     """
 
     sql_type: str
     encode: Callable[[Any], Any] | None = None
     decode: Callable[[Any], Any] | None = None
+    check: Callable[[Any], Any] | None = None
 
 
 @dataclass(frozen=True)

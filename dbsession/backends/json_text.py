@@ -5,26 +5,38 @@ from __future__ import annotations
 import json
 from typing import Any
 
-__all__ = ["JsonText", "decode_json", "encode_json"]
+__all__ = ["JsonText", "decode_json", "encode_json", "encode_json_text"]
 
 
 class JsonText(str):
-    """JSON on its way to a database.
+    """JSON on its way to a database whose driver answers with values that are parsed already.
 
-    A driver may answer with values that are parsed already, and a JSON value may itself be a str:
-    the type tells the text of a document from a document that is a text.
+    A JSON value may itself be a str, so the type tells the text of a document from a document that is
+    a text; the two are never equal.
     """
 
     __slots__ = ()
+    __hash__ = str.__hash__
+
+    def __eq__(self, other: object) -> bool:
+        return type(other) is JsonText and str.__eq__(self, other)
+
+    def __ne__(self, other: object) -> bool:
+        return not self == other
 
 
-def encode_json(value: Any) -> JsonText:
+def encode_json(value: Any) -> str:
     """Write *value* as compact JSON, its keys in their own order.
 
     Raises:
         ValueError: *value* holds NaN or an infinity, which JSON does not have.
     """
-    return JsonText(json.dumps(value, ensure_ascii=False, allow_nan=False, separators=(",", ":")))
+    return json.dumps(value, ensure_ascii=False, allow_nan=False, separators=(",", ":"))
+
+
+def encode_json_text(value: Any) -> JsonText:
+    """Write *value* as `encode_json` does, for `decode_json`."""
+    return JsonText(encode_json(value))
 
 
 def decode_json(value: Any) -> Any:

@@ -8,13 +8,25 @@ from __future__ import annotations
 
 import re
 from collections.abc import Mapping, Sequence
+from functools import lru_cache
+from itertools import count
 from typing import Any
 
 from dbsession.errors import ProgrammingError
 
-__all__ = ["parse", "positional"]
+__all__ = ["numbered", "parse", "positional"]
 
 _PERCENT = re.compile(r"%(?:(%)|\(([^)]*)\)s|(s)|(.?))", re.DOTALL)
+
+
+@lru_cache(maxsize=64)
+def numbered(sql: str) -> str:
+    """Return *sql* with ``$1``, ``$2``, ... in place of ``%s``, the style of PostgreSQL itself.
+
+    psycopg would do the same each time that a long text is sent; it remembers short ones only.
+    """
+    numbers = count(1)
+    return _PERCENT.sub(lambda match: "%" if match[1] else f"${next(numbers)}", sql)
 
 
 def parse(sql: str) -> tuple[list[str], list[str | None]]:

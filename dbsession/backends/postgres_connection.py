@@ -21,6 +21,7 @@ from psycopg.pq import TransactionStatus
 
 from dbsession.backends import fork
 from dbsession.backends.base import Counters, RowCountMismatch
+from dbsession.backends.placeholders import numbered
 from dbsession.backends.postgres_dialect import guard
 from dbsession.backends.postgres_dumpers import register_dumpers, restore_dumpers
 from dbsession.backends.postgres_errors import is_stale_plan, translate
@@ -42,6 +43,7 @@ _MOVES = frozenset({"BEGIN", "START TRANSACTION", "COMMIT", "ROLLBACK", "PREPARE
 _ROLLBACK_TO = re.compile(r"\s*rollback\s+(?:work\s+|transaction\s+)?to\b", re.IGNORECASE)
 
 _CACHED_CURSORS = 128
+_LONG = 4000  # psycopg reads the placeholders of longer texts each time anew
 _KEPT_ROWS = 256  # a cached cursor keeps its last reply in memory
 
 _make_result = tuple.__new__  # half the cost of the NamedTuple's own
@@ -310,9 +312,9 @@ class PostgresConnection:
         else:
             if guarded:
                 sql, params = _guarded(statement, params, tag)
-            cursor = self._link.cursor()
+            cursor = self._link.cursor() if len(sql) < _LONG else psycopg.RawCursor(self._link)
             entry.cursors.append(cursor)
-            cursor.execute(sql, () if params is None else params)
+            cursor.execute(sql if len(sql) < _LONG else numbered(sql), () if params is None else params)
 
     def _send_many(self, entry: Sent, runs: Any) -> None:
         statement = entry.statement
@@ -429,10 +431,10 @@ class PostgresConnection:
         elif status == _IDLE and self._transacting and statement is not None and statement.kind is Kind.COMMIT:
             self._transacting = False  # a deferred constraint, or a conflict: the server has rolled back
             self._first = None
-        if isinstance(exc, psycopg.errors.InFailedSqlTransaction) and self._first is not None:
+        if isinstance(exc, psycopg.errors.InFailedSqlTransaction):
+            first = self._first or "that of a statement which was not sent by this session"
             return SessionDoomed(
-                "the transaction is already lost, nothing but a rollback is possible; "
-                f"the first error was: {self._first}",
+                f"the transaction is already lost, nothing but a rollback is possible; the first error was: {first}",
                 statement=statement,
             )
         if tag is None and statement is not None and not statement.many and statement.kind is Kind.WRITE:

@@ -15,7 +15,7 @@ from psycopg.types.json import Jsonb
 
 from dbsession.backends import placeholders
 from dbsession.backends.base import Codec, TransactionMode, ValueType
-from dbsession.backends.json_text import decode_json, encode_json
+from dbsession.backends.json_text import decode_json, encode_json, encode_json_text
 from dbsession.backends.statements import Kind, Statement
 from dbsession.errors import BindingError, InterfaceError
 
@@ -106,7 +106,7 @@ _CODECS: tuple[tuple[type, Callable[[ValueType], Codec]], ...] = (
     (timedelta, _with_digits("interval")),
     (UUID, lambda _: Codec("uuid")),
     (bytes, lambda _: Codec("bytea")),
-    (dict, lambda _: Codec("jsonb", encode_json, decode_json)),  # a str parameter has no type of its own
+    (dict, lambda _: Codec("jsonb", encode_json_text, decode_json)),  # a str parameter has no type of its own
     (list, _list),
 )
 

@@ -19,6 +19,7 @@ from uuid import UUID
 from dbsession.backends.json_text import encode_json
 
 __all__ = [
+    "check_timedelta",
     "decimal_encoder",
     "decode_timedelta",
     "encode_date",
@@ -43,7 +44,7 @@ def encode_float(value: float) -> float:
         ValueError: *value* is not a number.
     """
     if math.isnan(value):
-        raise ValueError("SQLite cannot store a float that is not a number (NaN)")
+        raise ValueError("is not a number (NaN), which SQLite would store as NULL")
     return value
 
 
@@ -120,6 +121,17 @@ def encode_time(value: time) -> str:
 def encode_timedelta(value: timedelta) -> int:
     """Count the microseconds of *value*."""
     return (value.days * 86400 + value.seconds) * 1_000_000 + value.microseconds
+
+
+def check_timedelta(value: timedelta) -> timedelta:
+    """Refuse what does not fit into 64 bits of microseconds, some 292 000 years.
+
+    Raises:
+        ValueError: *value* is longer than that, in either direction.
+    """
+    if not -(2**63) <= encode_timedelta(value) < 2**63:
+        raise ValueError(f"is {value!r}, and SQLite holds no more than 292 000 years in microseconds")
+    return value
 
 
 def decode_timedelta(value: int) -> timedelta:

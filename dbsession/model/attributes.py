@@ -9,6 +9,7 @@ what the optimistic check goes by. Writes come through `EntityBase.__setattr__`,
 from __future__ import annotations
 
 from collections.abc import Callable
+from dataclasses import replace
 from typing import TYPE_CHECKING, Any, Generic, NamedTuple, NoReturn, TypeVar
 
 from dbsession.errors import ConstraintError, DatabaseSessionIsOver, OrmError
@@ -20,6 +21,7 @@ from dbsession.model.state import NOT_LOADED, UNSET, Status, set_row, set_state
 from dbsession.model.tracked import Holder, plain, release, same, track
 
 if TYPE_CHECKING:
+    from dbsession.backends.base import Codec
     from dbsession.model.declarations import Declaration
     from dbsession.model.entity import EntityBase
     from dbsession.model.state import Unit
@@ -142,11 +144,13 @@ class ValueAttribute(Attribute[T]):
             return UNSET
         return None if self.declaration.options.get("nullable", True) else self.kind.empty
 
-    def complete(self, encode: Callable[[Any], Any] | None, decode: Callable[[Any], Any] | None) -> None:
+    def complete(self, codec: Codec) -> None:
         """Take over the conversions of the dialect."""
-        to_storage, from_storage = self.kind.to_storage, self.kind.from_storage
-        self.encode = _chain(to_storage, encode)
-        self.decode = _chain(decode, from_storage)
+        self.encode = _chain(self.kind.to_storage, codec.encode)
+        self.decode = _chain(codec.decode, self.kind.from_storage)
+        if codec.check is not None:
+            coerce, check = self.kind.coerce, codec.check
+            self.kind = replace(self.kind, coerce=lambda value: check(coerce(value)))
 
     def __get__(self, obj: EntityBase | None, owner: type | None = None) -> Any:
         if obj is None:
@@ -179,6 +183,8 @@ class ValueAttribute(Attribute[T]):
                 value = self.kind.coerce(value)
             except (TypeError, ValueError) as error:
                 raise type(error)(f"{self!r} {error}") from None
+            except (ArithmeticError, RecursionError) as error:  # beyond the type's limits, nested in itself
+                raise ValueError(f"{self!r} cannot take {value!r:.60}: {error}") from None
             if (self.empty is None or value != self.empty) and (self.check is None or self.check(value)):
                 return value
             if self.empty is not None and value == self.empty:
@@ -409,6 +415,9 @@ class ReferenceAttribute(Attribute[Any]):
                 raise ConstraintError(f"{self!r} cannot refer to {other!r}, which was deleted in this session")
             return other
         if hasattr(value, "_state_"):
+            if target.may_turn_out(value):
+                value.load()
+                return self.coerce(obj, unit, value)
             raise TypeError(f"{self!r} refers to {target.name}, not to {type(value).__name__} ({value!r})")
         try:
             key = target.entity._key_from_(value)
@@ -416,7 +425,8 @@ class ReferenceAttribute(Attribute[Any]):
             raise type(error)(
                 f"{self!r} refers to {target.name}, and {value!r:.60} is no object or key of it: {error}"
             ) from None
-        return unit.reference(target, key)
+        found = unit.reference(target, key)
+        return found if isinstance(found, target.entity) else self.coerce(obj, unit, found)
 
     def _refuse_stranger(self, obj: EntityBase | None, other: EntityBase) -> NoReturn:
         mine = repr(obj) if obj is not None else f"a new {self.mapping.name}"

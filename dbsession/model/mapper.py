@@ -49,8 +49,8 @@ def complete_mappings(mappings: Iterable[Mapping], dialect: Dialect) -> list[Lin
     for mapping in mappings:
         _finish(mapping)
     _rank(mappings)
-    _check_tables_differ(mappings)
     links = [link for mapping in mappings for link in _link(mapping)]
+    _check_tables_differ(mappings, links, dialect)
     for mapping in mappings:
         mapping.is_complete = True
     return links
@@ -192,10 +192,10 @@ def _check_pair(attribute: Relation, reverse: Relation) -> None:
             f"{attribute!r} and {others[0]!r} have the same reverse, {reverse!r}: choose with reverse="
         )
     if isinstance(attribute, ReferenceAttribute) and isinstance(reverse, ReferenceAttribute):
+        if attribute is reverse and attribute.is_required:
+            raise ERDiagramError(f"{attribute!r}: a required reference cannot be its own reverse")
         if attribute.is_required and reverse.is_required:
             raise ERDiagramError(f"{attribute!r} and {reverse!r} cannot both be Required: neither could be saved first")
-    elif attribute is reverse and isinstance(attribute, ReferenceAttribute) and attribute.is_required:
-        raise ERDiagramError(f"{attribute!r}: a required reference cannot be its own reverse")
 
 
 def _choose_side(attribute: Relation) -> None:
@@ -294,7 +294,7 @@ def _value_column(attribute: ValueAttribute[Any], mapping: Mapping, name: str, *
     column = Column(
         name, dialect.quote(name), attribute, attribute.declaration.options.get("sql_type") or codec.sql_type
     )
-    attribute.complete(codec.encode, codec.decode)
+    attribute.complete(codec)
     column.encode, column.decode = attribute.encode, attribute.decode
     column.is_key = attribute.is_key
     column.auto = attribute.is_auto
@@ -330,12 +330,17 @@ def _finish(mapping: Mapping) -> None:
 # --- tables --------------------------------------------------------------------------------------
 
 
-def _check_tables_differ(mappings: list[Mapping]) -> None:
-    tables: dict[str, Mapping] = {}
-    for mapping in mappings:
-        other = tables.setdefault(mapping.quoted, mapping.root)
-        if other is not mapping.root:
-            raise ERDiagramError(f"{mapping.name} and {other.name} have the same table {mapping.table!r}")
+def _check_tables_differ(mappings: list[Mapping], links: list[LinkTable], dialect: Dialect) -> None:
+    tables: dict[str, str] = {}
+    named = [(mapping.quoted, mapping.table, mapping.name) for mapping in mappings if mapping.root is mapping]
+    named += [(link.quoted, link.table, f"the links of {link.left!r}") for link in links]
+    for quoted, table, name in named:
+        # SQLite does not tell cases apart, quoted or not.
+        other = tables.setdefault(quoted.lower() if dialect.name == "sqlite" else quoted, name)
+        if other is not name:
+            raise ERDiagramError(
+                f"{other} and {name} have the same table {table!r}: choose another with _table_ or table="
+            )
 
 
 def _link(mapping: Mapping) -> Iterable[LinkTable]:

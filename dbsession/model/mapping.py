@@ -285,6 +285,11 @@ class Mapping:
         shown = [repr(column.shown(part)) for column, part in zip(self.key_columns, parts, strict=False)]
         return f"{self.name}[{', '.join(shown)}]"
 
+    def may_turn_out(self, value: Any) -> bool:
+        """Tell whether *value*, of which nothing but the key is known, may be an object of this subclass once it is loaded."""
+        cls = type(value)
+        return cls is not self.entity and issubclass(self.entity, cls) and bool(value._mapping_.is_hollow(value._row_))
+
     def is_hollow(self, row: tuple[Any, ...]) -> bool:
         """Tell whether *row* holds nothing but a key."""
         for column in self.eager:

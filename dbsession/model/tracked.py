@@ -15,12 +15,13 @@ from collections.abc import Callable, Iterable
 from typing import TYPE_CHECKING, Any, SupportsIndex
 
 from dbsession.errors import ConstraintError
+from dbsession.model.state import NOT_LOADED
 
 if TYPE_CHECKING:
     from dbsession.model.attributes import ValueAttribute
     from dbsession.model.entity import EntityBase
 
-__all__ = ["Holder", "TrackedBytes", "TrackedDict", "TrackedList", "plain", "release", "same", "track"]
+__all__ = ["Holder", "TrackedBytes", "TrackedDict", "TrackedList", "plain", "release", "same", "same_raw", "track"]
 
 Convert = Callable[[Any], Any]
 
@@ -101,6 +102,16 @@ def same(left: Any, right: Any) -> bool:
     if isinstance(left, bool) is not isinstance(right, bool):
         return False
     return bool(left == right or (left != left and right != right))  # noqa: PLR0124 - only NaN differs from itself
+
+
+def same_raw(attribute: Any, old: Any, new: Any) -> bool:
+    """Tell whether two raw values of *attribute* that do not compare equal are one value, spelled in two ways."""
+    if old is None or new is None or old is NOT_LOADED or new is NOT_LOADED:
+        return False
+    if not getattr(attribute, "is_tracked", False):
+        return bool(old != old and new != new)  # noqa: PLR0124 - only NaN differs from itself
+    decode = attribute.decode
+    return same(old, new) if decode is None else same(decode(old), decode(new))
 
 
 class TrackedDict(dict[str, Any]):

@@ -34,10 +34,10 @@ class AttributeType:
 
     value_type: ValueType
     coerce: Coerce
-    to_storage: Coerce | None = None  # Enum member -> its value
+    to_storage: Coerce | None = None  # Enum member -> its value, bytearray -> bytes
     from_storage: Coerce | None = None
     is_checked: bool = True  # takes part in optimistic checks unless the attribute says otherwise
-    is_tracked: bool = False  # dicts and lists, changed in place
+    is_tracked: bool = False  # dicts, lists and bytearrays, changed in place
     empty: Any = None  # what a Required attribute refuses beside None
 
 
@@ -253,20 +253,36 @@ def _bytes(options: dict[str, Any]) -> Coerce:
     return coerce
 
 
+def _bytearray(options: dict[str, Any]) -> Coerce:
+    coerce_bytes = _bytes(options)
+    return lambda value: bytearray(coerce_bytes(value))
+
+
+_LONGEST_INT = 14_000  # bits; Python itself refuses to write more than 4300 digits
+
+
+def _json_text(value: str, path: str) -> str:
+    if "\0" in value:
+        raise ValueError(f"has a NUL character at {path}, which PostgreSQL cannot store")
+    return value if type(value) is str else str.__str__(value)
+
+
 def json_value(value: Any, path: str = "$") -> Any:
     """Return *value* as JSON would give it back, or raise TypeError with the path of what JSON does not have."""
-    if value is None or type(value) in {str, int, bool}:
+    if value is None or isinstance(value, bool):
         return value
     if isinstance(value, Enum):
         return json_value(value.value, path)
+    if isinstance(value, str):
+        return _json_text(value, path)
+    if isinstance(value, int):
+        if value.bit_length() > _LONGEST_INT:
+            raise ValueError(f"has an int of {value.bit_length()} bits at {path}, which is too long to be written down")
+        return int(value)
     if isinstance(value, float):
         if not math.isfinite(value):
             raise ValueError(f"has {value!r} at {path}, which JSON does not have")
         return float(value)
-    if isinstance(value, str):
-        return str.__str__(value)
-    if isinstance(value, int):
-        return int(value)
     if isinstance(value, datetime | date | time):
         return value.isoformat()
     if isinstance(value, Decimal | UUID):
@@ -275,7 +291,7 @@ def json_value(value: Any, path: str = "$") -> Any:
         for key in value:
             if not isinstance(key, str):
                 raise TypeError(f"has a key that is no str at {path}: {key!r}")
-        return {str(key): json_value(item, f"{path}.{key}") for key, item in value.items()}
+        return {_json_text(key, path): json_value(item, f"{path}.{key}") for key, item in value.items()}
     if isinstance(value, list | tuple):
         return [json_value(item, f"{path}[{index}]") for index, item in enumerate(value)]
     raise TypeError(f"has a {type(value).__name__} at {path}, which JSON does not have")
@@ -297,11 +313,18 @@ def _enum(enum: type[Enum], options: dict[str, Any]) -> AttributeType:
         except ValueError:
             raise ValueError(f"is {value!r}, and must be one of {', '.join(map(repr, values))}") from None
 
+    def load(value: Any) -> Enum:
+        try:
+            return enum(value)
+        except ValueError:
+            known = ", ".join(map(repr, values))
+            raise ValueError(f"the database holds {value!r}, which is no value of {enum.__name__} ({known})") from None
+
     return AttributeType(
         ValueType(kind, max_len=options.get("max_len") or longest, size=options.get("size")),
         coerce,
         to_storage=lambda member: member.value,
-        from_storage=enum,
+        from_storage=load,
     )
 
 
@@ -313,7 +336,16 @@ def _array(item_type: Any, options: dict[str, Any]) -> AttributeType:
             raise _wrong("a list", value)
         return [None if element is None else item.coerce(element) for element in value]
 
-    return AttributeType(ValueType(list, item=item.value_type), coerce, is_tracked=True)
+    return AttributeType(
+        ValueType(list, item=item.value_type), coerce, _each(item.to_storage), _each(item.from_storage), is_tracked=True
+    )
+
+
+def _each(convert: Coerce | None) -> Coerce | None:
+    """Return *convert* for the items of a list, if there is anything to convert."""
+    if convert is None:
+        return None
+    return lambda values: [None if value is None else convert(value) for value in values]
 
 
 def attribute_type(python: Any, options: dict[str, Any]) -> AttributeType:
@@ -352,8 +384,11 @@ def attribute_type(python: Any, options: dict[str, Any]) -> AttributeType:
         return AttributeType(ValueType(timedelta), _timedelta)
     if python is UUID:
         return AttributeType(ValueType(UUID), _uuid)
-    if python is bytes or python is bytearray:
-        return AttributeType(ValueType(bytes, max_len=max_len), _bytes(options), is_tracked=False)
+    if python is bytes:
+        return AttributeType(ValueType(bytes, max_len=max_len), _bytes(options))
+    if python is bytearray:
+        value_type = ValueType(bytes, max_len=max_len)
+        return AttributeType(value_type, _bytearray(options), bytes, bytearray, is_tracked=True)
     if python is Json or python is dict:
         return AttributeType(ValueType(dict), json_value, is_checked=False, is_tracked=True)
     name = getattr(python, "__name__", repr(python))

@@ -18,18 +18,10 @@ from dbsession.errors import DatabaseError, OrmError, TransactionError, Unexpect
 from dbsession.model.entity import EntityBase
 from dbsession.model.mapping import LinkTable, Mapping
 from dbsession.model.state import UNSET, Status, set_state
+from dbsession.session.changes import change_of, vacating
 from dbsession.session.conflicts import explain_conflict, name_objects
 from dbsession.session.ordering import Action, Pending, Run, in_order
-from dbsession.session.writes import (
-    DeleteWrite,
-    InsertWrite,
-    LinkWrite,
-    UpdateWrite,
-    VacateWrite,
-    Write,
-    change_of,
-    vacating,
-)
+from dbsession.session.writes import DeleteWrite, InsertWrite, LinkWrite, UpdateWrite, VacateWrite, Write
 
 if TYPE_CHECKING:
     from dbsession.session.unit_of_work import UnitOfWork

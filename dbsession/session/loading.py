@@ -19,10 +19,10 @@ from dbsession.backends.flow import Flow
 from dbsession.backends.statements import Statement
 from dbsession.errors import ObjectNotFound, OptimisticCheckError, UnrepeatableReadError
 from dbsession.model.attributes import Attribute, PendingExpression, ReferenceAttribute, ValueAttribute
-from dbsession.model.collections import Collection, CollectionAttribute
 from dbsession.model.entity import EntityBase
 from dbsession.model.mapping import Column, Mapping
 from dbsession.model.state import NOT_LOADED, UNSET, Status, set_row, set_state
+from dbsession.model.tracked import same_raw
 from dbsession.query.compiler import attributes_in
 from dbsession.query.query import Selected
 from dbsession.session.conflicts import key_statement
@@ -211,6 +211,8 @@ def _newer(
     if isinstance(change, PendingExpression):
         changes[name] = change._replace(raw=new)
         return NOT_LOADED
+    if same_raw(attribute, old, new):
+        return new
     if change is not UNSET:
         if change and refresh and attribute.is_checked and not unit.forgets_reads:
             raise OptimisticCheckError(
@@ -319,13 +321,25 @@ def _is_hollow(obj: EntityBase) -> bool:
 def _load_hollow(unit: UnitOfWork, mapping: Mapping, hollow: dict[Any, EntityBase], first: Any) -> Flow[None]:
     """Load the objects of which only keys are known, *first* among them, in one round trip."""
     base = mapping.root
-    keys = [first, *(key for key in list(hollow) if key != first)]
+    keys = list(dict.fromkeys([first, *hollow, *_referred_like(unit, base, first)]))
     statements = [_by_keys(base, keys[start : start + KEYS_AT_ONCE]) for start in range(0, len(keys), KEYS_AT_ONCE)]
     results = yield from unit.transaction.read(*statements)
     for result in results:
         materialize(unit, base, result.rows, base.wide)
     for key in keys:
         hollow.pop(key, None)
+
+
+def _referred_like(unit: UnitOfWork, base: Mapping, first: Any) -> Iterable[Any]:
+    """Yield the keys of what is not in memory, and is referred to by an attribute by which *first* is referred to."""
+    objects = unit.identity.of(base)
+    for member in base.family():
+        for reference in member.references_here:
+            entity, key_in = reference.mapping.entity, reference.key_in
+            others = unit.identity.of(reference.mapping).values()
+            keys = dict.fromkeys([key_in(obj._row_) for obj in others if isinstance(obj, entity)])
+            if first in keys:
+                yield from (key for key in keys if key is not None and key is not NOT_LOADED and key not in objects)
 
 
 def _by_keys(mapping: Mapping, keys: list[Any]) -> Statement:

@@ -20,7 +20,7 @@ from dbsession.model.attributes import PendingExpression, ReferenceAttribute
 from dbsession.model.entity import EntityBase
 from dbsession.model.mapping import Mapping
 from dbsession.model.state import UNSET, Status
-from dbsession.session.writes import raw_value
+from dbsession.session.changes import raw_value
 
 __all__ = ["Action", "Operation", "Pending", "Run", "in_order"]
 

@@ -1,6 +1,7 @@
 """The other side of relations: collections, links, and one-to-one relations seen from the end without a column.
 
-Against N+1: the second collection of a kind that is touched is loaded for all objects that lack it.
+Against N+1: the second collection of a kind that is touched is loaded for all objects that lack it,
+and so is the second one-to-one relation.
 """
 
 from __future__ import annotations
@@ -22,19 +23,32 @@ __all__ = ["is_linked", "load_back_reference", "load_collection"]
 
 
 def load_back_reference(unit: UnitOfWork, obj: EntityBase, attribute: ReferenceAttribute) -> Flow[None]:
-    """Find the object that refers to *obj* by the column on the other side."""
-    found = yield from _referring(unit, attribute.reverse, [obj])
-    partner = next((other for other in found if getattr(other, attribute.reverse.name) is obj), None)
-    if partner is None:
-        partner = next(
-            (
-                o
-                for o in (*unit.new, *unit.dirty)
-                if o.__dict__.get(attribute.reverse.name) is obj and isinstance(o, attribute.target.entity)
-            ),
-            None,
-        )
-    obj.__dict__[attribute.name] = partner
+    """Find who refers to *obj* by the column on the other side; from the second time on, for every object that lacks it."""
+    reference: ReferenceAttribute = attribute.reverse
+    owners = [obj]
+    if _is_second(unit, reference):
+        others = unit.identity.of(attribute.mapping).values()
+        owners += [other for other in others if _lacks(other, attribute) and other is not obj]
+    found = yield from _referring(unit, reference, owners)
+    entity = attribute.target.entity
+    unsaved = [other for other in (*unit.new, *unit.dirty) if isinstance(other, entity)]
+    # Memory counts, not the row: somebody else may refer to the owner by now.
+    partners = {getattr(other, reference.name): other for other in found}
+    partners.update({other.__dict__.get(reference.name): other for other in unsaved})
+    for owner in owners:
+        owner.__dict__[attribute.name] = partners.get(owner)
+
+
+def _lacks(obj: EntityBase, attribute: ReferenceAttribute) -> bool:
+    return (
+        obj._state_.is_persistent and attribute.name not in obj.__dict__ and isinstance(obj, attribute.mapping.entity)
+    )
+
+
+def _is_second(unit: UnitOfWork, kind: Any) -> bool:
+    """Count one more reading of *kind*, the reference on the other side, and tell whether there was one before."""
+    times = unit.collections_read[kind] = unit.collections_read.get(kind, 0) + 1
+    return times > 1
 
 
 def _referring(unit: UnitOfWork, reference: ReferenceAttribute, owners: list[EntityBase]) -> Flow[list[Any]]:
@@ -54,10 +68,8 @@ def _referring(unit: UnitOfWork, reference: ReferenceAttribute, owners: list[Ent
 def load_collection(unit: UnitOfWork, collection: Collection[Any]) -> Flow[None]:
     """Load *collection*; if it is not the first of its kind, load it for every object that lacks it."""
     attribute = collection.attribute
-    kind = attribute.reverse  # the same for a class and its subclasses
-    times = unit.collections_read[kind] = unit.collections_read.get(kind, 0) + 1
     owners = [collection.owner]
-    if times > 1:
+    if _is_second(unit, attribute.reverse):  # the same for a class and its subclasses
         owners += _others(unit, attribute, collection.owner)
     if attribute.link is not None:
         yield from _load_linked(unit, attribute, owners)

@@ -20,12 +20,12 @@ from dbsession.model.entity import EntityBase
 from dbsession.model.mapping import LinkTable, Mapping
 from dbsession.model.state import States, Status, set_changes, set_state
 from dbsession.session import deleting, loading, relations
+from dbsession.session.changes import checked_places
 from dbsession.session.flush import flush
 from dbsession.session.identity_map import IdentityMap
 from dbsession.session.journal import Journal, empty
 from dbsession.session.ordering import Pending
 from dbsession.session.transaction import Transaction, TransactionPolicy
-from dbsession.session.writes import checked_places
 
 __all__ = ["DatabaseLink", "Link", "UnitOfWork"]
 
@@ -115,7 +115,7 @@ class UnitOfWork:
         self.deleted: dict[EntityBase, None] = {}
         self.links: dict[LinkTable, dict[tuple[Any, Any], bool]] = {}
         self.exempt: set[EntityBase] = set()  # locked, or made, in the open transaction: nobody else can change them
-        self.collections_read: dict[CollectionAttribute, int] = {}
+        self.collections_read: dict[Any, int] = {}  # by the attribute on the other side
         self.has_hooks = False
         self.is_flushing = False
         self.autoflush = True

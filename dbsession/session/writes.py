@@ -4,67 +4,42 @@ A `Write` is one statement and the objects that it saves. Objects that follow ea
 order of the flush and differ only in their values share one statement. Every run of a statement has
 a tag, so that a row that was not matched names its object.
 
-The optimistic check stands here: UPDATE and DELETE say, beside the key, what the session has read,
-as ``column IS NOT DISTINCT FROM value``; NULL needs no other text, so that like objects stay together.
+A check is said as ``column IS NOT DISTINCT FROM value``: NULL needs no other text, so that like objects
+stay together.
 """
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterable, Sequence
+from collections.abc import Callable, Sequence
 from operator import itemgetter
-from typing import Any, NamedTuple
+from typing import Any
 
 from dbsession.backends.base import Dialect
 from dbsession.backends.statements import Kind, Result, Statement
 from dbsession.errors import UnexpectedError
-from dbsession.model.attributes import Attribute, PendingExpression, ReferenceAttribute, ValueAttribute
+from dbsession.model.attributes import ReferenceAttribute
 from dbsession.model.entity import EntityBase
-from dbsession.model.mapping import Column, LinkTable, Mapping
-from dbsession.model.state import NOT_LOADED, UNSET, set_row
+from dbsession.model.mapping import LinkTable, Mapping
+from dbsession.model.state import set_row
 from dbsession.query.compiler import Compiler
+from dbsession.session.changes import (
+    Change,
+    Places,
+    checked_places,
+    columns_of,
+    key_parameters,
+    row_seen,
+    spread,
+    unsaved,
+    version_only,
+)
 
-__all__ = [
-    "Change",
-    "DeleteWrite",
-    "InsertWrite",
-    "LinkWrite",
-    "UpdateWrite",
-    "VacateWrite",
-    "Write",
-    "change_of",
-    "checked_places",
-    "raw_value",
-    "vacating",
-]
+__all__ = ["DeleteWrite", "InsertWrite", "LinkWrite", "UpdateWrite", "VacateWrite", "Write"]
 
 
 def _same_check(dialect: Dialect) -> str:
     """Return the operator that compares with NULL as equal to NULL."""
     return "IS NOT DISTINCT FROM" if dialect.name == "postgresql" else "IS"
-
-
-def raw_value(obj: EntityBase, attribute: Attribute[Any]) -> Any:
-    """Return the value of *attribute* as it travels; several columns give a tuple."""
-    if isinstance(attribute, ReferenceAttribute):
-        return attribute.raw_key(obj)
-    assert isinstance(attribute, ValueAttribute)
-    value = obj.__dict__.get(attribute.name, UNSET)
-    return obj._row_[attribute.position] if value is UNSET else attribute.raw(value)
-
-
-def _spread(attribute: Attribute[Any], raw: Any) -> tuple[Any, ...]:
-    """Return *raw* as one value a column."""
-    if len(attribute.columns) == 1:
-        return (raw,)
-    return (None,) * len(attribute.columns) if raw is None else tuple(raw)
-
-
-def _key_parameters(mapping: Mapping, key: Any) -> tuple[Any, ...]:
-    return (key,) if len(mapping.key_columns) == 1 else tuple(key)
-
-
-def _columns(attributes: Iterable[Attribute[Any]]) -> list[Column]:
-    return [column for attribute in attributes for column in attribute.columns]
 
 
 class Write:
@@ -97,7 +72,7 @@ class InsertWrite(Write):
         self.shape = shape
         names = set(shape)
         self.attributes = [a for a in mapping.attributes.values() if a.name in names and not a.is_virtual]
-        self.columns = _columns(self.attributes)
+        self.columns = columns_of(self.attributes)
         self.returned = [c for c in mapping.columns if c not in self.columns or c.attribute.is_volatile]
         dialect = mapping.dialect
         several = dialect.rows_per_insert if self._can_match() else 1
@@ -138,7 +113,7 @@ class InsertWrite(Write):
             value = values[attribute.name]
             if isinstance(attribute, ReferenceAttribute):
                 key = None if value is None or attribute.name in left_out else value._key_
-                row += _spread(attribute, key)
+                row += spread(attribute, key)
             else:
                 row.append(attribute.raw(value))  # type: ignore[attr-defined]
         return tuple(row)
@@ -207,137 +182,6 @@ class InsertWrite(Write):
 
 
 # --- UPDATE and DELETE -----------------------------------------------------------------------------
-
-Places = tuple[int, ...]  # columns, by their positions in the row
-
-
-class Change(NamedTuple):
-    """What an UPDATE of one object says: columns to set, columns to check, parameters, the row afterwards."""
-
-    sets: Places
-    checks: Places
-    parameters: list[Any]  # of the sets, the key and the checks, in this order
-    row: tuple[Any, ...]
-    expressions: tuple[tuple[str, PendingExpression], ...] = ()
-
-
-def _unsaved(obj: EntityBase) -> dict[str, Any]:
-    return obj._changes_ if obj._state_.has_changes else {}
-
-
-def _checkable(mapping: Mapping) -> dict[str, Places]:
-    """Return the attributes that a check can be made of, with their columns."""
-    checkable: dict[str, Places] | None = mapping.sql.get("checkable")
-    if checkable is None:
-        checkable = {
-            attribute.name: tuple([column.position for column in attribute.columns])
-            for attribute in mapping.attributes.values()
-            if attribute.is_checked and not attribute.is_virtual
-        }
-        mapping.sql["checkable"] = checkable
-    return checkable
-
-
-def checked_places(obj: EntityBase, mapping: Mapping, changes: dict[str, Any]) -> Places:
-    """Return the columns that the session has read of *obj*, and that a check can be made of."""
-    checkable = _checkable(mapping)
-    places: Places = ()
-    for name in obj.__dict__:
-        if name in checkable and (name not in changes or changes[name]):
-            places += checkable[name]
-    for name, change in changes.items():
-        if change.__class__ is PendingExpression and change.was_read and name in checkable:
-            places += checkable[name]
-    version = mapping.version
-    if version is not None and version.position not in places:
-        places += (version.position,)
-    return tuple(sorted(places)) if len(places) > 1 else places
-
-
-def _version_only(mapping: Mapping) -> Places:
-    return (mapping.version.position,) if mapping.version is not None else ()
-
-
-def _seen(obj: EntityBase, changes: dict[str, Any]) -> tuple[Any, ...]:
-    """Return the row as the session saw it: with what stood there before an SQL expression was assigned."""
-    seen = list(obj._row_)
-    for name, change in changes.items():
-        if change.__class__ is PendingExpression:
-            seen[obj._mapping_.attributes[name].position] = change.raw
-    return tuple(seen)
-
-
-def change_of(obj: EntityBase, *, checked: bool) -> Change | None:
-    """Return what an UPDATE of *obj* has to say, or None if nothing has really changed.
-
-    *checked*: compare what was read; the version, where there is one, is compared in any case.
-    """
-    mapping = obj._mapping_
-    attributes = mapping.attributes
-    changes = obj._changes_
-    values = obj.__dict__
-    seen = obj._row_
-    row = list(seen)
-    sets: list[int] = []
-    expressions: tuple[tuple[str, PendingExpression], ...] = ()
-    for name, change in changes.items():
-        attribute: Any = attributes[name]
-        if change.__class__ is PendingExpression:
-            expressions += ((name, change),)
-        elif attribute.is_plain:  # the same as below, for the case that is nearly all cases
-            value = values[name]
-            if value is not None and attribute.encode is not None:
-                value = attribute.encode(value)
-            place = attribute.position
-            if row[place] != value:
-                row[place] = value
-                sets.append(place)
-        else:
-            raw = _spread(attribute, raw_value(obj, attribute))
-            if not _is_same(attribute, row, raw):
-                for column, value in zip(attribute.columns, raw, strict=True):
-                    row[column.position] = value
-                    sets.append(column.position)
-    if expressions:
-        seen = _seen(obj, changes)
-    elif not sets:
-        return None
-    version = mapping.version
-    if version is not None:
-        row[version.position] = seen[version.position] + 1
-        sets.append(version.position)
-    if len(sets) > 1:
-        sets.sort()
-    checks = checked_places(obj, mapping, changes) if checked else _version_only(mapping)
-    parameters = [row[place] for place in sets]
-    parameters += _key_parameters(mapping, mapping.key_of(seen))
-    parameters += [seen[place] for place in checks]
-    return Change(tuple(sets), checks, parameters, tuple(row), expressions)
-
-
-def _is_same(attribute: Attribute[Any], row: list[Any], raw: tuple[Any, ...]) -> bool:
-    before = [row[column.position] for column in attribute.columns]
-    if before == list(raw):
-        return True
-    if not getattr(attribute, "is_tracked", False) or None in before or None in raw or NOT_LOADED in before:
-        return False
-    decode = attribute.decode  # type: ignore[attr-defined]
-    # The database may spell the same JSON in another way.
-    return bool(decode is not None and decode(before[0]) == decode(raw[0]))
-
-
-def vacating(obj: EntityBase, names: tuple[str, ...], *, checked: bool) -> Change:
-    """Return the UPDATE that sets *names* to NULL for a while, so that other rows can take their values."""
-    mapping = obj._mapping_
-    row = list(obj._row_)
-    sets = tuple([column.position for column in _columns(mapping.attributes[name] for name in names)])
-    for place in sets:
-        row[place] = None
-    checks = checked_places(obj, mapping, _unsaved(obj)) if checked else ()
-    parameters = [None for _ in sets]
-    parameters += _key_parameters(mapping, mapping.key_of(obj._row_))
-    parameters += [obj._row_[place] for place in checks]
-    return Change(sets, checks, parameters, tuple(row))
 
 
 class UpdateWrite(Write):
@@ -452,16 +296,16 @@ class DeleteWrite(Write):
         """Return the columns that a DELETE of *obj* has to check; *left_out* are attributes that it must not."""
         mapping = obj._mapping_
         if not checked:
-            return _version_only(mapping)
-        places = checked_places(obj, mapping, _unsaved(obj))
-        excluded = {column.position for column in _columns(mapping.attributes[name] for name in left_out)}
+            return version_only(mapping)
+        places = checked_places(obj, mapping, unsaved(obj))
+        excluded = {column.position for column in columns_of(mapping.attributes[name] for name in left_out)}
         return tuple([place for place in places if place not in excluded]) if excluded else places
 
     def add(self, obj: EntityBase) -> None:
         """Take in one more object."""
-        seen = _seen(obj, _unsaved(obj))
+        seen = row_seen(obj, unsaved(obj))
         self.objects.append(obj)
-        key = _key_parameters(self.mapping, self.mapping.key_of(seen))
+        key = key_parameters(self.mapping, self.mapping.key_of(seen))
         self.rows.append((*key, *[seen[place] for place in self.checks]))
 
     def statement(self) -> Statement:
@@ -503,8 +347,8 @@ class LinkWrite(Write):
         """Take in one more link; the keys of both ends are known by now."""
         link = self.link
         pair = (
-            *_key_parameters(link.left.mapping, left._key_),
-            *_key_parameters(link.right.mapping, right._key_),
+            *key_parameters(link.left.mapping, left._key_),
+            *key_parameters(link.right.mapping, right._key_),
         )
         self.pairs.append(pair)
         if link.is_symmetric and left is not right:

@@ -876,7 +876,7 @@ def test_clean_connection_is_used_again(backend):
 
 def test_exhausted_pool(postgres_url):
     """Who waits too long hears how large the pool is and which threads hold it."""
-    backend = PostgresBackend(postgres_url, max_size=1, timeout=0.2)
+    backend = PostgresBackend(postgres_url, max_size=1, timeout=1)
     connection = backend.acquire()
     with pytest.raises(PoolTimeout, match=rf"all 1 are in use, by: {threading.current_thread().name}"):
         backend.acquire()
