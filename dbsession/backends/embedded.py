@@ -9,15 +9,60 @@ from __future__ import annotations
 
 import importlib
 import subprocess
+import threading
 import warnings
 from pathlib import Path
 from typing import Any
 
 from psycopg.conninfo import make_conninfo
 
+from dbsession.backends.base import Connection, Counters, Dialect
+from dbsession.backends.postgres import PostgresBackend
+from dbsession.backends.postgres_dialect import PostgresDialect
 from dbsession.errors import BindingError, OperationalError
 
-__all__ = ["start_server"]
+__all__ = ["EmbeddedBackend", "start_server"]
+
+
+class EmbeddedBackend:
+    """The database of an embedded server, which is started with the first connection.
+
+    Raises:
+        BindingError: the wheel is not installed, or the folder cannot be used.
+    """
+
+    def __init__(self, folder: str | Path, *, url: str, version: int | None = None, **options: Any) -> None:
+        # Now, since the current folder may be another one at the first connection.
+        self._folder = Path(folder).expanduser().absolute()
+        _checked_version(_wheel(), self._folder, version)
+        self._version = version
+        self._options = options
+        self._server: PostgresBackend | None = None
+        self._lock = threading.Lock()
+        self.dialect: Dialect = PostgresDialect()
+        self.counters = Counters()
+        self.url = url
+
+    def acquire(self) -> Connection:
+        """Take a connection, starting the server if need be; raises what `start_server` does, too."""
+        return self._started().acquire()
+
+    def release(self, connection: Connection, *, discard: bool = False) -> None:
+        """Give *connection* back."""
+        self._started().release(connection, discard=discard)
+
+    def close(self) -> None:
+        """Close every connection. The server stops with the last process that uses it."""
+        if self._server is not None:
+            self._server.close()
+
+    def _started(self) -> PostgresBackend:
+        with self._lock:
+            if self._server is None:
+                conninfo = start_server(self._folder, version=self._version)
+                self._server = PostgresBackend(conninfo, url=self.url, **self._options)
+                self._server.counters = self.counters
+            return self._server
 
 
 def start_server(folder: str | Path, *, version: int | None = None) -> str:
@@ -33,16 +78,7 @@ def start_server(folder: str | Path, *, version: int | None = None) -> str:
     """
     wheel = _wheel()
     path = Path(folder).expanduser().absolute()
-    if not path.parent.is_dir():
-        raise BindingError(
-            f"the folder {path.parent} does not exist; make it first, or correct the path of the database"
-        )
-    made_by: int | None = wheel.pgdata_version(path)
-    if made_by is None and path.exists() and (not path.is_dir() or any(path.iterdir())):
-        raise BindingError(f"{path} holds something else than a PostgreSQL database")
-    if version is not None and made_by is not None and version != made_by:
-        raise BindingError(f"{path} was made by PostgreSQL {made_by}, and cannot be opened by version {version}")
-    wanted = version or made_by or wheel.TARGET_POSTGRES_VERSION
+    wanted = _checked_version(wheel, path, version)
     try:
         server = wheel.get_server(path, cleanup_mode="stop", postgres_version=wanted)
     except ValueError as exc:
@@ -56,6 +92,25 @@ def start_server(folder: str | Path, *, version: int | None = None) -> str:
     return make_conninfo(
         host=str(info.socket_dir or info.hostname), port=info.port, user=server.postgres_user, dbname="postgres"
     )
+
+
+def _checked_version(wheel: Any, path: Path, version: int | None) -> int:
+    """Return the version of PostgreSQL that the folder *path* was made by, or is to be made by.
+
+    Raises:
+        BindingError: the folder cannot be used, or not with *version*.
+    """
+    if not path.parent.is_dir():
+        raise BindingError(
+            f"the folder {path.parent} does not exist; make it first, or correct the path of the database"
+        )
+    made_by: int | None = wheel.pgdata_version(path)
+    if made_by is None and path.exists() and (not path.is_dir() or any(path.iterdir())):
+        raise BindingError(f"{path} holds something else than a PostgreSQL database")
+    if version is not None and made_by is not None and version != made_by:
+        raise BindingError(f"{path} was made by PostgreSQL {made_by}, and cannot be opened by version {version}")
+    wanted: int = version or made_by or wheel.TARGET_POSTGRES_VERSION
+    return wanted
 
 
 def _wheel() -> Any:

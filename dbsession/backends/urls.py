@@ -11,7 +11,7 @@ import psycopg
 from psycopg.conninfo import make_conninfo
 
 from dbsession.backends.base import Backend
-from dbsession.backends.embedded import start_server
+from dbsession.backends.embedded import EmbeddedBackend
 from dbsession.backends.postgres import PostgresBackend
 from dbsession.backends.sqlite import SqliteBackend
 from dbsession.errors import BindingError
@@ -57,7 +57,7 @@ _EMBEDDED_OPTIONS: Mapping[str, Callable[[str], Any]] = {**_POOL_OPTIONS, "versi
 def make_backend(url: str, **options: Any) -> Backend:
     """Return the backend for *url*; *options* have the names of those in its query, and win over them.
 
-    Nothing is connected, except that an embedded server is started.
+    Nothing is connected, and no server started, before the first connection is asked for.
 
     Raises:
         BindingError: the URL or an option cannot be used; the message says what can.
@@ -158,14 +158,13 @@ def _harmless(exc: Exception) -> str:
     return "its syntax is wrong; a password with special characters must be percent-encoded in a URL"
 
 
-def _embedded_from_url(url: str, options: Mapping[str, Any]) -> PostgresBackend:
+def _embedded_from_url(url: str, options: Mapping[str, Any]) -> EmbeddedBackend:
     location, query = _split(url)
     found = _from_query(query, _EMBEDDED_OPTIONS) | _checked(options, _EMBEDDED_OPTIONS)
     folder = _path(location)
     if not folder:
         raise BindingError("an embedded PostgreSQL needs a folder: embedded-postgresql:///./data")
-    conninfo = start_server(folder, version=found.pop("version", None))
-    return PostgresBackend(conninfo, url=location, **found)
+    return EmbeddedBackend(folder, url=location, **found)
 
 
 # --- parts ---------------------------------------------------------------------------------------

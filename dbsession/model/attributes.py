@@ -350,6 +350,13 @@ class ReferenceAttribute(Attribute[Any]):
         super().__init__(declaration, name, mapping)
         if self.default is UNSET and not self.is_required:
             self.default = None
+        self.cascade_delete: bool | None = declaration.options.get("cascade_delete")
+
+    @property
+    def dies_with_target(self) -> bool:
+        """Whether deleting the target deletes the object, too: the other side has ``cascade_delete``, or it is required."""
+        cascades: bool | None = self.reverse.cascade_delete
+        return self.is_required if cascades is None else cascades
 
     def key_in(self, row: tuple[Any, ...]) -> Any:
         """Return the key that *row* refers to, None, or NOT_LOADED."""

@@ -228,7 +228,7 @@ class Collection(Generic[T]):
     def remove(self, *items: Any) -> None:
         """Take *items* out of the collection; what is not in it is left alone.
 
-        An item whose reference back is required is deleted if the relation cascades, and refused if not.
+        With ``cascade_delete`` (the default where the reference back is required) the items are deleted.
 
         Raises:
             ConstraintError: the reference back is required, and ``cascade_delete=False``.
@@ -243,15 +243,15 @@ class Collection(Generic[T]):
                 reverse.of(item).note_removed(self._owner, unit)
                 unit.link_changed(self._attribute, self._owner, item, add=False)
             elif getattr(item, reverse.name) is self._owner:
-                if not reverse.is_required:
+                if self._attribute.cascade_delete:
+                    item.delete()
+                elif not reverse.is_required:
                     reverse.assign(item, None)
-                elif self._attribute.cascade_delete is False:
+                else:
                     raise ConstraintError(
                         f"{item!r} cannot be removed from {self._owner!r}.{self._attribute.name}: {reverse!r} is "
                         f"required, and cascade_delete is off; delete it, or give it another {reverse.name}"
                     )
-                else:
-                    item.delete()
 
     def clear(self) -> None:
         """Take every item out of the collection, as `remove` does."""

@@ -383,7 +383,10 @@ class EntityBase(Slots, metaclass=EntityMeta, abstract=True):
         chosen = [self._attribute_(attribute) for attribute in attributes] or [
             *self._mapping_.attributes.values(),
         ]
+        entity = type(self)
         unit.refresh_lazy(self, [attribute for attribute in chosen if isinstance(attribute, Attribute)])
+        if not attributes and type(self) is not entity:  # it turned out to be of a subclass, which has more of them
+            unit.refresh_lazy(self, self._mapping_.attributes.values())
         for attribute in chosen:
             if isinstance(attribute, CollectionAttribute):
                 attribute.of(self).load()

@@ -85,6 +85,11 @@ def _add_discriminator(mapping: Mapping) -> None:
     if mapping is root and mapping.subclasses and mapping.discriminator is None:
         declaration: Discriminator[str] = Discriminator(str)
         for member in mapping.family():
+            if member.member("classtype") is not None:
+                raise ERDiagramError(
+                    f"{member.name}.classtype has the name of the hidden attribute that says which entity a row is: "
+                    f"choose another one, or declare  kind = Discriminator(str)  in {mapping.name}"
+                )
             member.attributes["classtype"] = make_attribute(declaration, "classtype", member)
     if root.discriminator is None:
         return

@@ -77,9 +77,21 @@ def _inherit(mapping: Mapping) -> None:
     if len({parent.root for parent in parents}) > 1:
         names = " and ".join(parent.name for parent in parents)
         raise ERDiagramError(f"{mapping.name} inherits from {names}, which lie in different tables")
-    if parents:
-        mapping.parent = parents[0]
-        mapping.root = parents[0].root
+    nearest = [one for one in parents if not any(_is_above(one, other) for other in parents)]
+    if len(nearest) > 1:
+        names = " and ".join(parent.name for parent in nearest)
+        raise ERDiagramError(
+            f"{mapping.name} inherits from {names}, two branches of one hierarchy; a row has one place in it: "
+            f"inherit from one of them, and put what is shared in a class that is no entity"
+        )
+    if nearest:
+        mapping.parent = nearest[0]
+        mapping.root = nearest[0].root
+
+
+def _is_above(one: Mapping, other: Mapping) -> bool:
+    parent = other.parent
+    return parent is not None and (parent is one or _is_above(one, parent))
 
 
 def _declarations(mapping: Mapping) -> dict[str, Declaration[Any]]:
@@ -200,6 +212,13 @@ def _check_default(attribute: ValueAttribute[Any]) -> None:
 def _choose_key(mapping: Mapping) -> None:
     if mapping.parent is not None:
         mapping.key = tuple([mapping.attributes[part.name] for part in mapping.parent.key])
+        declared = [part for part in mapping.attributes.values() if isinstance(part.declaration, PrimaryKey)]
+        declared += [part for composite, parts in mapping.composites if composite.is_primary for part in parts]
+        if more := [part for part in declared if part not in mapping.key]:
+            raise ERDiagramError(
+                f"{more[0]!r}: a subclass has the key of its hierarchy, here the key of {mapping.root.name}; "
+                f"use unique=True or composite_key()"
+            )
     else:
         single = [
             attribute for attribute in mapping.attributes.values() if isinstance(attribute.declaration, PrimaryKey)

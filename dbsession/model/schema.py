@@ -142,10 +142,9 @@ def _foreign_key(table: str, attribute: ReferenceAttribute, dialect: Dialect) ->
 
 def _on_delete(attribute: ReferenceAttribute) -> str:
     """The database does what the session would do, for the rows that the session has not loaded."""
-    if not attribute.is_required:
-        return " ON DELETE SET NULL"
-    cascades = attribute.reverse.cascade_delete if isinstance(attribute.reverse, CollectionAttribute) else True
-    return " ON DELETE CASCADE" if cascades else ""
+    if attribute.dies_with_target:
+        return " ON DELETE CASCADE"
+    return "" if attribute.is_required else " ON DELETE SET NULL"
 
 
 def _indexes(root: Mapping, name: str, attributes: Iterable[Attribute[object]], dialect: Dialect) -> list[str]:

@@ -25,7 +25,7 @@ from dbsession.session.loading import below
 if TYPE_CHECKING:
     from dbsession.session.unit_of_work import UnitOfWork
 
-__all__ = ["delete", "delete_in_bulk", "sweep", "with_parents"]
+__all__ = ["delete", "delete_in_bulk", "in_doubt", "sweep", "with_parents"]
 
 DELETE_HOOKS = frozenset({"before_delete", "after_delete"})
 
@@ -36,18 +36,24 @@ def delete(unit: UnitOfWork, obj: EntityBase) -> None:
     Raises:
         ConstraintError: objects refer to it by a required attribute without ``cascade_delete``; nothing is marked.
     """
+    going: dict[EntityBase, None] = {}
+    staying: list[tuple[ReferenceAttribute, EntityBase]] = []
     todo = [obj]
     while todo:
         current = todo.pop()
-        if not current._state_.may_change:
+        if current in going or not current._state_.may_change:
             continue
-        children = _children(unit, current)
-        _mark(unit, current)
-        for attribute, child in children:
-            if attribute.is_required:
+        going[current] = None
+        for attribute, child in _children(unit, current):
+            if attribute.dies_with_target:
                 todo.append(child)
-            elif child._state_.may_change:
-                attribute.refer(child, None, unit)
+            else:
+                staying.append((attribute, child))
+    for current in going:
+        _mark(unit, current)
+    for attribute, child in staying:
+        if child._state_.may_change:
+            attribute.refer(child, None, unit)
 
 
 def _children(unit: UnitOfWork, obj: EntityBase) -> list[tuple[ReferenceAttribute, EntityBase]]:
@@ -58,40 +64,74 @@ def _children(unit: UnitOfWork, obj: EntityBase) -> list[tuple[ReferenceAttribut
         if isinstance(reverse, CollectionAttribute):
             continue
         collection = collection_attribute.of(obj)
-        if not collection.is_loaded and (collection_attribute.cascade_delete is False and reverse.is_required):
+        if not collection.is_loaded and _must_be_known(reverse):
             collection.load()
-        elif not collection.is_loaded and _has_delete_hooks(collection_attribute.target):
-            collection.load()
-        known = collection.known
-        if known and reverse.is_required and collection_attribute.cascade_delete is False:
-            raise ConstraintError(
-                f"{obj!r} cannot be deleted: {len(known)} {collection_attribute.target.name} refer to it by the required "
-                f"attribute {reverse!r}, and cascade_delete is off; delete them first, or give them another {reverse.name}"
-            )
-        children += [(reverse, child) for child in known]
+        children += _allowed(obj, reverse, collection.known)
     for attribute in obj._mapping_.reference_attributes:
         if attribute.is_virtual:
-            if attribute.name not in obj.__dict__ and _has_delete_hooks(attribute.target) and not obj._state_.is_new:
+            if attribute.name not in obj.__dict__ and _must_be_known(attribute.reverse) and not obj._state_.is_new:
                 unit.load_back_reference(obj, attribute)
             partner = obj.__dict__.get(attribute.name)
             if partner is not None:
-                children.append((attribute.reverse, partner))
+                children += _allowed(obj, attribute.reverse, [partner])
     return children
 
 
-def _has_delete_hooks(mapping: Mapping) -> bool:
-    """Whether deleting an object of *mapping*, or what cascades from it, runs a hook."""
-    known: bool | None = mapping.sql.get("delete hooks")
-    if known is None:
-        mapping.sql["delete hooks"] = False  # ends the search in a circle
-        known = any(member.hooks & DELETE_HOOKS for member in mapping.root.family()) or any(
-            _has_delete_hooks(attribute.target)
-            for member in mapping.root.family()
-            for attribute in member.collections.values()
-            if attribute.cascade_delete
+def _must_be_known(reference: ReferenceAttribute) -> bool:
+    """Whether those who refer by *reference* are loaded to be deleted: to run their hooks, or to be refused."""
+    if reference.dies_with_target:
+        return _has_delete_hooks(reference.mapping.root)
+    return reference.is_required
+
+
+def _allowed(
+    obj: EntityBase, reference: ReferenceAttribute, children: list[EntityBase]
+) -> list[tuple[ReferenceAttribute, EntityBase]]:
+    """Return *children*, or raise if they can neither go with *obj* nor stay without it."""
+    if children and reference.is_required and not reference.dies_with_target:
+        raise ConstraintError(
+            f"{obj!r} cannot be deleted: {len(children)} {reference.mapping.name} ({children[0]!r} for one) refer to it by "
+            f"the required attribute {reference!r}, and cascade_delete is off; delete them first, or give them another "
+            f"{reference.name}"
         )
-        mapping.sql["delete hooks"] = known
+    return [(reference, child) for child in children]
+
+
+def _has_delete_hooks(root: Mapping) -> bool:
+    """Whether deleting an object of the table *root*, or what cascades from it, runs a hook."""
+    known: bool | None = root.sql.get("delete hooks")
+    if known is None:
+        seen = {root}
+        todo = [root]
+        while todo:
+            for member in todo.pop().family():
+                for attribute in member.references_here:
+                    if attribute.dies_with_target and attribute.mapping.root not in seen:
+                        seen.add(attribute.mapping.root)
+                        todo.append(attribute.mapping.root)
+        known = any(member.hooks & DELETE_HOOKS for table in seen for member in table.family())
+        root.sql["delete hooks"] = known
     return known
+
+
+def in_doubt(deleted: list[EntityBase]) -> set[EntityBase]:
+    """Return those of *deleted* whose rows the database may take along with another one's.
+
+    What lies between the two in a chain of references is not in memory, so their order is not known.
+    """
+    if len(deleted) < 2:
+        return set()
+    marked = {(obj._mapping_.root, obj._key_) for obj in deleted}
+    reached = {table for root in {root for root, _ in marked} for table in below(root)}
+    found: set[EntityBase] = set()
+    for obj in deleted:
+        for attribute in obj._mapping_.reference_attributes:
+            if attribute.is_virtual or attribute.target.root not in reached or not attribute.dies_with_target:
+                continue
+            key = attribute.key_in(obj._row_)
+            if key is not None and (attribute.target.root, key) not in marked:
+                found.add(obj)
+    return found
 
 
 def _mark(unit: UnitOfWork, obj: EntityBase) -> None:
@@ -145,7 +185,7 @@ def _sweep_references(unit: UnitOfWork, attribute: ReferenceAttribute, keys: set
             refers = attribute.key_in(child._row_) in keys
         else:
             refers = value is not None and value._state_.status is Status.MARKED_FOR_DELETION
-        if refers and attribute.is_required:
+        if refers and attribute.dies_with_target:
             delete(unit, child)
         elif refers:
             attribute.refer(child, None, unit)

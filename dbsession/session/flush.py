@@ -18,10 +18,11 @@ from dbsession.errors import DatabaseError, OrmError, TransactionError, Unexpect
 from dbsession.model.entity import EntityBase
 from dbsession.model.mapping import LinkTable, Mapping
 from dbsession.model.state import UNSET, Status, set_state
-from dbsession.session.changes import change_of, vacating
+from dbsession.session.changes import Places, change_of, vacating
 from dbsession.session.conflicts import explain_conflict, name_objects
+from dbsession.session.deleting import in_doubt
 from dbsession.session.ordering import Action, Pending, Run, in_order
-from dbsession.session.writes import DeleteWrite, InsertWrite, LinkWrite, UpdateWrite, VacateWrite, Write
+from dbsession.session.writes import DeleteWrite, GoneWrite, InsertWrite, LinkWrite, UpdateWrite, VacateWrite, Write
 
 if TYPE_CHECKING:
     from dbsession.session.unit_of_work import UnitOfWork
@@ -110,6 +111,7 @@ class _Sender:
         self.unit = unit
         self.links = links
         self.by_tag: list[EntityBase] = []
+        self.in_doubt: set[EntityBase] = set()
         self._adders = {
             Action.VACATE: self._vacate,
             Action.INSERT: self._insert,
@@ -121,6 +123,8 @@ class _Sender:
         """Send everything; with *commit*, COMMIT goes with the last batch."""
         unit = self.unit
         runs = deque(in_order(pending))
+        if pending.deleted:
+            self.in_doubt = in_doubt(pending.deleted)
         removed = self._link_writes(adds=False)
         while True:
             writes = [*removed, *self._next_batch(runs)]
@@ -246,10 +250,21 @@ class _Sender:
     def _delete(self, writes: list[Write], obj: EntityBase, names: tuple[str, ...]) -> None:
         last = writes[-1] if writes else None
         checks = DeleteWrite.checks_of(obj, names, checked=self.unit.checks(obj))
+        if names or obj in self.in_doubt:
+            self._delete_in_doubt(writes, obj, checks)
+            return
         if type(last) is not DeleteWrite or last.mapping is not obj._mapping_ or last.checks != checks:
             last = DeleteWrite(obj._mapping_, checks, len(self.by_tag))
             writes.append(last)
         last.add(obj)
+        self.by_tag.append(obj)
+
+    def _delete_in_doubt(self, writes: list[Write], obj: EntityBase, checks: Places) -> None:
+        """Delete what may have gone with another row by now."""
+        delete = DeleteWrite(obj._mapping_, checks, len(self.by_tag), in_doubt=True)
+        delete.add(obj)
+        self.by_tag.append(obj)
+        writes += [delete, GoneWrite(delete, len(self.by_tag))]
         self.by_tag.append(obj)
 
     # --- links --------------------------------------------------------------------------------

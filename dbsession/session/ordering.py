@@ -232,7 +232,8 @@ class _Graph:
                 parent = self.deleted.get((attribute.target.root, attribute.key_in(obj._row_)))
                 if parent is not None and parent != index:
                     action = Action.DELETE if operation.action is Action.DELETE else Action.VACATE
-                    way_out = Operation(action, obj, (attribute.name,)) if attribute.nullable else None
+                    can_wait = attribute.nullable or (action is Action.DELETE and attribute.dies_with_target)
+                    way_out = Operation(action, obj, (attribute.name,)) if can_wait else None
                     self._wait(parent, index, [repr(attribute)], way_out)
             if operation.action is Action.INSERT or (operation.action is Action.UPDATE and attribute.name in changes):
                 target = obj.__dict__.get(attribute.name)

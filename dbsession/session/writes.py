@@ -34,7 +34,7 @@ from dbsession.session.changes import (
     version_only,
 )
 
-__all__ = ["DeleteWrite", "InsertWrite", "LinkWrite", "UpdateWrite", "VacateWrite", "Write"]
+__all__ = ["DeleteWrite", "GoneWrite", "InsertWrite", "LinkWrite", "UpdateWrite", "VacateWrite", "Write"]
 
 
 def _same_check(dialect: Dialect) -> str:
@@ -286,9 +286,10 @@ class DeleteWrite(Write):
 
     mapping: Mapping
 
-    def __init__(self, mapping: Mapping, checks: Places, tag: int) -> None:
+    def __init__(self, mapping: Mapping, checks: Places, tag: int, *, in_doubt: bool = False) -> None:
         super().__init__(mapping, tag)
         self.checks = checks
+        self.expect = None if in_doubt else 1  # in doubt: the row may have gone with another one
         self.rows: list[tuple[Any, ...]] = []
 
     @staticmethod
@@ -316,11 +317,32 @@ class DeleteWrite(Write):
         if sql is None:
             sql = mapping.sql[cache_key] = f"DELETE FROM {mapping.quoted}{_where(mapping, self.checks)}"
         if len(self.rows) == 1:
-            return Statement(sql, self.rows[0], Kind.WRITE, expect=1, tag=self.tag)
-        return Statement(sql, list(self.rows), Kind.WRITE, many=True, expect=1, tag=self.tag)
+            return Statement(sql, self.rows[0], Kind.WRITE, expect=self.expect, tag=self.tag)
+        return Statement(sql, list(self.rows), Kind.WRITE, many=True, expect=self.expect, tag=self.tag)
 
     def apply(self, result: Result) -> None:
         """Do nothing: what a deleted object becomes is the unit of work's business."""
+
+
+class GoneWrite(Write):
+    """Touches rows that must be gone: a DELETE that was in doubt did not leave one because of what it checks."""
+
+    mapping: Mapping
+
+    def __init__(self, deletes: DeleteWrite, tag: int) -> None:
+        super().__init__(deletes.mapping, tag)
+        self.objects = deletes.objects
+
+    def statement(self) -> Statement:
+        """Return an UPDATE that changes nothing and must find nothing."""
+        mapping = self.mapping
+        first = mapping.key_columns[0].quoted
+        sql = f"UPDATE {mapping.quoted} SET {first} = {first}{_where(mapping, ())}"
+        rows = [tuple(key_parameters(mapping, mapping.key_of(obj._row_))) for obj in self.objects]
+        return Statement(sql, rows, Kind.WRITE, many=True, expect=0, tag=self.tag)
+
+    def apply(self, result: Result) -> None:
+        """Do nothing: there was nothing."""
 
 
 def _where(mapping: Mapping, checks: Places) -> str:

@@ -347,7 +347,7 @@ def test_a_refusal_by_the_database_restores_everything(strict):
             flush()
         if strict.db.backend.dialect.name == "postgresql":
             assert caught.value.table == "bottom"
-        assert any(f"Top[{top.id}]" in note for note in caught.value.__notes__)
+        assert f"Top[{top.id}]" in str(caught.value)
         rollback()
         assert top.name == "top"
         top.name = "alive"
