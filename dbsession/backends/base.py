@@ -91,6 +91,8 @@ class Dialect(Protocol):
     """How many rows one INSERT should carry at most (1: single rows are cheapest here)."""
     has_row_locks: bool
     """Whether SELECT ... FOR UPDATE exists."""
+    returns_what_triggers_made: bool
+    """Whether RETURNING shows what triggers have made of a row (on PostgreSQL, those before the write)."""
 
     def quote(self, name: str) -> str:
         """Quote an identifier, whatever characters it has."""

@@ -202,6 +202,7 @@ class PostgresDialect:
     max_parameters = 30000  # the protocol allows 65535
     rows_per_insert = 500
     has_row_locks = True
+    returns_what_triggers_made = True
 
     def quote(self, name: str) -> str:
         """Quote an identifier, whatever characters it has.

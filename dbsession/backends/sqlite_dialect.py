@@ -71,6 +71,7 @@ class SqliteDialect:
     max_parameters = 32766  # SQLITE_MAX_VARIABLE_NUMBER
     rows_per_insert = 1  # no network to save; see `insert`
     has_row_locks = False
+    returns_what_triggers_made = False  # they run after it
 
     def quote(self, name: str) -> str:
         """Quote an identifier, whatever characters it has."""

@@ -15,6 +15,7 @@ from typing import TYPE_CHECKING, Any, Generic, NoReturn, TypeVar
 from dbsession.errors import ConstraintError, DatabaseSessionIsOver
 from dbsession.model.expressions import Expression
 from dbsession.model.mapping import LinkTable, Mapping, Selection
+from dbsession.model.state import Status
 
 if TYPE_CHECKING:
     from dbsession.model.declarations import Declaration
@@ -24,6 +25,8 @@ if TYPE_CHECKING:
 __all__ = ["Collection", "CollectionAttribute"]
 
 T = TypeVar("T")
+
+_DELETED = frozenset({Status.MARKED_FOR_DELETION, Status.DELETED})
 
 
 class CollectionAttribute(Expression[Any]):
@@ -140,7 +143,7 @@ class Collection(Generic[T]):
             return candidate in self._items
         if candidate in self._added:
             return True
-        if candidate in self._removed or candidate._state_.is_new:
+        if candidate in self._removed or candidate._state_.is_new or candidate._state_.status in _DELETED:
             return False
         attribute = self._attribute
         if not isinstance(candidate, attribute.target.entity):
@@ -220,10 +223,11 @@ class Collection(Generic[T]):
                 reverse.assign(item, self._owner)
             elif item not in self._added and (self._items is None or item not in self._items):
                 item._state_.require_change(item, f"add {item!r} to {self!r}")
+                known = self.is_loaded or reverse.of(item).is_loaded
                 self.note_added(item, unit)
                 if reverse is not self._attribute or item is not self._owner:
                     reverse.of(item).note_added(self._owner, unit)
-                unit.link_changed(self._attribute, self._owner, item, add=True)
+                unit.link_changed(self._attribute, self._owner, item, add=True, known=known)
 
     def remove(self, *items: Any) -> None:
         """Take *items* out of the collection; what is not in it is left alone.
@@ -239,9 +243,10 @@ class Collection(Generic[T]):
             if self._attribute.link is not None:
                 if item in self._removed or (self._items is not None and item not in self._items):
                     continue
+                known = self.is_loaded or reverse.of(item).is_loaded
                 self.note_removed(item, unit)
                 reverse.of(item).note_removed(self._owner, unit)
-                unit.link_changed(self._attribute, self._owner, item, add=False)
+                unit.link_changed(self._attribute, self._owner, item, add=False, known=known)
             elif getattr(item, reverse.name) is self._owner:
                 if self._attribute.cascade_delete:
                     item.delete()

@@ -18,6 +18,7 @@ from dbsession.model.keys import assign_key
 from dbsession.model.mapping import Catalog, Gateway, Mapping, Selection
 from dbsession.model.registration import begin_mapping, suggest
 from dbsession.model.state import UNSET, Slots, Status, set_row, set_state
+from dbsession.model.tracked import plain
 
 __all__ = ["Entity", "EntityBase", "EntityMeta"]
 
@@ -256,9 +257,22 @@ class EntityBase(Slots, metaclass=EntityMeta, abstract=True):
         return self._mapping_.describe_key(key)
 
     def __lt__(self, other: Any) -> bool:
-        if not isinstance(other, EntityBase):
-            return NotImplemented
-        return bool(self.get_pk() < other.get_pk())
+        return bool(self._ordered_() < other._ordered_()) if isinstance(other, EntityBase) else NotImplemented
+
+    def __le__(self, other: Any) -> bool:
+        return bool(self._ordered_() <= other._ordered_()) if isinstance(other, EntityBase) else NotImplemented
+
+    def __gt__(self, other: Any) -> bool:
+        return bool(self._ordered_() > other._ordered_()) if isinstance(other, EntityBase) else NotImplemented
+
+    def __ge__(self, other: Any) -> bool:
+        return bool(self._ordered_() >= other._ordered_()) if isinstance(other, EntityBase) else NotImplemented
+
+    def _ordered_(self) -> Any:
+        key = self.get_pk()
+        if key is None:
+            raise TypeError(f"{self!r} has no key yet to be ordered by; flush() first, or give sorted() a key=")
+        return key
 
     @classmethod
     def _key_from_(cls, key: Any) -> Any:
@@ -423,12 +437,12 @@ class EntityBase(Slots, metaclass=EntityMeta, abstract=True):
                 continue
             if isinstance(attribute, CollectionAttribute):
                 if with_collections or chosen:
-                    items = sorted(getattr(self, name), key=EntityBase.get_pk)
+                    items = sorted(getattr(self, name), key=lambda item: (item.get_pk() is None, item.get_pk()))
                     result[name] = items if related_objects else [item.get_pk() for item in items]
             elif not attribute.is_lazy or with_lazy or chosen:
                 value = getattr(self, name)
                 is_key = isinstance(value, EntityBase) and not related_objects
-                result[name] = value.get_pk() if is_key else value
+                result[name] = value.get_pk() if is_key else plain(value)
         return result
 
 

@@ -214,7 +214,7 @@ def _choose_key(mapping: Mapping) -> None:
         mapping.key = tuple([mapping.attributes[part.name] for part in mapping.parent.key])
         declared = [part for part in mapping.attributes.values() if isinstance(part.declaration, PrimaryKey)]
         declared += [part for composite, parts in mapping.composites if composite.is_primary for part in parts]
-        if more := [part for part in declared if part not in mapping.key]:
+        if more := [part for part in declared if not any(part is own for own in mapping.key)]:
             raise ERDiagramError(
                 f"{more[0]!r}: a subclass has the key of its hierarchy, here the key of {mapping.root.name}; "
                 f"use unique=True or composite_key()"

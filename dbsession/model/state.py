@@ -225,8 +225,10 @@ class Unit(Protocol):
         """Note a collection with unsaved changes, to be settled by commit or rollback."""
         ...
 
-    def link_changed(self, attribute: CollectionAttribute, owner: EntityBase, item: EntityBase, *, add: bool) -> None:
-        """Note a new (or, with ``add=False``, a removed) link of a many-to-many relation."""
+    def link_changed(
+        self, attribute: CollectionAttribute, owner: EntityBase, item: EntityBase, *, add: bool, known: bool
+    ) -> None:
+        """Note a new (or, with ``add=False``, a removed) link; *known*: that it was not (was) there before is certain."""
         ...
 
     def select_items(self, collection: Collection[Any]) -> Any:

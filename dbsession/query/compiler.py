@@ -22,7 +22,7 @@ from dbsession.model.entity import EntityBase
 from dbsession.model.expressions import Expression, Operation, Ordering
 from dbsession.model.mapping import Column, Mapping
 
-__all__ = ["Compiled", "Compiler", "attributes_in", "select_columns"]
+__all__ = ["Compiled", "Compiler", "attributes_in", "objects_in", "select_columns"]
 
 
 class Compiled(NamedTuple):
@@ -45,6 +45,14 @@ def attributes_in(node: Any) -> list[Attribute[Any]]:
     if isinstance(node, Operation):
         return [attribute for operand in node.operands for attribute in attributes_in(operand)]
     return []
+
+
+def objects_in(node: Any) -> list[EntityBase]:
+    """Return the objects that stand in the expression *node*."""
+    if isinstance(node, EntityBase):
+        return [node]
+    operands = node.operands if isinstance(node, Operation) else node if isinstance(node, tuple) else ()
+    return [obj for operand in operands for obj in objects_in(operand)]
 
 
 class Compiler:

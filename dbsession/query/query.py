@@ -14,7 +14,7 @@ from dbsession.model.collections import CollectionAttribute
 from dbsession.model.expressions import Expression, Ordering
 from dbsession.model.mapping import Mapping
 from dbsession.model.registration import suggest
-from dbsession.query.compiler import Compiled, Compiler, select_columns
+from dbsession.query.compiler import Compiled, Compiler, objects_in, select_columns
 
 __all__ = ["Query", "QueryRunner", "Selected"]
 
@@ -91,6 +91,11 @@ class Selected(NamedTuple):
         glue = " AND" if has_where else " WHERE"
         left = f"({columns})" if len(theirs) > 1 else columns
         return f"{glue} {left} IN (SELECT {picked} FROM {side.link.quoted} WHERE {match})"
+
+    def objects(self) -> list[Any]:
+        """Return the objects that the conditions compare with, and the owner whose items are wanted."""
+        found = [obj for condition in self.conditions for obj in objects_in(condition)]
+        return found if self.link is None else [*found, self.link[1]]
 
     def as_expression(self, name: str) -> Expression[Any]:
         """Return the attribute *name* of the entity.

@@ -107,7 +107,7 @@ class ScopeGateway:
 
 
 def _ask(unit: UnitOfWork, selected: Selected, *, count: bool) -> Flow[list[Any]]:
-    yield from unit.autoflush_for(selected.mapping)
+    yield from unit.autoflush_for(selected.mapping, selected)
     sql, params = selected.compile_count() if count else selected.compile_exists()
     results = yield from unit.transaction.read(Statement(sql, params, returns=True))
     return results[0].rows

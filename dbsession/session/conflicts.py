@@ -7,9 +7,10 @@ from typing import TYPE_CHECKING, Any
 from dbsession.backends.flow import Flow, execute
 from dbsession.backends.statements import Statement
 from dbsession.errors import DatabaseError, IntegrityError, OptimisticCheckError, OrmError
-from dbsession.model.attributes import ValueAttribute
+from dbsession.model.attributes import PendingExpression, ValueAttribute
 from dbsession.model.entity import EntityBase
 from dbsession.model.mapping import Mapping
+from dbsession.model.state import Status
 
 if TYPE_CHECKING:
     from dbsession.session.unit_of_work import UnitOfWork
@@ -65,10 +66,13 @@ def explain_conflict(unit: UnitOfWork, obj: EntityBase) -> Flow[OrmError]:
 def seen_and_found(obj: EntityBase, row: tuple[Any, ...], names: tuple[str, ...]) -> list[tuple[str, Any, Any]]:
     """Return (attribute, value seen, value found) for the attributes of *names* that differ."""
     differences: list[tuple[str, Any, Any]] = []
+    changes: dict[str, Any] = {} if obj._state_.status is Status.CLEAN else obj._changes_
     for name in names:
         attribute = obj._mapping_.attributes[name]
+        change = changes.get(name)
         for column in attribute.columns:
-            seen, found = obj._row_[column.position], row[column.position]
+            found = row[column.position]
+            seen = change.raw if isinstance(change, PendingExpression) else obj._row_[column.position]
             if seen != found:
                 decode = attribute.decode if isinstance(attribute, ValueAttribute) else None
                 if decode is not None:

@@ -142,7 +142,7 @@ def _mark(unit: UnitOfWork, obj: EntityBase) -> None:
                 attribute.reverse.released(owner, obj, unit)
     for collection_attribute in obj._mapping_.collections.values():
         if isinstance(collection_attribute.reverse, CollectionAttribute):
-            for item in collection_attribute.of(obj).known:
+            for item in _linked(unit, obj, collection_attribute):
                 collection_attribute.reverse.of(item).note_removed(obj, unit)
     if obj._state_.is_new:
         unit.new.pop(obj, None)
@@ -158,6 +158,20 @@ def _mark(unit: UnitOfWork, obj: EntityBase) -> None:
     if obj._mapping_.hooks:
         unit.has_hooks = True
     set_state(obj, unit.states.marked)
+
+
+def _linked(unit: UnitOfWork, obj: EntityBase, attribute: CollectionAttribute) -> list[EntityBase]:
+    """Return the objects whose collections have *obj* in them, by a many-to-many *attribute*."""
+    collection = attribute.of(obj)
+    known: list[EntityBase] = collection.known
+    if collection.is_loaded or not unit.collections_read.get(attribute.reverse.reverse):
+        return known
+    name = attribute.reverse.name
+    return known + [
+        other
+        for other in unit.identity.of(attribute.target).values()
+        if name in other.__dict__ and other.__dict__[name].is_loaded and obj in other.__dict__[name] and other not in known
+    ]
 
 
 def sweep(unit: UnitOfWork) -> None:
@@ -213,7 +227,7 @@ def delete_in_bulk(unit: UnitOfWork, selected: Selected) -> Flow[int]:
     Those deleted are marked so; those that the database may have cascaded to are loaded again when needed.
     """
     mapping = selected.mapping
-    yield from unit.autoflush_for(mapping)
+    yield from unit.autoflush_for(mapping, selected)
     unit.generation += 1
     sql, params = selected.compile_delete()
     objects = unit.identity.of(mapping)

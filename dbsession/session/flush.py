@@ -21,6 +21,7 @@ from dbsession.model.state import UNSET, Status, set_state
 from dbsession.session.changes import Places, change_of, vacating
 from dbsession.session.conflicts import explain_conflict, name_objects
 from dbsession.session.deleting import in_doubt
+from dbsession.session.loading import reload
 from dbsession.session.ordering import Action, Pending, Run, in_order
 from dbsession.session.writes import DeleteWrite, GoneWrite, InsertWrite, LinkWrite, UpdateWrite, VacateWrite, Write
 
@@ -126,6 +127,7 @@ class _Sender:
         if pending.deleted:
             self.in_doubt = in_doubt(pending.deleted)
         removed = self._link_writes(adds=False)
+        late: list[EntityBase] = []
         while True:
             writes = [*removed, *self._next_batch(runs)]
             removed = []
@@ -138,17 +140,23 @@ class _Sender:
                 raise UnresolvableCyclicDependency(
                     f"{runs[0].objects[0]!r} refers to an object that has no key, and nothing in this flush gives it one"
                 )
+            late += [obj for write in writes if write.triggers_run_later for obj in write.objects]
+            rides = commit and is_last and not late
             statements = [write.statement() for write in writes]
-            results = yield from self._execute(statements, writes, commit=commit and is_last)
-            if not (commit and is_last):
+            results = yield from self._execute(statements, writes, commit=rides)
+            if not rides:
                 unit.journal.remember([obj for write in writes for obj in write.objects])
             for write, result in zip(writes, results, strict=True):
                 write.apply(result)
                 _settle(unit, write)
-                if not (commit and is_last):
+                if not rides:
                     unit.exempt.update(write.objects)  # nobody else can change these rows before the commit
             if is_last:
                 break
+        if late:
+            yield from reload(unit, late)
+            if commit:
+                yield from unit.transaction.commit()
         if commit:
             unit.committed()
 

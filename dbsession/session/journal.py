@@ -13,7 +13,8 @@ from typing import Any, NamedTuple
 from dbsession.model.attributes import PendingExpression
 from dbsession.model.collections import Collection
 from dbsession.model.entity import EntityBase
-from dbsession.model.state import UNSET, State, States, Status, set_row, set_state
+from dbsession.model.state import NOT_LOADED, UNSET, State, States, Status, set_row, set_state
+from dbsession.session.changes import row_seen
 from dbsession.session.identity_map import IdentityMap
 
 __all__ = ["Journal", "empty"]
@@ -46,7 +47,7 @@ class Journal:
             known = before.get(obj)
             if known is None:
                 names = tuple(obj.__dict__) if state.is_new else ()
-                before[obj] = _Before(obj._row_, state.is_new, names, read)
+                before[obj] = _Before(row_seen(obj, obj._changes_) if read else obj._row_, state.is_new, names, read)
             else:
                 for name, was_read in read.items():
                     known.read.setdefault(name, was_read)
@@ -120,11 +121,8 @@ def _restore_unsaved(obj: EntityBase, identity: IdentityMap, states: States) -> 
         _make_transient(obj, states.transient, tuple(obj.__dict__))
         return
     read = changes_of(obj)
-    for name, change in list(obj._changes_.items()):
-        if isinstance(change, PendingExpression):
-            row = list(obj._row_)
-            row[obj._mapping_.attributes[name].position] = change.raw
-            set_row(obj, tuple(row))
+    if read:
+        set_row(obj, row_seen(obj, obj._changes_))
     set_state(obj, states.clean)
     _read_again(obj, read)
     identity.add(obj, obj._key_)
@@ -152,8 +150,9 @@ def _read_again(obj: EntityBase, read: dict[str, bool]) -> None:
     values = obj.__dict__
     for name in read:
         values.pop(name, None)
+    attributes = obj._mapping_.attributes
     for name, was_read in read.items():
-        if was_read:
+        if was_read and all(obj._row_[column.position] is not NOT_LOADED for column in attributes[name].columns):
             getattr(obj, name)
 
 

@@ -40,6 +40,7 @@ __all__ = [
     "load_missing",
     "make_hollow",
     "materialize",
+    "reload",
 ]
 
 KEYS_AT_ONCE = 500  # keys in one IN (...) list
@@ -80,8 +81,8 @@ def concerns(unit: UnitOfWork, mapping: Mapping) -> bool:
     for objects in (unit.new, unit.dirty, unit.deleted):
         if any(obj._mapping_.root is root for obj in objects):
             return True
-    if unit.deleted:  # the database may cascade into this table
-        return any(root in below(obj._mapping_.root) for obj in unit.deleted)
+    if unit.deleted and any(root in below(obj._mapping_.root) for obj in unit.deleted):
+        return True  # the database may cascade into this table
     return any(root in (link.left.mapping.root, link.right.mapping.root) for link in unit.links)
 
 
@@ -127,9 +128,15 @@ def materialize(
         objects.update(zip(keys, made, strict=True))
     else:
         made = _merge_all(unit, mapping, keys, rows, refresh=refresh)
-    if unit.transaction.wrote:
-        unit.journal.loaded(made)
+    _note_loaded(unit, made)
     return made
+
+
+def _note_loaded(unit: UnitOfWork, objects: list[Any]) -> None:
+    if unit.transaction.wrote:
+        unit.journal.loaded(objects)
+    if unit.fresh is not None:
+        unit.fresh.update(objects)
 
 
 def _merge_all(unit: UnitOfWork, mapping: Mapping, keys: list[Any], rows: list[Any], *, refresh: bool) -> list[Any]:
@@ -165,8 +172,7 @@ def _materialize_family(
         project = member.projection(source)
         fitted = row if project is None else project(row)
         found += _merge_all(unit, member, [member.key_of(fitted)], [fitted], refresh=refresh)
-    if unit.transaction.wrote:
-        unit.journal.loaded(found)
+    _note_loaded(unit, found)
     return found
 
 
@@ -183,7 +189,8 @@ def _merge(unit: UnitOfWork, obj: EntityBase, mapping: Mapping, row: tuple[Any, 
     if old == row and len(old) == len(row):
         return
     changes: dict[str, Any] = obj._changes_ if obj._state_.status is Status.DIRTY else {}
-    refresh = refresh or unit.forgets_reads
+    # What was read in an earlier transaction of the scope may have changed since.
+    refresh = refresh or unit.forgets_reads or (unit.fresh is not None and obj not in unit.fresh)
     merged = list(row)
     for attribute in obj._mapping_.attributes.values():
         for column in attribute.columns:
@@ -228,7 +235,7 @@ def _newer(
         return new
     raise UnrepeatableReadError(
         f"{obj!r}.{name} was read as {obj.__dict__[name]!r}, but the row has {new!r} now: somebody else has changed it. "
-        f"Retry the work, with @db_session(retry=...) for instance, or run it with isolation='repeatable read'",
+        f"Retry the work, with @db_session(retry=...) for instance, or run it with @db_session(serializable=True)",
         obj=obj,
     )
 
@@ -250,7 +257,7 @@ def get(unit: UnitOfWork, mapping: Mapping, key: Any) -> Flow[EntityBase | None]
 def fetch(unit: UnitOfWork, selected: Selected) -> Flow[list[Any]]:
     """Send the query *selected* and return its objects; what is filtered by counts as read."""
     mapping = selected.mapping
-    yield from unit.autoflush_for(mapping)
+    yield from unit.autoflush_for(mapping, selected)
     compiled = selected.compile()
     statement = Statement(compiled.sql, compiled.params, returns=True)
     locks = bool(selected.lock)
@@ -340,6 +347,17 @@ def _referred_like(unit: UnitOfWork, base: Mapping, first: Any) -> Iterable[Any]
             keys = dict.fromkeys([key_in(obj._row_) for obj in others if isinstance(obj, entity)])
             if first in keys:
                 yield from (key for key in keys if key is not None and key is not NOT_LOADED and key not in objects)
+
+
+def reload(unit: UnitOfWork, objects: Iterable[EntityBase]) -> Flow[None]:
+    """Load *objects*, which this session has just saved, again."""
+    keys: dict[Mapping, list[Any]] = {}
+    for obj in objects:
+        keys.setdefault(obj._mapping_.root, []).append(obj._key_)
+    for base, known in keys.items():
+        for start in range(0, len(known), KEYS_AT_ONCE):
+            results = yield from unit.transaction.read(_by_keys(base, known[start : start + KEYS_AT_ONCE]))
+            materialize(unit, base, results[0].rows, base.wide, refresh=True)
 
 
 def _by_keys(mapping: Mapping, keys: list[Any]) -> Statement:

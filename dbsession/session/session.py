@@ -33,13 +33,14 @@ _ENDED: dict[DatabaseLink, UnitOfWork] = {}  # stands for the units of a session
 class Session:
     """The work of one scope: what it has loaded and changed, in each database that it has touched."""
 
-    __slots__ = ("_failed_inside", "_options", "_owner", "_units")
+    __slots__ = ("_autoflush", "_failed_inside", "_options", "_owner", "_units")
 
     def __init__(self, options: Options) -> None:
         self._options = options
         self._owner = Owner()
         self._units: dict[DatabaseLink, UnitOfWork] = {}
         self._failed_inside: BaseException | None = None
+        self._autoflush = True
 
     def __repr__(self) -> str:
         return f"<Session of {self._owner}, {len(self._units)} database(s)>"
@@ -62,8 +63,9 @@ class Session:
                 database,
                 options.policy(),
                 self._owner.check,
-                optimistic=options.optimistic and not options.serializable,
+                optimistic=options.optimistic,
             )
+            unit.autoflush = self._autoflush
             self._units[database] = unit
         return unit
 
@@ -157,14 +159,15 @@ class Session:
     def no_autoflush(self) -> Generator[None]:
         """Let queries in the block see what is flushed only, instead of flushing before they are sent."""
         self._require_open("suspend the autoflush")
-        before = {unit: unit.autoflush for unit in self._units.values()}
-        for unit in before:
+        before, self._autoflush = self._autoflush, False
+        for unit in self._units.values():
             unit.autoflush = False
         try:
             yield
         finally:
-            for unit, autoflush in before.items():
-                unit.autoflush = autoflush
+            self._autoflush = before
+            for unit in self._units.values():
+                unit.autoflush = before
 
     # --- for the scope ------------------------------------------------------------------------
 

@@ -19,6 +19,7 @@ from dbsession.model.collections import Collection, CollectionAttribute
 from dbsession.model.entity import EntityBase
 from dbsession.model.mapping import LinkTable, Mapping
 from dbsession.model.state import States, Status, set_changes, set_state
+from dbsession.query.query import Selected
 from dbsession.session import deleting, loading, relations
 from dbsession.session.changes import checked_places
 from dbsession.session.flush import flush
@@ -106,7 +107,9 @@ class UnitOfWork:
         self.link = Link(backend)
         self.transaction = Transaction(self.dialect, policy)
         self.check_owner = check_owner
-        self.optimistic = optimistic
+        # A serializable transaction needs no checks; but what was read in it is checked in the ones after it.
+        self.optimistic = optimistic and policy.mode.isolation != "serializable"
+        self._optimistic_later = optimistic
         self.states = States(self)
         self.identity = IdentityMap()
         self.journal = Journal()
@@ -114,12 +117,14 @@ class UnitOfWork:
         self.dirty: dict[EntityBase, None] = {}
         self.deleted: dict[EntityBase, None] = {}
         self.links: dict[LinkTable, dict[tuple[Any, Any], bool]] = {}
+        self.known_links: set[tuple[LinkTable, tuple[Any, Any]]] = set()  # those of links that are certain to be changes
         self.exempt: set[EntityBase] = set()  # locked, or made, in the open transaction: nobody else can change them
         self.collections_read: dict[Any, int] = {}  # by the attribute on the other side
         self.has_hooks = False
         self.is_flushing = False
         self.autoflush = True
         self.forgets_reads = False  # this session's own SQL may have changed anything
+        self.fresh: set[EntityBase] | None = None  # objects loaded since the last commit or rollback; None: all
         self.moves_keys = False  # an unsaved change concerns a key
         self.generation = 0  # counts changes, so that a scope can tell whether there were any
 
@@ -230,15 +235,30 @@ class UnitOfWork:
         self.generation += 1
         self.journal.touch(collection)
 
-    def link_changed(self, attribute: CollectionAttribute, owner: EntityBase, item: EntityBase, *, add: bool) -> None:
-        """Note a link to be made or removed; of several changes to one link the last counts."""
+    def link_changed(
+        self, attribute: CollectionAttribute, owner: EntityBase, item: EntityBase, *, add: bool, known: bool
+    ) -> None:
+        """Note a link to be made or removed; of several changes to one link the last counts.
+
+        *known*: what the database has is certain, so that taking the change back leaves nothing to send.
+        """
         link = attribute.link
         assert link is not None
         pair = (owner, item) if attribute.is_left else (item, owner)
         pairs = self.links.setdefault(link, {})
         if link.is_symmetric and (item, owner) in pairs:
             pair = (item, owner)
-        pairs[pair] = add
+        if pair not in pairs:
+            pairs[pair] = add
+            if known:
+                self.known_links.add((link, pair))
+        elif pairs[pair] is not add and (link, pair) in self.known_links:
+            self.known_links.discard((link, pair))
+            del pairs[pair]
+            if not pairs:
+                del self.links[link]
+        else:
+            pairs[pair] = add
 
     def select_items(self, collection: Collection[Any]) -> Any:
         """Return the query for the items of *collection*."""
@@ -275,7 +295,7 @@ class UnitOfWork:
     def end_flush(self) -> None:
         """Mark the flush as ended, however it ended."""
         self.is_flushing = False
-        self.moves_keys = False
+        self.moves_keys = self.moves_keys and self.has_pending()
 
     def has_pending(self) -> bool:
         """Whether anything is unsaved."""
@@ -293,6 +313,7 @@ class UnitOfWork:
         if not self.links or only is not None:
             return {}
         taken, self.links = self.links, {}
+        self.known_links.clear()
         alive: dict[LinkTable, dict[tuple[Any, Any], bool]] = {}
         for link, pairs in taken.items():
             kept = {pair: add for pair, add in pairs.items() if all(end._state_.may_change for end in pair)}
@@ -337,8 +358,7 @@ class UnitOfWork:
     def committed(self) -> None:
         """Note that the transaction is committed: there is nothing to go back to any more."""
         self.journal.settle()
-        self.exempt.clear()
-        self.forgets_reads = False
+        self._transaction_ended()
 
     def commit(self) -> Flow[None]:
         """Save everything and commit; nothing is sent if there is nothing to do."""
@@ -360,9 +380,16 @@ class UnitOfWork:
         self.dirty.clear()
         self.deleted.clear()
         self.links.clear()
-        self.exempt.clear()
+        self.known_links.clear()
         self.journal.restore(unsaved, self.identity, self.states)
+        self._transaction_ended()
+
+    def _transaction_ended(self) -> None:
+        """Forget what held within the transaction only."""
+        self.exempt.clear()
         self.forgets_reads = False
+        self.fresh = set()
+        self.optimistic = self._optimistic_later
 
     def flush(self) -> Flow[None]:
         """Save what is unsaved."""
@@ -370,12 +397,15 @@ class UnitOfWork:
         if self.has_pending():
             yield from flush(self)
 
-    def autoflush_for(self, mapping: Mapping | None) -> Flow[None]:
-        """Save what is unsaved if it concerns the table of *mapping* (None: any table)."""
+    def autoflush_for(self, mapping: Mapping | None, selected: Selected | None = None) -> Flow[None]:
+        """Save what is unsaved if it concerns the table of *mapping* (None: any table), or stands in *selected*."""
         if not self.autoflush or self.is_flushing or not self.has_pending():
             return
-        if mapping is None or loading.concerns(self, mapping):
+        if mapping is None or loading.concerns(self, mapping) or self._compares_new(selected):
             yield from flush(self)
+
+    def _compares_new(self, selected: Selected | None) -> bool:
+        return bool(self.new) and selected is not None and any(obj in self.new for obj in selected.objects())
 
     def close(self, reason: str) -> None:
         """Detach every object and forget them; the connection goes back."""
@@ -385,5 +415,6 @@ class UnitOfWork:
         self.dirty.clear()
         self.deleted.clear()
         self.links.clear()
+        self.known_links.clear()
         self.exempt.clear()
         self.link.release()

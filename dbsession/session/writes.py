@@ -10,7 +10,7 @@ stay together.
 
 from __future__ import annotations
 
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Iterable, Sequence
 from operator import itemgetter
 from typing import Any
 
@@ -19,8 +19,8 @@ from dbsession.backends.statements import Kind, Result, Statement
 from dbsession.errors import UnexpectedError
 from dbsession.model.attributes import ReferenceAttribute
 from dbsession.model.entity import EntityBase
-from dbsession.model.mapping import LinkTable, Mapping
-from dbsession.model.state import set_row
+from dbsession.model.mapping import Column, LinkTable, Mapping
+from dbsession.model.state import NOT_LOADED, set_row
 from dbsession.query.compiler import Compiler
 from dbsession.session.changes import (
     Change,
@@ -49,6 +49,12 @@ class Write:
         self.mapping = mapping
         self.tag = tag
         self.objects: list[EntityBase] = []
+        self.volatile: list[Column] = []
+
+    @property
+    def triggers_run_later(self) -> bool:
+        """Whether what comes back may not be the last word on the volatile columns."""
+        return bool(self.volatile) and self.mapping is not None and not self.mapping.dialect.returns_what_triggers_made
 
     def statement(self) -> Statement:
         """Return what is to be sent."""
@@ -57,6 +63,22 @@ class Write:
     def apply(self, result: Result) -> None:
         """Bring the objects into agreement with the *result*."""
         raise NotImplementedError
+
+
+def _volatile(mapping: Mapping) -> list[Column]:
+    """Return the columns of which the database may have made another value than the one that was sent."""
+    return [column for column in mapping.columns if column.attribute.is_volatile]
+
+
+def _renew(objects: Iterable[EntityBase], columns: Iterable[Column]) -> None:
+    """Let *objects* show what their rows came back with in *columns*, if that is the last word."""
+    for obj in objects:
+        row = list(obj._row_)
+        for column in columns:
+            obj.__dict__.pop(column.attribute.name, None)
+            if not obj._mapping_.dialect.returns_what_triggers_made:
+                row[column.position] = NOT_LOADED
+        set_row(obj, tuple(row))
 
 
 # --- INSERT --------------------------------------------------------------------------------------
@@ -73,7 +95,8 @@ class InsertWrite(Write):
         names = set(shape)
         self.attributes = [a for a in mapping.attributes.values() if a.name in names and not a.is_virtual]
         self.columns = columns_of(self.attributes)
-        self.returned = [c for c in mapping.columns if c not in self.columns or c.attribute.is_volatile]
+        self.volatile = _volatile(mapping)
+        self.returned = [c for c in mapping.columns if c not in self.columns or c in self.volatile]
         dialect = mapping.dialect
         several = dialect.rows_per_insert if self._can_match() else 1
         self.is_multi = several > 1
@@ -170,6 +193,8 @@ class InsertWrite(Write):
             if not in_order:
                 row = tuple([row[index] for index in order]) if order is not None else self._placed(row, places, size)
             set_row(obj, row)
+        if self.volatile:
+            _renew(self.objects, self.volatile)
 
     def _has_doubles(self, places: list[int]) -> bool:
         return len(set(places)) < len(places)
@@ -198,7 +223,8 @@ class UpdateWrite(Write):
         self.rows: list[tuple[Any, ...]] = []
         self.old_keys: list[Any] = []
         names = {name for name, _ in change.expressions}
-        self.returned = [c for c in mapping.columns if c.attribute.is_volatile or c.attribute.name in names]
+        self.volatile = _volatile(mapping)
+        self.returned = [c for c in mapping.columns if c in self.volatile or c.attribute.name in names]
 
     def takes(self, mapping: Mapping, change: Change) -> bool:
         """Whether *change* can share this statement."""
@@ -263,10 +289,10 @@ class UpdateWrite(Write):
         for obj, row, made in zip(self.objects, self.rows, result.rows, strict=True):
             values = list(row)
             for column, value in zip(self.returned, made, strict=True):
-                if column.attribute.is_volatile and values[column.position] != value:
-                    obj.__dict__.pop(column.attribute.name, None)
                 values[column.position] = value
             set_row(obj, tuple(values))
+        if self.volatile:
+            _renew(self.objects, self.volatile)
 
     def moves_keys(self) -> bool:
         """Whether the keys of the objects change."""

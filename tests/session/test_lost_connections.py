@@ -245,7 +245,7 @@ def test_a_lost_reply_to_a_single_statement(db, Note, wire, wired):
     assert texts(db) == ["first", "saved"]
 
 
-TERMINATE_AT_COMMIT = """
+DIE = """
 CREATE FUNCTION die() RETURNS trigger LANGUAGE plpgsql AS $$
 BEGIN
     IF NEW.text LIKE '%die%' THEN
@@ -253,8 +253,10 @@ BEGIN
         PERFORM pg_sleep(10);
     END IF;
     RETURN NULL;
-END $$;
-CREATE CONSTRAINT TRIGGER die AFTER INSERT ON note DEFERRABLE INITIALLY DEFERRED FOR EACH ROW EXECUTE FUNCTION die();
+END $$
+"""
+AT_COMMIT = """
+CREATE CONSTRAINT TRIGGER die AFTER INSERT ON note DEFERRABLE INITIALLY DEFERRED FOR EACH ROW EXECUTE FUNCTION die()
 """
 
 
@@ -262,7 +264,8 @@ CREATE CONSTRAINT TRIGGER die AFTER INSERT ON note DEFERRABLE INITIALLY DEFERRED
 def test_a_server_that_dies_within_commit(db, Note, number):
     """63. The server ends the connection while COMMIT runs: the outcome is unknown; here nothing was saved."""
     with db_session:
-        db.execute(TERMINATE_AT_COMMIT)
+        db.execute(DIE)
+        db.execute(AT_COMMIT)
     with pytest.raises(CommitOutcomeUnknown), db_session:
         Note(text="die")
         if number == 2:
@@ -318,20 +321,23 @@ def test_objects_of_an_unknown_commit(db, Note, wire, wired):
 # --- no connection to begin with ------------------------------------------------------------------------------
 
 
-def limit_connections(url, name):
-    """Make a role that may have one connection at a time, and return a URL with it."""
-    with psycopg.connect(url, autocommit=True) as link:
-        link.execute(f"DROP ROLE IF EXISTS {name}")
-        link.execute(f"CREATE ROLE {name} LOGIN CONNECTION LIMIT 1")
-        link.execute(f"GRANT ALL ON note, note_id_seq TO {name}")
-    return url.replace("postgres@", f"{name}@")
+@pytest.fixture
+def limited_url(postgres_tcp, Note):
+    """The URL with a role that may have one connection at a time."""
+    role = f"limited_{postgres_tcp.database}"
+    with psycopg.connect(postgres_tcp.url, autocommit=True) as link:
+        link.execute(f'CREATE ROLE "{role}" LOGIN CONNECTION LIMIT 1')
+        link.execute(f'GRANT USAGE ON SCHEMA public TO "{role}"')
+        link.execute(f'GRANT ALL ON note, note_id_seq TO "{role}"')
+        yield postgres_tcp.url.replace("postgres@", f"{role}@", 1)
+        link.execute(f'DROP OWNED BY "{role}"')
+        link.execute(f'DROP ROLE "{role}"')
 
 
 @pytest.mark.parametrize("number", [1, 2], ids=["single statement", "transaction"])
-def test_a_commit_that_gets_no_connection_is_not_unknown(db, Note, postgres_url, number):
+def test_a_commit_that_gets_no_connection_is_not_unknown(db, limited_url, number):
     """15, 63. A commit for which there was no connection has not happened: that is known, and worth a retry."""
-    url = limit_connections(postgres_url, "limited")
-    holder, other = Database(url), Database(url)
+    holder, other = Database(limited_url), Database(limited_url)
     for database in (holder, other):
         database.bound = declare_only(database)
     runs = []
