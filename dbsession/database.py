@@ -6,6 +6,7 @@ mapping by `generate_mapping`. Connections are opened at first use.
 
 from __future__ import annotations
 
+import re
 from collections import namedtuple
 from collections.abc import Iterable, Iterator
 from typing import Any
@@ -33,8 +34,18 @@ from dbsession.scope.gateway import ScopeGateway
 
 __all__ = ["Database", "RawResult"]
 
+# What may stand before the first word of a statement: blanks, semicolons, parentheses, comments.
+_BEFORE = r"(?:[\s;(]|--[^\n]*(?:\n|$)|/\*.*?\*/)*"
+_FIRST_WORD = re.compile(_BEFORE + r"(\w*)", re.DOTALL)
 # Statements that move the transaction belong to the session: it has to know where the transaction stands.
-_TRANSACTION_WORDS = frozenset({"BEGIN", "START", "COMMIT", "END", "ROLLBACK", "ABORT", "SAVEPOINT", "RELEASE"})
+_MOVES = re.compile(
+    _BEFORE + r"(BEGIN|START|COMMIT|END|ROLLBACK|ABORT|SAVEPOINT|RELEASE|PREPARE\s+TRANSACTION)\b", re.DOTALL | re.IGNORECASE
+)
+# Everything else is a write, as is a SELECT with one of these words outside of quotes: a WITH that deletes,
+# FOR UPDATE, INTO. To take a read for a write does no harm; the reverse would leave it in autocommit.
+_READS = frozenset({"SELECT", "WITH", "VALUES", "TABLE", "SHOW", "EXPLAIN", "PRAGMA"})
+_WRITE_WORD = re.compile(r"\b(?:INSERT|UPDATE|DELETE|MERGE|INTO|SHARE)\b", re.IGNORECASE)
+_QUOTED = re.compile(r"'[^']*'|\"[^\"]*\"")
 
 
 class RawResult:
@@ -153,7 +164,7 @@ class Database:
             MappingError: it was called before.
         """
         if self._tables is not None:
-            raise MappingError("generate_mapping() was called already")
+            raise MappingError("generate_mapping() was called already; call it once, after all entities are declared")
         dialect = self.backend.dialect
         self._links = complete_mappings(self._mappings(), dialect)
         self._tables = tables_of(self._mappings(), self._links, dialect)
@@ -172,17 +183,19 @@ class Database:
     def schema_sql(self) -> str:
         """Return the SQL that makes the tables."""
         statements = [statement for table in self._require_tables() for statement in table.statements()]
+        if self.backend.dialect.placeholder == "%s":  # a percent sign in a name is doubled for the driver only
+            statements = [statement.replace("%%", "%") for statement in statements]
         return ";\n\n".join(statements) + ";\n" if statements else ""
 
     def create_tables(self, *, check_tables: bool = True) -> None:
         """Make the tables and indexes that are not there; what is there stays as it is."""
         tables, dialect = self._require_tables(), self.backend.dialect.name
         with _Direct(self.backend) as connection:
-            existing = _existing(connection, dialect)
+            existing = _existing(connection, tables, dialect)
             statements: list[str] = []
             later: list[str] = []
             for table in tables:
-                if _folded(table.name, dialect) not in existing:
+                if table.quoted not in existing:
                     statements.append(table.create)
                     later += table.afterwards
             _run_ddl(connection, [*statements, *later])
@@ -198,9 +211,9 @@ class Database:
         """
         tables, dialect = self._require_tables(), self.backend.dialect.name
         with _Direct(self.backend) as connection:
-            existing = _existing(connection, dialect)
+            existing = _existing(connection, tables, dialect)
             for table in tables:
-                if _folded(table.name, dialect) not in existing:
+                if table.quoted not in existing:
                     raise TableDoesNotExist(
                         f"the table {table.name} is not in {self.backend.url}: call generate_mapping(create_tables=True), "
                         f"or create it with the SQL of db.schema_sql()"
@@ -228,8 +241,8 @@ class Database:
         dialect = self.backend.dialect.name
         is_sqlite = dialect == "sqlite"
         with _Direct(self.backend) as connection:
-            existing = _existing(connection, dialect)
-            tables = [table for table in tables if _folded(table.name, dialect) in existing]
+            existing = _existing(connection, tables, dialect)
+            tables = [table for table in tables if table.quoted in existing]
             if not with_all_data:
                 for table in tables:
                     if connection.execute((Statement(f"SELECT 1 FROM {table.quoted} LIMIT 1", returns=True),))[0].rows:
@@ -260,7 +273,11 @@ class Database:
         return RawResult(self._raw(sql, params, writes=True))
 
     def select(self, sql: str, params: Any = None) -> list[Any]:
-        """Return the rows of the SELECT *sql*: named tuples, or plain values where there is one column."""
+        """Return the rows of the SELECT *sql*: named tuples, or plain values where there is one column.
+
+        It is sent in autocommit as long as nothing was written. What writes or locks, as far as its text
+        shows, is run as `execute` does; call functions that write by `execute`.
+        """
         result = self._raw(sql, params, writes=False)
         if len(result.columns) == 1:
             return [row[0] for row in result.rows]
@@ -286,14 +303,19 @@ class Database:
         return bool(self._raw(sql, params, writes=False).rows)
 
     def _raw(self, sql: str, params: Any, *, writes: bool) -> Result:
-        words = sql.split(None, 1)
-        if not words:
+        if not isinstance(sql, str):
+            raise TypeError(f"SQL is a str, not {type(sql).__name__} ({sql!r:.60})")
+        first = _FIRST_WORD.match(sql)
+        word = first[1].upper() if first is not None else ""
+        if not word:
             raise ProgrammingError("there is no SQL to run")
-        if words[0].upper().rstrip(";") in _TRANSACTION_WORDS:
+        if moves := _MOVES.match(sql):
             raise ProgrammingError(
-                f"{words[0].upper()} belongs to the session, which has to know where its transaction stands; "
+                f"{moves[1].upper()} belongs to the session, which has to know where its transaction stands; "
                 f"use commit(), rollback() or flush()"
             )
+        if word not in _READS or (_WRITE_WORD.search(sql) and _WRITE_WORD.search(_QUOTED.sub("", sql))):
+            writes = True
         unit = self.gateway.unit()
         text, values = unit.dialect.raw(sql, params)
         statement = Statement(text, values, Kind.RAW, returns=True)
@@ -341,16 +363,19 @@ def _run_ddl(connection: Connection, statements: Iterable[str]) -> None:
         connection.execute((begin, *batch, commit))
 
 
-def _existing(connection: Connection, dialect: str) -> set[str]:
-    """Return the names of the tables and views that unqualified names find."""
+def _existing(connection: Connection, tables: Iterable[Table], dialect: str) -> set[str]:
+    """Return the quoted names of those of *tables* that are there, found as a statement would find them."""
     if dialect == "sqlite":
         sql = "SELECT name FROM sqlite_master WHERE type IN ('table', 'view')"
-    else:
-        sql = (
-            "SELECT c.relname FROM pg_catalog.pg_class c WHERE c.relkind IN ('r', 'v', 'm', 'f', 'p') "
-            "AND (pg_catalog.pg_table_is_visible(c.oid) OR c.relnamespace <> 'pg_catalog'::regnamespace)"
-        )
-    return {_folded(row[0], dialect) for row in connection.execute((Statement(sql, returns=True),))[0].rows}
+        found = {_folded(row[0], dialect) for row in connection.execute((Statement(sql, returns=True),))[0].rows}
+        return {table.quoted for table in tables if _folded(table.name, dialect) in found}
+    names = {table.quoted.replace("%%", "%"): table.quoted for table in tables}
+    sql = (
+        "SELECT name FROM unnest(%s::text[]) AS name JOIN pg_catalog.pg_class AS c "
+        "ON c.oid = pg_catalog.to_regclass(name) WHERE c.relkind IN ('r', 'v', 'm', 'f', 'p')"
+    )
+    rows = connection.execute((Statement(sql, (list(names),), returns=True),))[0].rows
+    return {names[row[0]] for row in rows}
 
 
 def _folded(name: str, dialect: str) -> str:

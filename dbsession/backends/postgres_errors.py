@@ -132,6 +132,8 @@ def _columns_of(diag: psycopg.errors.Diagnostic) -> tuple[str, ...]:
 
 
 def _message(exc: BaseException) -> str:
+    if isinstance(exc, psycopg.errors.SyntaxError) and exc.diag.source_function == "exec_parse_message":
+        return "only one statement at a time can be sent, and the text has several"
     if isinstance(exc, psycopg.Error) and exc.diag.message_primary:
         hint = exc.diag.message_hint
         return f"{exc.diag.message_primary} ({hint})" if hint else exc.diag.message_primary

@@ -110,6 +110,12 @@ class Attribute(Expression[T], Generic[T]):
         unit.generation += 1
         return obj._changes_
 
+    def refuse_missing(self) -> NoReturn:
+        """Raise what says that a new object lacks this attribute."""
+        raise ValueError(
+            f"{self!r} is required, and was not given: write {self.mapping.name}({self.name}=...), or declare a default="
+        )
+
     def default_value(self) -> Any:
         """Return the default of the declaration, calling it where it is a function."""
         default = self.default

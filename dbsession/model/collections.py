@@ -167,7 +167,7 @@ class Collection(Generic[T]):
             return len(self._items)
         return self.select().count()
 
-    def select(self, *conditions: Any, **values: Any) -> Selection[T]:
+    def select(self, /, *conditions: Any, **values: Any) -> Selection[T]:
         """Return the query for the items, narrowed by *conditions* and *values*."""
         unit = self._unit(f"query collection {self._owner!r}.{self._attribute.name}")
         query: Selection[T] = unit.select_items(self)
@@ -263,7 +263,7 @@ class Collection(Generic[T]):
         self._changing()
         self.remove(list(self))
 
-    def create(self, **values: Any) -> T:
+    def create(self, /, **values: Any) -> T:
         """Create a new object of the target that belongs to the owner: ``user.orders.create(total=5)``."""
         self._changing()
         attribute = self._attribute

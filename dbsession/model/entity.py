@@ -7,7 +7,7 @@ until an attribute is touched. It knows its unit of work through its state, and 
 from __future__ import annotations
 
 from collections.abc import Iterable, Iterator
-from typing import TYPE_CHECKING, Any, ClassVar, TypeVar, cast
+from typing import TYPE_CHECKING, Any, ClassVar, Never, TypeVar, cast
 
 from dbsession.errors import ERDiagramError, ObjectNotFound
 from dbsession.model.attributes import Attribute, ReferenceAttribute, ValueAttribute
@@ -39,8 +39,7 @@ class EntityMeta(type):
         mcs, name: str, bases: tuple[type, ...], namespace: dict[str, Any], *, db: Any = None, abstract: bool = False
     ) -> EntityMeta:
         declared = {key: value for key, value in namespace.items() if isinstance(value, Declaration)}
-        for key in declared:
-            del namespace[key]
+        namespace = {key: value for key, value in namespace.items() if key not in declared}
         if namespace.get("__slots__"):
             raise ERDiagramError(f"{name}: an entity cannot have __slots__")
         cls = super().__new__(mcs, name, bases, namespace)
@@ -87,7 +86,7 @@ class EntityMeta(type):
     def __repr__(cls) -> str:
         return f"<entity {cls.__name__}>"
 
-    def get(cls: type[E], *conditions: Any, **values: Any) -> E | None:
+    def get(cls: type[E], /, *conditions: Any, **values: Any) -> E | None:
         """Return the object that fits, or None.
 
         Raises:
@@ -104,7 +103,7 @@ class EntityMeta(type):
         return _select(cls, *conditions, **values).get()
 
     def get_for_update(
-        cls: type[E], *conditions: Any, nowait: bool = False, skip_locked: bool = False, **values: Any
+        cls: type[E], /, *conditions: Any, nowait: bool = False, skip_locked: bool = False, **values: Any
     ) -> E | None:
         """Return the object that fits with its row locked until the transaction ends, or None.
 
@@ -117,11 +116,11 @@ class EntityMeta(type):
         """
         return _select(cls, *conditions, **values).for_update(nowait=nowait, skip_locked=skip_locked).get()
 
-    def exists(cls, *conditions: Any, **values: Any) -> bool:
+    def exists(cls, /, *conditions: Any, **values: Any) -> bool:
         """Ask the database whether an object fits."""
         return cls.select(*conditions, **values).exists()
 
-    def select(cls: type[E], *conditions: Any, **values: Any) -> Selection[E]:
+    def select(cls: type[E], /, *conditions: Any, **values: Any) -> Selection[E]:
         """Return the query for the objects that fit: ``User.select(User.age > 18, name="x")``."""
         return _select(cls, *conditions, **values)
 
@@ -141,7 +140,7 @@ def _mapping_of(entity: type) -> Mapping:
     return mapping
 
 
-def _select(entity: type[E], *conditions: Any, **values: Any) -> Selection[E]:
+def _select(entity: type[E], /, *conditions: Any, **values: Any) -> Selection[E]:
     mapping = _mapping_of(entity)
     selection: Selection[E] = mapping.gateway.select(mapping, conditions, values)
     return selection
@@ -159,10 +158,13 @@ class EntityBase(Slots, metaclass=EntityMeta, abstract=True):
         # The key that an entity gets where it declares none.
         id = PrimaryKey[Any](int)
 
-    def __init__(self, **values: Any) -> None:
+    def __init__(self, /, *unnamed: Never, **values: Any) -> None:
         mapping = _mapping_of(type(self))
         unit = mapping.gateway.unit()
         attributes = self._attributes_
+        if unnamed:
+            first = next((name for name, member in attributes.items() if not getattr(member, "is_auto", False)), "name")
+            raise TypeError(f"{mapping.name} takes its attributes by name: {mapping.name}({first}=...)")
         if not values.keys() <= attributes.keys():
             unknown = next(name for name in values if name not in attributes)
             raise TypeError(f"unexpected attribute {unknown!r} of {mapping.name}{suggest(unknown, attributes)}")
@@ -204,6 +206,8 @@ class EntityBase(Slots, metaclass=EntityMeta, abstract=True):
                 if value is UNSET:
                     if attribute.is_given_by_database:
                         continue
+                    if attribute.is_required and not attribute.nullable:
+                        attribute.refuse_missing()
                     value = None
                 elif callable(value):
                     value = value()
@@ -224,6 +228,8 @@ class EntityBase(Slots, metaclass=EntityMeta, abstract=True):
             else:
                 value = attribute.default_value()
                 if value is UNSET:
+                    if attribute.is_required and not attribute.nullable:
+                        attribute.refuse_missing()
                     value = None
             relations.append((attribute, attribute.coerce(None, unit, value)))
         return relations
@@ -242,10 +248,8 @@ class EntityBase(Slots, metaclass=EntityMeta, abstract=True):
         if hasattr(getattr(type(self), name, None), "__set__"):
             object.__setattr__(self, name, value)
             return
-        raise AttributeError(
-            f"{type(self).__name__} has no attribute {name!r}{suggest(name, self._attributes_)}; "
-            f"only declared attributes can be assigned"
-        )
+        guess = suggest(name, self._attributes_) or "; only what the class declares can be assigned"
+        raise AttributeError(f"{type(self).__name__} has no attribute {name!r}{guess}")
 
     def __delattr__(self, name: str) -> None:
         raise AttributeError(f"{type(self).__name__}.{name} cannot be deleted from an object; assign None")
@@ -284,13 +288,17 @@ class EntityBase(Slots, metaclass=EntityMeta, abstract=True):
         mapping = cls._mapping_
         attributes = mapping.key
         if len(attributes) == 1:
-            if isinstance(key, tuple) and len(key) == 1:
-                key = key[0]
+            if isinstance(key, tuple):
+                if len(key) == 1:
+                    key = key[0]
+                elif isinstance(attributes[0], ValueAttribute):
+                    raise TypeError(f"the key of {mapping.name} is {attributes[0].name} alone, and {key!r} does not fit")
             return cls._key_part_(attributes[0], key)
         if not isinstance(key, tuple) or len(key) != len(attributes):
             names = ", ".join(part.name for part in attributes)
             raise TypeError(
-                f"the key of {mapping.name} has {len(attributes)} parts ({names}), and {key!r} does not fit"
+                f"the key of {mapping.name} has {len(attributes)} parts ({names}), and {key!r} does not fit; "
+                f"write {mapping.name}[{names}]"
             )
         raw: list[Any] = []
         for attribute, part in zip(attributes, key, strict=True):
@@ -340,7 +348,7 @@ class EntityBase(Slots, metaclass=EntityMeta, abstract=True):
         value = getattr(self, attribute.name)
         return value.get_pk() if isinstance(value, EntityBase) else value
 
-    def set(self, **values: Any) -> None:
+    def set(self, /, **values: Any) -> None:
         """Assign several attributes; if one is refused, none is assigned.
 
         Raises:

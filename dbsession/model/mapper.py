@@ -24,6 +24,8 @@ __all__ = ["complete_mappings"]
 
 Relation = ReferenceAttribute | CollectionAttribute
 
+LONGEST_NAME = 63  # bytes, on PostgreSQL
+
 
 def complete_mappings(mappings: Iterable[Mapping], dialect: Dialect) -> list[LinkTable]:
     """Complete *mappings* for *dialect*, and return the tables of their many-to-many relations.
@@ -237,7 +239,8 @@ def _lay_out(mapping: Mapping) -> None:
     root = mapping.root
     table = getattr(root.entity, "_table_", None) or dialect.table_name(root.name)
     mapping.table = table
-    mapping.quoted = ".".join(map(dialect.quote, table if isinstance(table, tuple) else (table,)))
+    parts = table if isinstance(table, tuple) else (table,)
+    mapping.quoted = ".".join([_quoted(part, f"the table of {root.name}", dialect) for part in parts])
     columns: list[Column] = []
     names = list(parent.attributes) if parent is not None else []
     for name in [*names, *(name for name in mapping.attributes if name not in names)]:
@@ -245,7 +248,8 @@ def _lay_out(mapping: Mapping) -> None:
         if not attribute.columns and not attribute.is_virtual:
             attribute.columns = tuple(_columns(attribute, mapping))
         for column in attribute.columns:
-            if clash := next((other for other in columns if other.name == column.name), None):
+            folded = _folded(column.name, dialect)
+            if clash := next((other for other in columns if _folded(other.name, dialect) == folded), None):
                 raise ERDiagramError(f"{attribute!r} and {clash.attribute!r} have the same column {column.name!r}")
             column.position = len(columns)
             columns.append(column)
@@ -255,6 +259,27 @@ def _lay_out(mapping: Mapping) -> None:
             attribute.positions = tuple([column.position for column in attribute.columns])
     mapping.columns = tuple(columns)
     mapping.key_columns = tuple([column for part in mapping.key for column in part.columns])
+
+
+def _folded(name: str, dialect: Dialect) -> str:
+    """Return *name* as the database compares it: SQLite does not tell cases apart, quoted or not."""
+    return name.lower() if dialect.name == "sqlite" else name
+
+
+def _quoted(name: Any, what: str, dialect: Dialect) -> str:
+    """Quote the name of a table or column; one that the database would refuse or cut is an error that says so."""
+    if not isinstance(name, str) or not name or "\0" in name:
+        raise ERDiagramError(f"{what} cannot be called {name!r}: a name is a str of one character or more, without NUL")
+    try:
+        size = len(name.encode())
+    except UnicodeEncodeError:
+        raise ERDiagramError(f"{what} cannot be called {name!r}: it has characters that UTF-8 cannot encode") from None
+    if dialect.name == "postgresql" and size > LONGEST_NAME:
+        raise ERDiagramError(
+            f"{what} cannot be called {name!r}: PostgreSQL cuts names at {LONGEST_NAME} bytes, and it has {size}; "
+            f"choose a shorter one with _table_, table= or column="
+        )
+    return dialect.quote(name)
 
 
 def _key_columns(root: Mapping, path: tuple[Mapping, ...]) -> tuple[Column, ...]:
@@ -282,7 +307,7 @@ def _columns(attribute: Attribute[Any], mapping: Mapping, path: tuple[Mapping, .
         raise ERDiagramError(f"{attribute!r} names {len(chosen)} columns, but the key of {target.name} has {len(keys)}")
     usual = [attribute.name] if len(keys) == 1 else [f"{attribute.name}_{key.name}" for key in keys]
     for name, key in zip(chosen or usual, keys, strict=True):
-        column = Column(name, mapping.dialect.quote(name), attribute, key.sql_type)
+        column = Column(name, _quoted(name, f"the column of {attribute!r}", mapping.dialect), attribute, key.sql_type)
         column.references = key
         column.nullable = attribute.nullable or not is_own
         column.is_key = attribute.is_key
@@ -297,7 +322,10 @@ def _value_column(attribute: ValueAttribute[Any], mapping: Mapping, name: str, *
     except BindingError as error:
         raise ERDiagramError(f"{attribute!r}: {error}") from None
     column = Column(
-        name, dialect.quote(name), attribute, attribute.declaration.options.get("sql_type") or codec.sql_type
+        name,
+        _quoted(name, f"the column of {attribute!r}", dialect),
+        attribute,
+        attribute.declaration.options.get("sql_type") or codec.sql_type,
     )
     attribute.complete(codec)
     column.encode, column.decode = attribute.encode, attribute.decode
@@ -321,8 +349,8 @@ def _finish(mapping: Mapping) -> None:
         for column in [
             column for column in member.columns if not column.attribute.is_lazy
         ]:  # no `eager` yet in subclasses
-            first = wide.setdefault(column.name, column)
-            if first.sql_type != column.sql_type:
+            first = wide.setdefault(_folded(column.name, mapping.dialect), column)
+            if (first.sql_type, first.name) != (column.sql_type, column.name):
                 raise ERDiagramError(
                     f"{first.attribute!r} and {column.attribute!r} share the column {column.name!r} with other types"
                 )
@@ -340,8 +368,7 @@ def _check_tables_differ(mappings: list[Mapping], links: list[LinkTable], dialec
     named = [(mapping.quoted, mapping.table, mapping.name) for mapping in mappings if mapping.root is mapping]
     named += [(link.quoted, link.table, f"the links of {link.left!r}") for link in links]
     for quoted, table, name in named:
-        # SQLite does not tell cases apart, quoted or not.
-        other = tables.setdefault(quoted.lower() if dialect.name == "sqlite" else quoted, name)
+        other = tables.setdefault(_folded(quoted, dialect), name)
         if other is not name:
             raise ERDiagramError(
                 f"{other} and {name} have the same table {table!r}: choose another with _table_ or table="
@@ -376,7 +403,7 @@ def _make_link(left: CollectionAttribute, right: CollectionAttribute) -> LinkTab
     if left.mapping is right.mapping or _several_links(left, right):
         usual = f"{left.mapping.name}_{left.name}"
     table = tables.pop() if tables else dialect.table_name(usual)
-    link = LinkTable(table, dialect.quote(table), left, right)
+    link = LinkTable(table, _quoted(table, f"the table of {left!r}", dialect), left, right)
     # ``column`` names the columns of the side's own entity, ``reverse_column`` those of the other one.
     link.left_columns = _link_columns(left, _chosen(options[0], "column") or _chosen(options[1], "reverse_column"), "")
     suffix = "_2" if left.mapping.root is right.mapping.root else ""
@@ -413,7 +440,8 @@ def _link_columns(side: CollectionAttribute, chosen: tuple[str, ...], suffix: st
         raise ERDiagramError(f"{side!r} names {len(chosen)} link columns, but the key has {len(keys)}")
     columns: list[Column] = []
     for name, key in zip(chosen or usual, keys, strict=True):
-        column = Column(name, side.mapping.dialect.quote(name), key.attribute, key.sql_type)
+        quoted = _quoted(name, f"the link column of {side!r}", side.mapping.dialect)
+        column = Column(name, quoted, key.attribute, key.sql_type)
         column.references = key
         column.is_key = True
         columns.append(column)

@@ -33,7 +33,7 @@ class Selection(Protocol[E]):
     A value: nothing is sent until it is iterated, sliced, counted or fetched.
     """
 
-    def filter(self, *conditions: Any, **values: Any) -> Selection[E]:
+    def filter(self, /, *conditions: Any, **values: Any) -> Selection[E]:
         """Keep the objects for which all *conditions* hold and the attributes equal *values*."""
         ...
 

@@ -103,11 +103,15 @@ class State:
 
         Raises:
             DatabaseSessionIsOver: the object has none any more; *doing* says what was tried.
+            OperationWithDeletedObjectError: it was deleted before it was saved.
             ScopeOwnershipError: the scope belongs to another thread or task.
         """
         unit = self.unit
         if unit is None:
-            raise DatabaseSessionIsOver(f"Cannot {doing}: {self.reason or 'the database session is over'}")
+            if self is DISCARDED:
+                raise OperationWithDeletedObjectError(f"Cannot {doing}: {self.reason}; make a new object")
+            way_out = "make a new object" if self is ROLLED_BACK else "get the object again in the db_session that needs it"
+            raise DatabaseSessionIsOver(f"Cannot {doing}: {self.reason or 'the database session is over'}; {way_out}")
         unit.check_owner()
         return unit
 
@@ -120,7 +124,9 @@ class State:
         """
         unit = self.require_unit(obj, doing)
         if not self.may_change:
-            raise OperationWithDeletedObjectError(f"Cannot {doing}: {obj!r} was deleted in this session")
+            raise OperationWithDeletedObjectError(
+                f"Cannot {doing}: {obj!r} was deleted in this session; rollback() would bring it back"
+            )
         return unit
 
 
@@ -143,10 +149,15 @@ set_state: Final[Callable[[Slots, State], None]] = Slots.__dict__["_state_"].__s
 set_changes: Final[Callable[[Slots, dict[str, Any]], None]] = Slots.__dict__["_changes_"].__set__
 
 
+# Objects in these belong to no unit of work any more, so all units share them.
+ROLLED_BACK: Final = State(Status.TRANSIENT, None, "its creation was rolled back, it is in no database")
+DISCARDED: Final = State(Status.TRANSIENT, None, "it was deleted before it was saved, it is in no database")
+
+
 class States:
     """The shared states of one unit of work."""
 
-    __slots__ = ("clean", "deleted", "dirty", "marked", "new", "transient")
+    __slots__ = ("clean", "deleted", "dirty", "marked", "new")
 
     def __init__(self, unit: Unit) -> None:
         self.new = State(Status.NEW, unit)
@@ -154,7 +165,6 @@ class States:
         self.dirty = State(Status.DIRTY, unit)
         self.marked = State(Status.MARKED_FOR_DELETION, unit)
         self.deleted = State(Status.DELETED, unit)
-        self.transient = State(Status.TRANSIENT, None, "its creation was rolled back, it is in no database")
 
     def end(self, reason: str) -> None:
         """Detach every object of the unit of work."""

@@ -149,7 +149,7 @@ class Query(Generic[E]):
     def _with(self, **changes: Any) -> Query[E]:
         return Query(self._selected._replace(**changes), self._runner)
 
-    def filter(self, *conditions: Any, **values: Any) -> Query[E]:
+    def filter(self, /, *conditions: Any, **values: Any) -> Query[E]:
         """Keep the objects for which all *conditions* hold and the attributes equal *values*.
 
         Raises:

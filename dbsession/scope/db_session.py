@@ -76,12 +76,12 @@ class DBSession:
         options = self._options
         if outer is None or not outer.session.is_here():  # the scope of another task, in a copied context
             session = Session(options)
-            stack.push(Frame(outer, session, self, 0))
+            stack.set_frame(Frame(outer, session, self, 0))
             return session
         session = outer.session
         if options is not DEFAULT:
             session.require_options(options)
-        stack.push(Frame(outer, session, self, session.generation()))
+        stack.set_frame(Frame(outer, session, self, session.generation()))
         return session
 
     def __exit__(
@@ -90,14 +90,19 @@ class DBSession:
         exc: BaseException | None = None,
         traceback: TracebackType | None = None,
     ) -> None:
-        frame = stack.pop(self)
-        if exc is None and exc_type is not None:
-            exc = exc_type()  # called by hand, with the class alone
-        session = frame.session
-        if not frame.is_inner:
-            session.end(exc)
-        elif exc is not None and not self._options.allows(exc) and session.generation() != frame.generation:
-            session.fail_inside(exc)
+        frame = stack.current_frame()
+        if frame is None or frame.scope is not self:
+            raise stack.not_innermost()
+        try:
+            if exc is None and exc_type is not None:
+                exc = exc_type()  # called by hand, with the class alone
+            session = frame.session
+            if not frame.is_inner:
+                session.end(exc)  # the hooks of the last flush still run within the scope
+            elif exc is not None and not self._options.allows(exc) and session.generation() != frame.generation:
+                session.fail_inside(exc)
+        finally:
+            stack.set_frame(frame.parent)
 
     # --- the same verbs as the functions of these names --------------------------------------------
 

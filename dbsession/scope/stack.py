@@ -23,9 +23,9 @@ __all__ = [
     "flush",
     "is_inside",
     "no_scope",
-    "pop",
-    "push",
+    "not_innermost",
     "rollback",
+    "set_frame",
 ]
 
 
@@ -54,25 +54,15 @@ def is_inside() -> bool:
     return frame is not None and frame.session.is_here()
 
 
-def push(frame: Frame) -> None:
-    """Make *frame* the current one."""
-    _current.set(frame)
+set_frame = _current.set
 
 
-def pop(scope: Any) -> Frame:
-    """Take the frame that *scope* pushed last off the stack, and return it.
-
-    Raises:
-        NoScopeError: *scope* was not entered here.
-    """
-    frame = _current.get()
-    if frame is None or frame.scope is not scope:
-        raise NoScopeError(
-            "a db_session was left that is not the innermost one entered here; use `with db_session:`, which pairs "
-            "entering and leaving by itself"
-        )
-    _current.set(frame.parent)
-    return frame
+def not_innermost() -> NoScopeError:
+    """Return the error for leaving a scope that is not the innermost one entered here."""
+    return NoScopeError(
+        "a db_session was left that is not the innermost one entered here; use `with db_session:`, which pairs "
+        "entering and leaving by itself"
+    )
 
 
 def current_session() -> Session:

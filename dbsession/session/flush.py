@@ -20,7 +20,7 @@ from dbsession.model.mapping import LinkTable, Mapping
 from dbsession.model.state import UNSET, Status, set_state
 from dbsession.session.changes import Places, change_of, vacating
 from dbsession.session.conflicts import explain_conflict, name_objects
-from dbsession.session.deleting import in_doubt
+from dbsession.session.deleting import in_doubt, with_parents
 from dbsession.session.loading import reload
 from dbsession.session.ordering import Action, Pending, Run, in_order
 from dbsession.session.writes import DeleteWrite, GoneWrite, InsertWrite, LinkWrite, UpdateWrite, VacateWrite, Write
@@ -53,56 +53,66 @@ def flush(unit: UnitOfWork, *, commit: bool = False, only: set[EntityBase] | Non
 
 
 def _rounds(unit: UnitOfWork, *, commit: bool, only: set[EntityBase] | None) -> Flow[bool]:
-    done: set[tuple[int, str]] = set()
     for _ in range(MAX_ROUNDS):
-        _run_before_hooks(unit, only, done)
+        if unit.has_hooks:
+            only = yield from _run_before_hooks(unit, only)
         unit.sweep_deleted()
         pending = unit.pending(only)
         links = unit.take_links(only)
         if not pending and not links:
             return False
-        hooked = _hooked(pending) if unit.has_hooks else []
+        hooked = _hooked(pending, "after") if unit.has_hooks else []
         rides = commit and not hooked
         yield from _Sender(unit, links).send(pending, commit=rides)
-        for hook, obj in hooked:
-            done.discard((id(obj), hook.replace("after", "before")))
-            getattr(obj, hook)()
+        yield from _run_hooks(unit, "after", hooked)
         if rides:
             return True
         if not unit.has_pending() or (only is not None and not hooked):
             return False
-    raise TransactionError(
+    endless = TransactionError(
         f"the flush did not come to an end in {MAX_ROUNDS} rounds: the hooks of the entities keep making changes"
     )
+    yield from unit.transaction.doom(endless)
+    raise endless
 
 
-def _with_hooks(pending: Pending) -> list[tuple[str, EntityBase]]:
+def _hooked(pending: Pending, when: str) -> list[tuple[str, EntityBase]]:
+    """Return the objects of *pending* that have a hook for what is done to them."""
     kinds = zip(("insert", "update", "delete"), (pending.new, pending.dirty, pending.deleted), strict=True)
-    return [(kind, obj) for kind, objects in kinds for obj in objects if obj._mapping_.hooks]
+    return [
+        (kind, obj)
+        for kind, objects in kinds
+        for obj in objects
+        if f"{when}_{kind}" in obj._mapping_.hooks and (kind != "update" or change_of(obj, checked=False) is not None)
+    ]
 
 
-def _run_before_hooks(unit: UnitOfWork, only: set[EntityBase] | None, done: set[tuple[int, str]]) -> None:
-    """Run the ``before_...`` hooks until they leave nothing new to run them for."""
-    if not unit.has_hooks:
-        return
+def _run_hooks(unit: UnitOfWork, when: str, hooked: list[tuple[str, EntityBase]]) -> Flow[None]:
+    try:
+        for kind, obj in hooked:
+            getattr(obj, f"{when}_{kind}")()
+    except Exception as error:  # a flush that failed, like any other
+        yield from unit.transaction.doom(error)
+        raise
+
+
+def _run_before_hooks(unit: UnitOfWork, only: set[EntityBase] | None) -> Flow[set[EntityBase] | None]:
+    """Run the ``before_...`` hooks until they leave nothing new to run them for; return *only* with new parents."""
+    done: set[tuple[str, EntityBase]] = set()
     for _ in range(MAX_ROUNDS):
-        todo = [
-            (f"before_{kind}", obj)
-            for kind, obj in _with_hooks(unit.pending(only))
-            if f"before_{kind}" in obj._mapping_.hooks and (id(obj), f"before_{kind}") not in done
-        ]
+        unit.sweep_deleted()
+        if only is not None:
+            only = with_parents(unit, only)
+        todo = [item for item in _hooked(unit.pending(only), "before") if item not in done]
         if not todo:
-            return
-        for hook, obj in todo:
-            done.add((id(obj), hook))
-            getattr(obj, hook)()
-    raise TransactionError(
+            return only
+        done.update(todo)
+        yield from _run_hooks(unit, "before", todo)
+    endless = TransactionError(
         f"the hooks before the flush did not come to an end in {MAX_ROUNDS} rounds: they keep making new objects"
     )
-
-
-def _hooked(pending: Pending) -> list[tuple[str, EntityBase]]:
-    return [(f"after_{kind}", obj) for kind, obj in _with_hooks(pending) if f"after_{kind}" in obj._mapping_.hooks]
+    yield from unit.transaction.doom(endless)
+    raise endless
 
 
 class _Sender:

@@ -19,6 +19,7 @@ from dbsession.errors import (
     SessionDoomed,
     TransactionError,
 )
+from dbsession.session.flush import MAX_ROUNDS
 from dbsession.session.options import Options
 from dbsession.session.ownership import Owner
 from dbsession.session.unit_of_work import DatabaseLink, UnitOfWork
@@ -80,6 +81,7 @@ class Session:
             SessionDoomed: an earlier failure has lost the transaction.
         """
         self._require_open("flush")
+        self._require_no_hook("flush")
         for unit in list(self._units.values()):
             unit.run(unit.flush())
 
@@ -93,30 +95,58 @@ class Session:
             PartialCommitException: of several databases, one had committed before another failed.
         """
         self._require_open("commit")
+        self._require_no_hook("commit")
         self._require_whole()
         units = list(self._units.values())
         if len(units) == 1:
             units[0].run(units[0].commit())
+            if len(self._units) > 1:  # a hook has used another database
+                self._commit_several(units)
         elif units:
-            self._commit_several(units)
+            self._commit_several([])
 
-    def _commit_several(self, units: list[UnitOfWork]) -> None:
+    def _commit_several(self, committed: list[UnitOfWork]) -> None:
+        """Flush all units, then commit those that are not *committed* yet, one after the other."""
+        units = self._flush_all()
         for unit in units:
-            unit.run(unit.flush())
-        for index, unit in enumerate(units):
+            if unit in committed:
+                continue
             try:
                 unit.run(unit.commit())
             except OrmError as error:
-                if index == 0 and isinstance(error, CommitOutcomeUnknown):
+                if not committed and isinstance(error, CommitOutcomeUnknown):
                     raise
-                if index == 0:
+                if not committed:
                     raise CommitException(f"nothing was committed: {error}") from error
-                names = ", ".join(str(done.database) for done in units[:index])
+                names = ", ".join(str(done.database) for done in committed)
                 raise PartialCommitException(
                     f"{names} committed, but {unit.database} failed: {error}",
-                    committed=[done.database for done in units[:index]],
-                    failed=[left.database for left in units[index:]],
+                    committed=[done.database for done in committed],
+                    failed=[left.database for left in units if left not in committed],
                 ) from error
+            committed.append(unit)
+
+    def _flush_all(self) -> list[UnitOfWork]:
+        """Flush until the hooks of one database make no changes in another one; return all units."""
+        for _ in range(MAX_ROUNDS):
+            units = list(self._units.values())
+            for unit in units:
+                unit.run(unit.flush())
+            if len(units) == len(self._units) and not any(unit.has_pending() for unit in units):
+                return units
+        raise TransactionError(
+            f"the flush of several databases did not come to an end in {MAX_ROUNDS} rounds: the hooks of the entities of "
+            f"one keep making changes in another"
+        )
+
+    def _require_no_hook(self, verb: str) -> None:
+        """Refuse to cut into a flush that is under way."""
+        for unit in self._units.values():
+            if unit.is_flushing:
+                raise TransactionError(
+                    f"{verb}() was called from a hook of a flush, which is not done yet; what a hook changes is saved "
+                    f"without it"
+                )
 
     def _require_open(self, doing: str) -> None:
         """Refuse what would be done in vain, or in a session that nobody ends."""
@@ -141,6 +171,7 @@ class Session:
             RollbackException: the database did not answer; it rolls back by itself when the connection is closed.
         """
         self._require_open("roll back")
+        self._require_no_hook("rollback")
         self._failed_inside = None
         failure: TransactionError | None = None
         for unit in self._units.values():

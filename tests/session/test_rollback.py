@@ -1,0 +1,637 @@
+"""Rollback puts objects back: changed ones show the database's values, new ones are transient, deleted ones live again."""
+
+import gc
+import weakref
+from types import SimpleNamespace
+
+import pytest
+
+from dbsession import (
+    DatabaseSessionIsOver,
+    Json,
+    Optional,
+    PrimaryKey,
+    Required,
+    Set,
+    TransactionIntegrityError,
+    Version,
+    commit,
+    db_session,
+    flush,
+    rollback,
+)
+from tests.observing import rows, sent
+
+
+@pytest.fixture
+def shop(db):
+    class Customer(db.Entity):
+        name = Required(str, unique=True)
+        status = Optional(str, sql_default="'fresh'")
+        data = Optional(Json)
+        count = Required(int, default=0)
+        bio = Optional(str, lazy=True)
+        orders = Set("Order")
+        card = Optional("Card")
+        tags = Set("Tag")
+
+    class Order(db.Entity):
+        _table_ = "purchase"
+        total = Required(int)
+        customer = Optional(Customer)
+
+    class Card(db.Entity):
+        number = Required(str)
+        owner = Required(Customer)
+
+    class Tag(db.Entity):
+        text = PrimaryKey(str)
+        note = Optional(str)
+        customers = Set(Customer)
+
+    db.generate_mapping(create_tables=True)
+    with db_session:
+        a = Customer(name="a", data={"list": [1, 2]}, bio="bio a", tags=[Tag(text="x"), Tag(text="y")])
+        Customer(name="b", bio="bio b")
+        Order(total=1, customer=a)
+        Order(total=2, customer=a)
+        Card(number="1", owner=a)
+    return SimpleNamespace(db=db, Customer=Customer, Order=Order, Card=Card, Tag=Tag)
+
+
+# Every form is tried unflushed, flushed, and flushed by a query; in an open transaction and as the first write of one.
+flushing = pytest.mark.parametrize("send", [lambda: None, flush], ids=["unflushed", "flushed"])
+
+
+def snapshot(shop):
+    """Return everything that is in the database."""
+    tables = ("customer", "purchase", "card", "tag", "customer_tag")
+    return [sorted(map(repr, rows(shop.db, f"SELECT * FROM {table}"))) for table in tables]
+
+
+# --- new objects ----------------------------------------------------------------------------------------
+
+
+@flushing
+def test_new_objects_become_transient(shop, send):
+    """67. New objects lose what the database made, keep what the program gave, and are in no database."""
+    before = snapshot(shop)
+    with db_session:
+        customer = shop.Customer(name="n", data={"k": 1})
+        order = customer.orders.create(total=7)
+        send()
+        rollback()
+        assert (customer.id, customer.status) == (None, None)
+        assert customer.get_pk() is None
+        assert (customer.name, customer.data, customer.count) == ("n", {"k": 1}, 0)
+        assert (order.id, order.total, order.customer) == (None, 7, customer)
+        assert "new" in repr(customer)
+        assert shop.Customer.get(name="n") is None
+        for use in (lambda: setattr(customer, "name", "m"), customer.delete, lambda: customer.orders.create(total=1)):
+            with pytest.raises(DatabaseSessionIsOver, match="rolled back"):
+                use()
+    assert snapshot(shop) == before
+
+
+@flushing
+def test_a_given_key_is_kept_and_free_again(shop, send):
+    """67. A key that the program gave stays a value of the transient object; another object may have it now."""
+    with db_session:
+        tag = shop.Tag(text="n", note="first")
+        send()
+        rollback()
+        assert (tag.text, tag.note) == ("n", "first")
+        assert shop.Tag.get(text="n") is None
+        again = shop.Tag(text="n", note="second")
+        assert shop.Tag["n"] is again
+    assert rows(shop.db, "SELECT note FROM tag WHERE text = 'n'") == ["second"]
+
+
+def test_new_objects_of_several_flushes(shop):
+    """67. Saved in one flush, changed in the next: the last value that the program gave is kept."""
+    with db_session:
+        customer = shop.Customer(name="n")
+        flush()
+        assert customer.status == "fresh"
+        customer.name = "m"
+        customer.status = "chosen"
+        flush()
+        rollback()
+        assert (customer.name, customer.status, customer.id) == ("m", "chosen", None)
+
+
+def test_what_was_committed_before_stays(shop):
+    """67. Objects made before an earlier commit() of the same scope are no new objects any more."""
+    with db_session:
+        customer = shop.Customer(name="n")
+        commit()
+        key = customer.id
+        customer.name = "m"
+        other = shop.Customer(name="o")
+        flush()
+        rollback()
+        assert (customer.id, customer.name) == (key, "n")
+        assert shop.Customer[key] is customer
+        assert other.id is None
+    assert rows(shop.db, "SELECT name FROM customer ORDER BY name") == ["a", "b", "n"]
+
+
+# --- changed objects ------------------------------------------------------------------------------------
+
+
+@flushing
+@pytest.mark.parametrize("read", [False, True], ids=["unread", "read"])
+def test_changed_objects_show_the_databases_values(shop, send, read):
+    """68. Values, references and SQL expressions, read before or not."""
+    before = snapshot(shop)
+    with db_session:
+        a, b = shop.Customer.get(name="a"), shop.Customer.get(name="b")
+        order = shop.Order.select(total=1).first()
+        if read:
+            assert (a.count, a.status, order.customer) == (0, "fresh", a)
+        a.count = 5
+        a.status = None
+        b.count = shop.Customer.count + 7
+        order.customer = b
+        order.total = 99
+        send()
+        rollback()
+        assert (a.count, a.status, b.count) == (0, "fresh", 0)
+        assert (order.customer, order.total) == (a, 1)
+    assert snapshot(shop) == before
+
+
+@flushing
+def test_values_changed_in_place_are_put_back(shop, send):
+    """68. Json changed in place shows the database's value; a container held from before is no way to change it."""
+    with db_session:
+        a = shop.Customer.get(name="a")
+        data = a.data
+        data["list"].append(3)
+        data["new"] = {}
+        send()
+        rollback()
+        assert a.data == {"list": [1, 2]}
+        assert a.data is not data
+        a.data["list"].append(9)
+    assert rows(shop.db, "SELECT count(*) FROM customer WHERE name = 'a'") == [1]
+    with db_session:
+        assert shop.Customer.get(name="a").data == {"list": [1, 2, 9]}
+
+
+def test_changes_of_several_flushes_are_undone_together(shop):
+    """68. What counts is the value before the first flush of the transaction."""
+    with db_session:
+        a = shop.Customer.get(name="a")
+        for count in (1, 2, 3):
+            a.count = count
+            flush()
+        a.count = 4
+        rollback()
+        assert a.count == 0
+        a.name = "a2"
+    assert rows(shop.db, "SELECT name, count FROM customer ORDER BY id") == [("a2", 0), ("b", 0)]
+
+
+def test_an_expression_that_was_flushed_and_read(shop):
+    """68. n = n + 1, flushed, read, rolled back: the old value, without a query that sees the uncommitted one."""
+    with db_session:
+        a = shop.Customer.get(name="a")
+        assert a.count == 0
+        a.count = shop.Customer.count + 1
+        flush()
+        assert a.count == 1
+        rollback()
+        assert a.count == 0
+        a.count = shop.Customer.count + 1
+        assert a.count == 1
+        rollback()
+        assert a.count == 0
+
+
+def test_versions_are_put_back(db):
+    """68. The version in memory is that of the database, so that the next write is checked against it."""
+
+    class Doc(db.Entity):
+        text = Required(str)
+        version = Version()
+
+    db.generate_mapping(create_tables=True)
+    with db_session:
+        doc = Doc(text="a")
+    with db_session:
+        doc = Doc[doc.id]
+        before = doc.version
+        doc.text = "b"
+        flush()
+        doc.text = "c"
+        flush()
+        assert doc.version > before
+        rollback()
+        assert (doc.text, doc.version) == ("a", before)
+        doc.text = "d"
+    assert rows(db, "SELECT text FROM doc") == ["d"]
+
+
+# --- keys -------------------------------------------------------------------------------------------------
+
+
+@flushing
+def test_key_changes_are_undone(shop, send):
+    """68, 26. The object is found under its old key, and not under the new one."""
+    with db_session:
+        x, y = shop.Tag["x"], shop.Tag["y"]
+        x.text = "z"
+        y.delete()
+        send()
+        rollback()
+        assert (x.text, y.text) == ("x", "y")
+        assert shop.Tag["x"] is x
+        assert shop.Tag["y"] is y
+        assert shop.Tag.get(text="z") is None
+        x.note = "still x"
+    assert rows(shop.db, "SELECT text, note FROM tag ORDER BY text") == [("x", "still x"), ("y", None)]
+
+
+def test_a_chain_of_key_changes_is_undone(db):
+    """27. Delete 1, rename 2 to 1, flush, rename it again, flush: both return under their original keys."""
+
+    class Item(db.Entity):
+        id = PrimaryKey(int)
+        name = Required(str)
+
+    db.generate_mapping(create_tables=True)
+    with db_session:
+        Item(id=1, name="one")
+        Item(id=2, name="two")
+    with db_session:
+        one, two = Item[1], Item[2]
+        one.delete()
+        two.id = 1
+        flush()
+        two.id = 3
+        flush()
+        new = Item(id=1, name="new")
+        flush()
+        rollback()
+        assert (one.id, two.id) == (1, 2)
+        assert Item[1] is one
+        assert Item[2] is two
+        assert Item.get(id=3) is None
+        assert new.id == 1  # its value, as the program gave it; the row is `one`'s
+        one.name = "uno"
+        two.name = "due"
+    assert rows(db, "SELECT id, name FROM item ORDER BY id") == [(1, "uno"), (2, "due")]
+
+
+# --- deleted objects --------------------------------------------------------------------------------------
+
+
+@flushing
+def test_deleted_objects_live_again(shop, send):
+    """69. Deleted objects can be read, changed and found again; collections contain them, references refer to them."""
+    before = snapshot(shop)
+    with db_session:
+        a = shop.Customer.get(name="a")
+        orders = set(a.orders)
+        tags = set(a.tags)
+        card = a.card
+        first = min(orders, key=lambda order: order.total)
+        a.delete()
+        send()
+        rollback()
+        assert (a.name, a.card) == ("a", card)
+        assert card.owner is a
+        assert set(a.orders) == orders
+        assert set(a.tags) == tags
+        assert all(order.customer is a for order in orders)
+        assert all(list(tag.customers) == [a] for tag in tags)
+        assert shop.Customer[a.id] is a
+        first.delete()
+        send()
+        assert first not in a.orders
+        rollback()
+        assert first in a.orders
+        a.count = 1
+    assert rows(shop.db, "SELECT count FROM customer WHERE name = 'a'") == [1]
+    assert snapshot(shop)[1:] == before[1:]
+
+
+@flushing
+def test_what_the_database_cascaded_to_lives_again(shop, send):
+    """69. Children that were in memory although their collection was not: they are as they were."""
+    with db_session:
+        a = shop.Customer.get(name="a")
+        order = shop.Order.get(total=1)
+        card = shop.Card.get(number="1")
+        a.delete()
+        send()
+        rollback()
+        assert order.customer is a
+        assert card.owner is a
+        assert a.card is card
+        order.total = 10
+        card.number = "2"
+    assert rows(shop.db, "SELECT total FROM purchase ORDER BY total") == [2, 10]
+    assert rows(shop.db, "SELECT number FROM card") == ["2"]
+
+
+def test_deleted_in_bulk(shop):
+    """69. Objects whose rows a bulk DELETE took are there again, and so is what hung on them."""
+    with db_session:
+        orders = set(shop.Customer.get(name="a").orders)
+        shop.Order.select(shop.Order.total == 1).delete(bulk=True)
+        assert shop.Order.select().count() == 1
+        rollback()
+        assert shop.Order.select().count() == 2
+        assert {order.total for order in orders} == {1, 2}
+        assert set(shop.Customer.get(name="a").orders) == orders
+
+
+# --- collections ------------------------------------------------------------------------------------------
+
+
+@flushing
+@pytest.mark.parametrize("loaded", [False, True], ids=["unloaded", "loaded"])
+def test_collections_are_as_loaded(shop, send, loaded):
+    """70. Items added, removed, created, moved and deleted: both ends of both kinds of relations are put back."""
+    before = snapshot(shop)
+    with db_session:
+        a, b = shop.Customer.get(name="a"), shop.Customer.get(name="b")
+        first, second = shop.Order.select().order_by(shop.Order.total).fetch()
+        x, y = shop.Tag["x"], shop.Tag["y"]
+        if loaded:
+            for collection in (a.orders, b.orders, a.tags, b.tags, x.customers, y.customers):
+                collection.load()
+        b.orders.add(first)
+        a.orders.create(total=3)
+        second.delete()
+        a.tags.remove(x)
+        b.tags.add(y)
+        b.tags.create(text="z")
+        send()
+        rollback()
+        assert set(a.orders) == {first, second}
+        assert list(b.orders) == []
+        assert set(a.tags) == {x, y}
+        assert list(b.tags) == []
+        assert list(x.customers) == list(y.customers) == [a]
+    assert snapshot(shop) == before
+
+
+@flushing
+def test_collections_loaded_after_the_change(shop, send):
+    """70. A collection that was first loaded with the change in it does not keep the change."""
+    with db_session:
+        a, b = shop.Customer.get(name="a"), shop.Customer.get(name="b")
+        first, second = shop.Order.select().order_by(shop.Order.total).fetch()
+        first.customer = b
+        a.tags.remove(shop.Tag["x"])
+        send()
+        assert list(a.orders) == [second]
+        assert list(b.orders) == [first]
+        assert [tag.text for tag in a.tags] == ["y"]
+        rollback()
+        assert set(a.orders) == {first, second}
+        assert list(b.orders) == []
+        assert {tag.text for tag in a.tags} == {"x", "y"}
+
+
+def test_collections_of_rows_that_raw_sql_has_changed(shop):
+    """70. Loaded after the session's own uncommitted SQL: what they show goes with it."""
+    with db_session:
+        a, b = shop.Customer.get(name="a"), shop.Customer.get(name="b")
+        shop.db.execute("UPDATE purchase SET customer = %s WHERE total = 1", [b.id])
+        shop.db.execute("INSERT INTO purchase (total, customer) VALUES (3, %s)", [a.id])
+        shop.db.execute("DELETE FROM customer_tag WHERE tag = 'x'")
+        shop.db.execute("DELETE FROM card")
+        assert {order.total for order in a.orders} == {2, 3}
+        assert {order.total for order in b.orders} == {1}
+        assert [tag.text for tag in a.tags] == ["y"]
+        assert a.card is None
+        rollback()
+        assert {order.total for order in a.orders} == {1, 2}
+        assert list(b.orders) == []
+        assert {tag.text for tag in a.tags} == {"x", "y"}
+        assert a.card.number == "1"
+
+
+@flushing
+def test_one_to_one_partners_are_put_back(shop, send):
+    """70. A new partner, a changed one, a deleted one: both ends are as they were."""
+    with db_session:
+        a, b = shop.Customer.get(name="a"), shop.Customer.get(name="b")
+        card = a.card
+        other = shop.Card(number="n", owner=b)
+        assert b.card is other
+        send()
+        rollback()
+        assert b.card is None
+        assert other.id is None
+        card.owner = b
+        send()
+        assert (a.card, b.card) == (None, card)
+        rollback()
+        assert (a.card, b.card, card.owner) == (card, None, a)
+        card.delete()
+        send()
+        assert a.card is None
+        rollback()
+        assert a.card is card
+
+
+# --- rows seen while something was uncommitted --------------------------------------------------------------
+
+
+def test_rows_loaded_after_an_uncommitted_write(shop):
+    """68. Rows that raw SQL had changed before they were loaded show the database's values after rollback()."""
+    with db_session:
+        shop.db.execute("UPDATE customer SET count = 50")
+        a = shop.Customer.get(name="a")
+        assert a.count == 50
+        rollback()
+        assert a.count == 0
+        a.count += 1
+    assert rows(shop.db, "SELECT count FROM customer WHERE name = 'a'") == [1]
+
+
+def test_rows_loaded_again_after_an_uncommitted_write(shop):
+    """68. Rows that were known before and re-read in the transaction have the values from before it."""
+    with db_session:
+        a = shop.Customer.get(name="a")
+        assert a.count == 0
+        shop.db.execute("UPDATE customer SET count = 50, bio = 'new'")
+        shop.Customer.select().fetch()
+        assert (a.count, a.bio) == (50, "new")
+        rollback()
+        assert (a.count, a.bio) == (0, "bio a")
+
+
+def test_lazy_attributes_loaded_after_an_uncommitted_write(shop):
+    """68. A lazy attribute, loaded while its row was changed, is loaded again."""
+    with db_session:
+        a = shop.Customer.get(name="a")
+        a.bio = "changed"
+        flush()
+        shop.db.execute("UPDATE customer SET bio = 'changed again'")
+        b = shop.Customer.get(name="b")
+        assert b.bio == "changed again"
+        rollback()
+        assert (a.bio, b.bio) == ("bio a", "bio b")
+
+
+def test_rows_that_never_were(shop):
+    """68. A row that raw SQL had inserted, loaded and rolled back: whoever reads it is told that it is not there."""
+    with db_session:
+        shop.db.execute("INSERT INTO tag (text, note) VALUES ('raw', 'note')")
+        raw = shop.Tag["raw"]
+        assert raw.note == "note"
+        rollback()
+        assert shop.Tag.get(text="raw") is None
+        with pytest.raises(Exception, match="raw"):
+            raw.note
+
+
+def test_a_row_inserted_elsewhere_with_the_key_of_a_deleted_object(shop):
+    """28. A row with the key of an object deleted here is inserted by raw SQL and loaded: rollback() brings back the first."""
+    with db_session:
+        x = shop.Tag["x"]
+        x.delete()
+        flush()
+        shop.db.execute("INSERT INTO tag (text, note) VALUES ('x', 'other')")
+        other = shop.Tag["x"]
+        assert other is not x
+        rollback()
+        assert shop.Tag["x"] is x
+        assert x.note is None
+        x.note = "mine"
+        with pytest.raises(DatabaseSessionIsOver):
+            other.note = "lost"
+    assert rows(shop.db, "SELECT note FROM tag WHERE text = 'x'") == ["mine"]
+
+
+def test_values_known_before_the_transaction_survive_the_scope(shop):
+    """74. After a failed scope, objects have the last values known to be committed, also if they were re-read meanwhile."""
+    with pytest.raises(ZeroDivisionError):
+        with db_session:
+            a, b = shop.Customer.get(name="a"), shop.Customer.get(name="b")
+            orders = list(a.orders)
+            b.count = 3
+            flush()
+            shop.Customer.select().fetch()
+            shop.db.execute("UPDATE customer SET count = 50")
+            shop.Customer.select().fetch()
+            assert a.count == 50
+            1 / 0
+    assert (a.name, a.count, b.name, b.count) == ("a", 0, "b", 0)
+    assert list(a.orders) == orders
+
+
+# --- and then ---------------------------------------------------------------------------------------------
+
+
+def test_work_after_rollback_commits_alone(shop):
+    """71. Nothing of what was undone comes back with what is done afterwards."""
+    with db_session:
+        a = shop.Customer.get(name="a")
+        a.name = "lost"
+        shop.Customer(name="lost too")
+        shop.Order.get(total=2).delete()
+        a.tags.clear()
+        flush()
+        a.count = 9
+        rollback()
+        shop.Order.get(total=1).total = 11
+        shop.Customer(name="kept")
+    assert rows(shop.db, "SELECT name, count FROM customer ORDER BY name") == [("a", 0), ("b", 0), ("kept", 0)]
+    assert rows(shop.db, "SELECT total FROM purchase ORDER BY total") == [2, 11]
+    assert rows(shop.db, "SELECT count(*) FROM customer_tag") == [2]
+
+
+def test_rollback_after_a_failed_flush(shop):
+    """71. The failed transaction is gone; objects are put back, and the scope goes on."""
+    with db_session:
+        a, b = shop.Customer.get(name="a"), shop.Customer.get(name="b")
+        a.count = 1
+        flush()
+        b.name = "a"
+        new = shop.Customer(name="new")
+        with pytest.raises(TransactionIntegrityError):
+            flush()
+        rollback()
+        assert (a.count, b.name, new.id) == (0, "b", None)
+        b.count = 2
+    assert rows(shop.db, "SELECT name, count FROM customer ORDER BY name") == [("a", 0), ("b", 2)]
+
+
+def test_rollback_twice_and_again(shop):
+    """71. Rollbacks, commits and rollbacks in one scope: each undoes what came after the last of either."""
+    with db_session:
+        a = shop.Customer.get(name="a")
+        a.count = 1
+        commit()
+        a.count = 2
+        flush()
+        rollback()
+        rollback()
+        assert a.count == 1
+        a.count = 3
+        rollback()
+        assert a.count == 1
+        a.count = 4
+        commit()
+        rollback()
+        assert a.count == 4
+    assert rows(shop.db, "SELECT count FROM customer WHERE name = 'a'") == [4]
+
+
+def test_rollback_of_nothing_sends_nothing(shop):
+    """72. Without a transaction, rollback() is free: in an untouched scope, after reads, after a commit."""
+    with db_session:
+        with sent(shop.db) as spent:
+            rollback()
+        assert spent.statements == 0
+        a = shop.Customer.get(name="a")
+        with sent(shop.db) as spent:
+            rollback()
+            a.count = 7
+            rollback()
+            assert a.count == 0
+        assert spent.statements == 0
+        a.count = 8
+        commit()
+        with sent(shop.db) as spent:
+            rollback()
+        assert spent.statements == 0
+        assert a.count == 8
+
+
+@flushing
+def test_dropped_references(shop, send):
+    """73, 25. New and changed objects that the program no longer holds are undone, or saved, like the others."""
+    with db_session:
+        shop.Customer(name="n", orders=[shop.Order(total=5)])
+        shop.Customer.get(name="a").count = 6
+        shop.Order.get(total=2).delete()
+        gc.collect()
+        send()
+        gc.collect()
+        rollback()
+        shop.Customer(name="m")
+        shop.Customer.get(name="b").count = 7
+        gc.collect()
+    assert rows(shop.db, "SELECT name, count FROM customer ORDER BY name") == [("a", 0), ("b", 7), ("m", 0)]
+    assert rows(shop.db, "SELECT count(*) FROM purchase") == [2]
+
+
+def test_what_was_rolled_back_is_let_go(shop):
+    """73. The session keeps nothing of new objects that were undone."""
+    with db_session:
+        customer = shop.Customer(name="n", tags=[shop.Tag["x"]])
+        customer.orders.create(total=1)
+        flush()
+        rollback()
+        gone = weakref.ref(customer)
+        del customer
+        gc.collect()
+        assert gone() is None
