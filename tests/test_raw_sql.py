@@ -107,7 +107,8 @@ def test_parameters_by_place_and_by_name(db, Note, verb):
     by_place = run("SELECT id FROM note WHERE text = %s AND likes = %s", ["b", 2])
     by_tuple = run("SELECT id FROM note WHERE text = %s AND likes = %s", ("b", 2))
     by_name = run(
-        "SELECT id FROM note WHERE text = %(text)s AND likes = %(n)s AND likes < %(n)s + 1", {"n": 2, "text": "b", "x": 0}
+        "SELECT id FROM note WHERE text = %(text)s AND likes = %(n)s AND likes < %(n)s + 1",
+        {"n": 2, "text": "b", "x": 0},
     )
     if verb == "execute":
         assert by_place.rows == by_tuple.rows == by_name.rows == [(2,)]
@@ -224,7 +225,15 @@ def test_wrong_sql(db, Note):
 
 WORDS = [
     *("BEGIN", "begin", "START TRANSACTION", "COMMIT", "commit;", "END", "ROLLBACK", "Rollback to x", "ABORT"),
-    *("SAVEPOINT x", "RELEASE x", " \n COMMIT", "/* why */ COMMIT", "-- why\nROLLBACK", "/* a */ -- b\n /* c */END;", ";COMMIT"),
+    *(
+        "SAVEPOINT x",
+        "RELEASE x",
+        " \n COMMIT",
+        "/* why */ COMMIT",
+        "-- why\nROLLBACK",
+        "/* a */ -- b\n /* c */END;",
+        ";COMMIT",
+    ),
     *("BEGIN;", "COMMIT WORK", "COMMIT/**/", "PREPARE TRANSACTION 'x'"),
 ]
 
@@ -235,7 +244,10 @@ def test_transaction_words_are_refused(db, Note, sql, verb):
     """SQL that begins or ends a transaction is refused, before it is sent: the session has to know where it stands."""
     with pytest.raises(Odd), db_session:
         Note(text="undone").flush()
-        with sent(db) as spent, pytest.raises(ProgrammingError, match=r"belongs to the session.*commit\(\), rollback\(\)"):
+        with (
+            sent(db) as spent,
+            pytest.raises(ProgrammingError, match=r"belongs to the session.*commit\(\), rollback\(\)"),
+        ):
             getattr(db, verb)(sql)
         assert spent.statements == 0
         raise Odd
@@ -315,7 +327,7 @@ WRITES = [
 @pytest.mark.parametrize("sql", WRITES)
 @pytest.mark.parametrize("verb", ["select", "exists"])
 def test_a_write_is_in_the_transaction_whatever_the_verb(db, Note, verb, sql):
-    """A statement that writes is never in autocommit by accident: it is undone with the scope, by whatever verb it came."""
+    """A statement that writes is never in autocommit by accident: by whatever verb it came, it is undone."""
     with pytest.raises(Odd), db_session:
         with sent(db) as spent:
             getattr(db, verb)(sql)
@@ -400,7 +412,10 @@ def test_raw_sql_outside_a_scope(db, Note, verb):
     def forgetful():
         return getattr(db, verb)("DELETE FROM note RETURNING id")
 
-    with sent(db) as spent, pytest.raises(NoScopeError, match=r"forgetful\(\) uses the database outside any db_session"):
+    with (
+        sent(db) as spent,
+        pytest.raises(NoScopeError, match=r"forgetful\(\) uses the database outside any db_session"),
+    ):
         forgetful()
     assert spent.statements == 0
 

@@ -15,7 +15,7 @@ _UNKNOWN_OID = 0
 _WIDE_ARRAY_OIDS = (1016, 1231)  # bigint[], numeric[]
 
 
-class IntDumper(Dumper):
+class _IntDumper(Dumper):
     """Send an int as int4 or int8, never int2.
 
     psycopg picks int2, int4 or int8 by the value, and each combination is one more statement to
@@ -42,7 +42,7 @@ class IntDumper(Dumper):
         return self._int8 if -(2**63) <= obj < 2**63 else self._numeric
 
 
-class ArrayDumper(ListDumper):
+class _ArrayDumper(ListDumper):
     """Send a list without a type, so that it becomes what stands on the other side.
 
     psycopg would send integer[] for small numbers, and ``bigint[] = integer[]`` does not exist.
@@ -58,7 +58,7 @@ class ArrayDumper(ListDumper):
         return dumper
 
 
-_OURS: tuple[tuple[type, type[Dumper]], ...] = ((int, IntDumper), (list, ArrayDumper))
+_OURS: tuple[tuple[type, type[Dumper]], ...] = ((int, _IntDumper), (list, _ArrayDumper))
 _THEIRS = tuple((python, psycopg.adapters.get_dumper(python, PyFormat.AUTO)) for python, _ in _OURS)
 
 

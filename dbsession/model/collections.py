@@ -326,6 +326,10 @@ class Collection(Generic[T]):
         loaded.update(self._added)
         self._items = loaded
 
+    def forget(self) -> None:
+        """Load the items again when they are needed."""
+        self._items = None
+
     def settle(self) -> None:
         """Forget what was added and removed: it is committed."""
         self._added.clear()
@@ -336,7 +340,10 @@ class Collection(Generic[T]):
         if self._attribute.link is not None and (self._added or self._removed):
             self._items = None  # what an unloaded collection was told need not have changed anything
         elif self._items is not None:
+            key = self._owner._key_
             for item in self._added:
-                self._items.pop(item, None)
+                # What came from elsewhere while nobody had told this collection may have been here all along.
+                if key is None or self._attribute.reverse.key_in(item._row_) != key:
+                    self._items.pop(item, None)
             self._items.update(self._removed)
         self.settle()

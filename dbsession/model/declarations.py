@@ -31,7 +31,7 @@ __all__ = [
 
 T = TypeVar("T")
 
-VALUE_OPTIONS = frozenset(
+_VALUE_OPTIONS = frozenset(
     [
         "unique",
         "index",
@@ -60,7 +60,7 @@ VALUE_OPTIONS = frozenset(
         "fk_name",
     ]
 )
-SET_OPTIONS = frozenset(
+_SET_OPTIONS = frozenset(
     ["reverse", "table", "column", "columns", "reverse_column", "reverse_columns", "lazy", "cascade_delete", "volatile"]
 )
 
@@ -79,7 +79,7 @@ class Declaration(Generic[T]):
 
     is_required = True
     is_set = False
-    allowed = VALUE_OPTIONS
+    allowed = _VALUE_OPTIONS
 
     def __init__(self, python: Any, *args: Any, **options: Any) -> None:
         what = f"{type(self).__name__}({getattr(python, '__name__', python)!s})"
@@ -184,7 +184,7 @@ class PrimaryKey(Declaration[T]):
         def __set__(self, obj: object, value: T) -> None: ...
     else:
 
-        def __init__(self, python, *args, **options):
+        def __init__(self, python: Any, *args: Any, **options: Any) -> None:
             if not isinstance(python, Declaration):
                 super().__init__(python, *args, **options)
                 return
@@ -203,7 +203,7 @@ class Set(Declaration[T]):
 
     is_required = False
     is_set = True
-    allowed = SET_OPTIONS
+    allowed = _SET_OPTIONS
 
     if TYPE_CHECKING:
 

@@ -10,12 +10,13 @@ from collections.abc import Iterable, Iterator
 from typing import TYPE_CHECKING, Any, ClassVar, Never, TypeVar, cast
 
 from dbsession.errors import ERDiagramError, ObjectNotFound
-from dbsession.model.attributes import Attribute, ReferenceAttribute, ValueAttribute
+from dbsession.model.attributes import Attribute, ValueAttribute
 from dbsession.model.collections import CollectionAttribute
 from dbsession.model.declarations import Declaration, PrimaryKey
 from dbsession.model.expressions import Expression
 from dbsession.model.keys import assign_key
 from dbsession.model.mapping import Catalog, Gateway, Mapping, Selection
+from dbsession.model.references import ReferenceAttribute
 from dbsession.model.registration import begin_mapping, suggest
 from dbsession.model.state import UNSET, Slots, Status, set_row, set_state
 from dbsession.model.tracked import plain
@@ -48,7 +49,7 @@ class EntityMeta(type):
         if db is not None:
             cls._catalog_, cls._gateway_ = db.catalog, db.gateway
         if not abstract and getattr(cls, "_catalog_", None) is not None:
-            begin_mapping(cast(Any, cls), cls._catalog_, cls._gateway_)
+            begin_mapping(cast("Any", cls), cls._catalog_, cls._gateway_)
         elif not abstract and bases and name != "Entity":
             raise ERDiagramError(
                 f"{name} belongs to no database: write class {name}(Entity, db=db) or class {name}(db.Entity)"
@@ -236,7 +237,7 @@ class EntityBase(Slots, metaclass=EntityMeta, abstract=True):
 
     if not TYPE_CHECKING:  # hidden, so that assigning an unknown attribute is an error to type checkers too
 
-        def __setattr__(self, name, value):
+        def __setattr__(self, name: str, value: Any) -> None:
             attribute = self._attributes_.get(name)
             if attribute is not None:
                 attribute.assign(self, value)

@@ -95,7 +95,13 @@ class Expression(Generic[T_co]):
         return Operation("upper", self)
 
     def in_(self, values: Iterable[Any]) -> Operation[bool]:
-        """Match what equals one of *values*; None among them matches NULL."""
+        """Match what equals one of *values*; None among them matches NULL.
+
+        Raises:
+            TypeError: *values* is one value, or a text, whose characters would be taken one by one.
+        """
+        if isinstance(values, str | bytes) or not isinstance(values, Iterable):
+            raise TypeError(f"in_() takes several values, not {values!r:.60}; give it a list")
         return Operation("in", self, tuple(values))
 
     def between(self, low: Any, high: Any) -> Operation[bool]:
@@ -118,6 +124,12 @@ class Expression(Generic[T_co]):
         raise TypeError(
             "an expression has no truth value in Python: combine conditions with & | ~ "
             "(in parentheses) instead of and, or, not, and pass several conditions as several arguments"
+        )
+
+    def __contains__(self, item: object) -> NoReturn:
+        raise TypeError(
+            f"`in` cannot ask the database about {self!r}: compare with {self!r}.in_([...]), or look into the "
+            f"attribute of an object"
         )
 
     def __iter__(self) -> NoReturn:

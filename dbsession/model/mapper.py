@@ -13,18 +13,19 @@ from typing import Any
 
 from dbsession.backends.base import Dialect, ValueType
 from dbsession.errors import BindingError, ERDiagramError
-from dbsession.model.attributes import Attribute, ReferenceAttribute, ValueAttribute
+from dbsession.model.attributes import Attribute, ValueAttribute
 from dbsession.model.collections import CollectionAttribute
 from dbsession.model.declarations import Discriminator
 from dbsession.model.mapping import Column, LinkTable, Mapping
+from dbsession.model.references import ReferenceAttribute
 from dbsession.model.registration import make_attribute, suggest
 from dbsession.model.state import NOT_LOADED
 
 __all__ = ["complete_mappings"]
 
-Relation = ReferenceAttribute | CollectionAttribute
+_Relation = ReferenceAttribute | CollectionAttribute
 
-LONGEST_NAME = 63  # bytes, on PostgreSQL
+_LONGEST_NAME = 63  # bytes, on PostgreSQL
 
 
 def complete_mappings(mappings: Iterable[Mapping], dialect: Dialect) -> list[LinkTable]:
@@ -62,7 +63,7 @@ def _depth(mapping: Mapping) -> int:
     return 0 if mapping.parent is None else _depth(mapping.parent) + 1
 
 
-def _relations(mapping: Mapping) -> list[Relation]:
+def _relations(mapping: Mapping) -> list[_Relation]:
     references = [a for a in mapping.attributes.values() if isinstance(a, ReferenceAttribute)]
     return [*references, *mapping.collections.values()]
 
@@ -105,7 +106,7 @@ def _add_discriminator(mapping: Mapping) -> None:
 # --- relations -----------------------------------------------------------------------------------
 
 
-def _find_target(mapping: Mapping, attribute: Relation) -> None:
+def _find_target(mapping: Mapping, attribute: _Relation) -> None:
     python = attribute.declaration.python
     entities = mapping.catalog.entities
     if isinstance(python, str):
@@ -120,7 +121,7 @@ def _find_target(mapping: Mapping, attribute: Relation) -> None:
         attribute.target = python._mapping_
 
 
-def _find_reverse(mapping: Mapping, attribute: Relation) -> None:
+def _find_reverse(mapping: Mapping, attribute: _Relation) -> None:
     origin = _origin(attribute)
     if origin is not attribute:
         attribute.reverse = origin.reverse
@@ -162,7 +163,7 @@ def _find_reverse(mapping: Mapping, attribute: Relation) -> None:
     attribute.reverse = _origin(candidates[0])
 
 
-def _is_named(attribute: Relation, wanted: Any) -> bool:
+def _is_named(attribute: _Relation, wanted: Any) -> bool:
     """Tell whether *wanted*, what a ``reverse=`` names, is *attribute*."""
     if isinstance(wanted, str):
         return wanted == attribute.name
@@ -181,7 +182,7 @@ def _ancestry(mapping: Mapping) -> list[Mapping]:
     return [mapping, *(_ancestry(mapping.parent) if mapping.parent is not None else ())]
 
 
-def _check_pair(attribute: Relation, reverse: Relation) -> None:
+def _check_pair(attribute: _Relation, reverse: _Relation) -> None:
     if reverse.target not in _ancestry(attribute.mapping) and attribute.mapping not in _ancestry(reverse.target):
         raise ERDiagramError(
             f"{attribute!r} and {reverse!r} cannot be reverses: {reverse!r} refers to {reverse.target.name}"
@@ -205,7 +206,7 @@ def _check_pair(attribute: Relation, reverse: Relation) -> None:
             raise ERDiagramError(f"{attribute!r} and {reverse!r} cannot both be Required: neither could be saved first")
 
 
-def _choose_side(attribute: Relation) -> None:
+def _choose_side(attribute: _Relation) -> None:
     """Decide which side of a one-to-one relation has the column."""
     if isinstance(attribute, CollectionAttribute):
         if attribute.cascade_delete is None and isinstance(attribute.reverse, ReferenceAttribute):
@@ -274,9 +275,9 @@ def _quoted(name: Any, what: str, dialect: Dialect) -> str:
         size = len(name.encode())
     except UnicodeEncodeError:
         raise ERDiagramError(f"{what} cannot be called {name!r}: it has characters that UTF-8 cannot encode") from None
-    if dialect.name == "postgresql" and size > LONGEST_NAME:
+    if dialect.name == "postgresql" and size > _LONGEST_NAME:
         raise ERDiagramError(
-            f"{what} cannot be called {name!r}: PostgreSQL cuts names at {LONGEST_NAME} bytes, and it has {size}; "
+            f"{what} cannot be called {name!r}: PostgreSQL cuts names at {_LONGEST_NAME} bytes, and it has {size}; "
             f"choose a shorter one with _table_, table= or column="
         )
     return dialect.quote(name)

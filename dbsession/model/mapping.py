@@ -16,10 +16,11 @@ from dbsession.model.state import NOT_LOADED
 
 if TYPE_CHECKING:
     from dbsession.backends.base import Dialect
-    from dbsession.model.attributes import Attribute, ReferenceAttribute, ValueAttribute
+    from dbsession.model.attributes import Attribute, ValueAttribute
     from dbsession.model.collections import CollectionAttribute
     from dbsession.model.declarations import Composite
     from dbsession.model.entity import EntityBase
+    from dbsession.model.references import ReferenceAttribute
     from dbsession.model.state import Unit
 
 __all__ = ["Catalog", "Column", "Gateway", "LinkTable", "Mapping", "Selection"]

@@ -12,8 +12,8 @@ from dbsession.errors import CacheIndexError, ConstraintError
 from dbsession.model.state import NOT_LOADED, UNSET, set_row
 
 if TYPE_CHECKING:
-    from dbsession.model.attributes import ReferenceAttribute
     from dbsession.model.entity import EntityBase
+    from dbsession.model.references import ReferenceAttribute
     from dbsession.model.state import Unit
 
 __all__ = ["holder", "partner", "refer_virtual", "released", "require_free_end", "taken"]

@@ -15,7 +15,7 @@ if TYPE_CHECKING:
 
 __all__ = ["check_options"]
 
-_BOTH = frozenset("unique index default column columns lazy volatile optimistic nullable".split())
+_BOTH = frozenset(["unique", "index", "default", "column", "columns", "lazy", "volatile", "optimistic", "nullable"])
 _REFERENCE = _BOTH | {"reverse", "cascade_delete", "fk_name"}
 _VALUE = _BOTH | {"sql_default", "sql_type", "py_check", "auto"}
 

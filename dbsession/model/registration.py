@@ -11,11 +11,12 @@ from enum import Enum
 from typing import TYPE_CHECKING, Any
 
 from dbsession.errors import ERDiagramError
-from dbsession.model.attributes import Attribute, ReferenceAttribute, ValueAttribute
+from dbsession.model.attributes import Attribute, ValueAttribute
 from dbsession.model.collections import CollectionAttribute
 from dbsession.model.declarations import Composite, Declaration, Discriminator, PrimaryKey, Version
 from dbsession.model.mapping import Catalog, Gateway, Mapping
 from dbsession.model.options import check_options
+from dbsession.model.references import ReferenceAttribute
 from dbsession.model.types import attribute_type
 
 if TYPE_CHECKING:
@@ -155,7 +156,7 @@ def make_attribute(declaration: Declaration[Any], name: str, mapping: Mapping) -
     except ERDiagramError as error:
         raise ERDiagramError(f"{mapping.name}.{name}: {error}") from None
     if isinstance(declaration, Discriminator):
-        return _make_discriminator(DiscriminatorAttribute(declaration, name, mapping, kind))
+        return _make_discriminator(_DiscriminatorAttribute(declaration, name, mapping, kind))
     attribute: ValueAttribute[Any] = ValueAttribute(declaration, name, mapping, kind)
     if attribute.is_auto and python is not int:
         raise ERDiagramError(f"{mapping.name}.{name}: auto=True is for int keys; for other types use default=")
@@ -169,7 +170,7 @@ def make_attribute(declaration: Declaration[Any], name: str, mapping: Mapping) -
     return attribute
 
 
-class DiscriminatorAttribute(ValueAttribute[Any]):
+class _DiscriminatorAttribute(ValueAttribute[Any]):
     """The attribute that says which entity a row is; each entity has one value for it."""
 
     def coerce(self, value: Any) -> Any:
@@ -183,7 +184,7 @@ class DiscriminatorAttribute(ValueAttribute[Any]):
         return value
 
 
-def _make_discriminator(attribute: DiscriminatorAttribute) -> DiscriminatorAttribute:
+def _make_discriminator(attribute: _DiscriminatorAttribute) -> _DiscriminatorAttribute:
     mapping = attribute.mapping
     if mapping.discriminator is not None:
         names = f"{mapping.discriminator.name} and {attribute.name}"

@@ -11,9 +11,10 @@ from dataclasses import dataclass, field
 
 from dbsession.backends.base import Dialect
 from dbsession.errors import ERDiagramError
-from dbsession.model.attributes import Attribute, ReferenceAttribute
+from dbsession.model.attributes import Attribute
 from dbsession.model.collections import CollectionAttribute
 from dbsession.model.mapping import Column, LinkTable, Mapping
+from dbsession.model.references import ReferenceAttribute
 
 __all__ = ["Table", "tables_of"]
 

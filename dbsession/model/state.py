@@ -28,12 +28,26 @@ from dbsession.errors import DatabaseSessionIsOver, OperationWithDeletedObjectEr
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterable
 
-    from dbsession.model.attributes import Attribute, ReferenceAttribute
+    from dbsession.model.attributes import Attribute
     from dbsession.model.collections import Collection, CollectionAttribute
     from dbsession.model.entity import EntityBase
     from dbsession.model.mapping import Mapping
+    from dbsession.model.references import ReferenceAttribute
 
-__all__ = ["NOT_LOADED", "UNSET", "Slots", "State", "States", "Status", "Unit", "set_changes", "set_row", "set_state"]
+__all__ = [
+    "DISCARDED",
+    "NOT_LOADED",
+    "ROLLED_BACK",
+    "UNSET",
+    "Slots",
+    "State",
+    "States",
+    "Status",
+    "Unit",
+    "set_changes",
+    "set_row",
+    "set_state",
+]
 
 
 class _Sentinel:
@@ -68,7 +82,7 @@ class Status(Enum):
     DELETED = ("deleted", False, False)
     DETACHED = ("detached", False, False)
 
-    def __init__(self, label: str, is_persistent: bool, may_change: bool) -> None:  # noqa: FBT001 - columns of a table
+    def __init__(self, label: str, is_persistent: bool, may_change: bool) -> None:
         self.label = label
         self.is_persistent = is_persistent
         self.may_change = may_change

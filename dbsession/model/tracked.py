@@ -12,7 +12,7 @@ go nowhere.
 from __future__ import annotations
 
 from collections.abc import Callable, Iterable
-from typing import TYPE_CHECKING, Any, SupportsIndex
+from typing import TYPE_CHECKING, Any, Self, SupportsIndex
 
 from dbsession.errors import ConstraintError
 from dbsession.model.state import NOT_LOADED
@@ -23,7 +23,7 @@ if TYPE_CHECKING:
 
 __all__ = ["Holder", "TrackedBytes", "TrackedDict", "TrackedList", "plain", "release", "same", "same_raw", "track"]
 
-Convert = Callable[[Any], Any]
+_Convert = Callable[[Any], Any]
 
 
 class Holder:
@@ -31,7 +31,7 @@ class Holder:
 
     __slots__ = ("attribute", "convert", "is_free", "obj")
 
-    def __init__(self, obj: EntityBase, attribute: ValueAttribute[Any], convert: Convert) -> None:
+    def __init__(self, obj: EntityBase, attribute: ValueAttribute[Any], convert: _Convert) -> None:
         self.obj = obj
         self.attribute = attribute
         self.convert = convert
@@ -133,7 +133,7 @@ class TrackedDict(dict[str, Any]):
         super().__delitem__(key)
         self._holder.changed()
 
-    def __ior__(self, other: Any) -> TrackedDict:  # type: ignore[override,misc]
+    def __ior__(self, other: Any) -> Self:  # type: ignore[override,misc]
         self.update(other)
         return self
 
@@ -142,7 +142,7 @@ class TrackedDict(dict[str, Any]):
         super().clear()
         self._holder.changed()
 
-    def pop(self, key: str, *default: Any) -> Any:  # type: ignore[override]
+    def pop(self, key: str, *default: Any) -> Any:
         self._holder.changing()
         value = super().pop(key, *default)
         self._holder.changed()
@@ -201,11 +201,11 @@ class TrackedList(list[Any]):
         super().__delitem__(index)
         self._holder.changed()
 
-    def __iadd__(self, values: Iterable[Any]) -> TrackedList:  # type: ignore[override,misc]
+    def __iadd__(self, values: Iterable[Any]) -> Self:  # type: ignore[misc]
         self.extend(values)
         return self
 
-    def __imul__(self, times: SupportsIndex) -> TrackedList:  # type: ignore[override,misc]
+    def __imul__(self, times: SupportsIndex) -> Self:
         self[:] = list(self) * times
         return self
 
@@ -288,11 +288,11 @@ class TrackedBytes(bytearray):
     def __delitem__(self, index: Any) -> None:
         self._edit(lambda content: content.__delitem__(index))
 
-    def __iadd__(self, values: Any) -> TrackedBytes:  # type: ignore[override,misc]
+    def __iadd__(self, values: Any) -> Self:  # type: ignore[misc]
         self._edit(lambda content: content.extend(values))
         return self
 
-    def __imul__(self, times: SupportsIndex) -> TrackedBytes:  # type: ignore[override,misc]
+    def __imul__(self, times: SupportsIndex) -> Self:
         self._edit(lambda content: content.__imul__(times))
         return self
 
@@ -309,7 +309,7 @@ class TrackedBytes(bytearray):
         self._edit(lambda content: content.remove(value))
 
     def pop(self, index: SupportsIndex = -1) -> int:
-        popped: int = self._edit(lambda content: content.pop(index))
+        popped: int = self._edit(lambda content: content.pop(int(index)))
         return popped
 
     def clear(self) -> None:

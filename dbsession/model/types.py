@@ -10,7 +10,7 @@ from __future__ import annotations
 import math
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass
-from datetime import date, datetime, time, timedelta, UTC
+from datetime import UTC, date, datetime, time, timedelta
 from decimal import ROUND_HALF_UP, Context, Decimal, InvalidOperation
 from enum import Enum
 from typing import Any
@@ -21,7 +21,7 @@ from dbsession.errors import ERDiagramError
 
 __all__ = ["AttributeType", "Json", "attribute_type", "json_value"]
 
-Coerce = Callable[[Any], Any]
+_Coerce = Callable[[Any], Any]
 
 
 class Json:
@@ -33,9 +33,9 @@ class AttributeType:
     """How values of one attribute are checked, normalised and stored."""
 
     value_type: ValueType
-    coerce: Coerce
-    to_storage: Coerce | None = None  # Enum member -> its value, bytearray -> bytes
-    from_storage: Coerce | None = None
+    coerce: _Coerce
+    to_storage: _Coerce | None = None  # Enum member -> its value, bytearray -> bytes
+    from_storage: _Coerce | None = None
     is_checked: bool = True  # takes part in optimistic checks unless the attribute says otherwise
     is_tracked: bool = False  # dicts, lists and bytearrays, changed in place
     empty: Any = None  # what a Required attribute refuses beside None
@@ -45,7 +45,7 @@ def _wrong(expected: str, value: Any) -> TypeError:
     return TypeError(f"must be {expected}, not {type(value).__name__} ({value!r:.60})")
 
 
-def _string(options: dict[str, Any]) -> Coerce:
+def _string(options: dict[str, Any]) -> _Coerce:
     max_len: int | None = options.get("max_len")
     autostrip: bool = options.get("autostrip", True)
 
@@ -64,7 +64,7 @@ def _string(options: dict[str, Any]) -> Coerce:
     return coerce
 
 
-def _bounded(convert: Coerce, low: Any, high: Any) -> Coerce:
+def _bounded(convert: _Coerce, low: Any, high: Any) -> _Coerce:
     if low is None and high is None:
         return convert
 
@@ -82,7 +82,7 @@ def _bounded(convert: Coerce, low: Any, high: Any) -> Coerce:
 _INT_SIZES = (8, 16, 24, 32, 64)
 
 
-def _integer(options: dict[str, Any]) -> Coerce:
+def _integer(options: dict[str, Any]) -> _Coerce:
     size: int = options.get("size") or 32
     unsigned: bool = options.get("unsigned", False)
     if size not in _INT_SIZES:
@@ -110,7 +110,7 @@ def _to_int(value: Any) -> int:
             return int(value)
         except ValueError:
             raise _wrong("an int", value) from None
-    if isinstance(value, float | Decimal) and value != value // 1:
+    if isinstance(value, bytes | bytearray) or (isinstance(value, float | Decimal) and value != value // 1):
         raise _wrong("an int", value)
     try:
         return int(value)
@@ -138,7 +138,7 @@ def _boolean(value: Any) -> bool:
 _WIDE = Context(prec=1000, rounding=ROUND_HALF_UP)
 
 
-def _decimal(options: dict[str, Any]) -> Coerce:
+def _decimal(options: dict[str, Any]) -> _Coerce:
     precision: int = options.get("precision") or 12
     scale: int = options["scale"] if options.get("scale") is not None else 2
     if scale > precision:
@@ -165,7 +165,7 @@ def _decimal(options: dict[str, Any]) -> Coerce:
     return coerce
 
 
-def _datetime(options: dict[str, Any]) -> Coerce:
+def _datetime(options: dict[str, Any]) -> _Coerce:
     tz: bool = options.get("tz", False)
     round_to = _precision(options)
 
@@ -183,7 +183,8 @@ def _datetime(options: dict[str, Any]) -> Coerce:
             raise ValueError(f"is {value!r}, with a time zone; declare the attribute with tz=True to keep it")
         if tz and value.tzinfo is not UTC:
             value = value.astimezone(UTC)
-        return value.replace(microsecond=round_to(value.microsecond), fold=0)
+        moment: datetime = value.replace(microsecond=round_to(value.microsecond), fold=0)
+        return moment
 
     return coerce
 
@@ -208,7 +209,7 @@ def _date(value: Any) -> date:
     return value
 
 
-def _time(options: dict[str, Any]) -> Coerce:
+def _time(options: dict[str, Any]) -> _Coerce:
     round_to = _precision(options)
 
     def coerce(value: Any) -> time:
@@ -240,7 +241,7 @@ def _uuid(value: Any) -> UUID:
     raise _wrong("a UUID", value)
 
 
-def _bytes(options: dict[str, Any]) -> Coerce:
+def _bytes(options: dict[str, Any]) -> _Coerce:
     max_len: int | None = options.get("max_len")
 
     def coerce(value: Any) -> bytes:
@@ -253,7 +254,7 @@ def _bytes(options: dict[str, Any]) -> Coerce:
     return coerce
 
 
-def _bytearray(options: dict[str, Any]) -> Coerce:
+def _bytearray(options: dict[str, Any]) -> _Coerce:
     coerce_bytes = _bytes(options)
     return lambda value: bytearray(coerce_bytes(value))
 
@@ -341,7 +342,7 @@ def _array(item_type: Any, options: dict[str, Any]) -> AttributeType:
     )
 
 
-def _each(convert: Coerce | None) -> Coerce | None:
+def _each(convert: _Coerce | None) -> _Coerce | None:
     """Return *convert* for the items of a list, if there is anything to convert."""
     if convert is None:
         return None

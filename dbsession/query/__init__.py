@@ -1,1 +1,1 @@
-
+"""How to read it: queries as values, and their translation to SQL."""

@@ -11,16 +11,18 @@ import re
 from collections.abc import Callable
 from datetime import date, datetime
 from decimal import Decimal
+from enum import Enum
 from typing import Any, NamedTuple
 
-from dbsession.backends.base import Dialect
+from dbsession.backends.base import Dialect, ValueType
 from dbsession.backends.statements import Row
 from dbsession.errors import ConstraintError
-from dbsession.model.attributes import Attribute, ReferenceAttribute, ValueAttribute
+from dbsession.model.attributes import Attribute, ValueAttribute
 from dbsession.model.collections import CollectionAttribute
 from dbsession.model.entity import EntityBase
 from dbsession.model.expressions import Expression, Operation, Ordering
 from dbsession.model.mapping import Column, Mapping
+from dbsession.model.references import ReferenceAttribute
 
 __all__ = ["Compiled", "Compiler", "attributes_in", "objects_in", "select_columns"]
 
@@ -95,27 +97,42 @@ class Compiler:
         """Return the columns of an attribute, or the one rendering of another expression."""
         if isinstance(expression, Attribute):
             return [column.quoted for column in self.own(expression).columns]
+        if _is_condition(expression):
+            return [f"({self.condition(expression)})"]
         return [self.render(expression)]
 
     # --- expressions --------------------------------------------------------------------------
 
     def condition(self, node: Any) -> str:
-        """Return *node* as a condition."""
+        """Return *node* as a condition.
+
+        Raises:
+            TypeError: it is a value, not a condition.
+        """
         if isinstance(node, bool):
             return "1 = 1" if node else "1 = 0"
-        if isinstance(node, ValueAttribute):
-            rendered = self.render(node)
-            if node.kind.value_type.python is bool:
-                return rendered
+        if isinstance(node, ValueAttribute) and node.kind.value_type.python is bool:
+            return self.render(node)
+        if isinstance(node, CollectionAttribute):
+            raise TypeError(f"{node!r} is a collection, which cannot stand in a condition")
+        if isinstance(node, Expression) and not _is_condition(node):
             raise TypeError(f"{node!r} is no condition; compare it with something")
         if not isinstance(node, Operation):
             raise TypeError(f"a condition is an expression such as User.age > 18, not {node!r:.80}")
-        return self.render(node)
+        return _RENDER[node.operator](self, node.operands)
 
     def render(self, node: Any, like: Attribute[Any] | None = None) -> str:
-        """Return the SQL of *node*; a value travels as the attribute that it is compared with (*like*) does."""
+        """Return the SQL of *node*; a value travels as the attribute that it is compared with (*like*) does.
+
+        Raises:
+            TypeError: it has no value: a condition, a collection, a reference of several columns.
+        """
         if isinstance(node, Operation):
-            return _RENDER[node.operator](self, node.operands)
+            if not _is_condition(node):
+                return _RENDER[node.operator](self, node.operands)
+            if isinstance(like, ValueAttribute) and like.kind.value_type.python is bool:
+                return f"({self.condition(node)})"
+            raise TypeError(f"{node!r} is a condition, and no value; combine conditions with & | ~")
         if isinstance(node, Attribute):
             attribute = self.own(node)
             if len(attribute.columns) != 1:
@@ -128,6 +145,14 @@ class Compiler:
         if isinstance(node, Expression):
             raise TypeError(f"{node!r} cannot stand in a condition")
         return self.parameter(self.value(node, like))
+
+    def assigned(self, node: Any, attribute: ValueAttribute[Any]) -> str:
+        """Return the SQL of the expression *node* as a value of the column of *attribute*."""
+        rendered = self.render(node, attribute)
+        kind = attribute.kind.value_type
+        if self.dialect.name == "sqlite" and kind.python is Decimal:
+            return f"dbs_round({rendered}, {kind.scale})"  # other databases round by the type of the column
+        return rendered
 
     def own(self, attribute: Attribute[Any]) -> Attribute[Any]:
         """Return the attribute as this entity has it.
@@ -153,25 +178,45 @@ class Compiler:
         Raises:
             TypeError: it has a type that *like* never has.
         """
-        if isinstance(value, EntityBase):
-            return self.key(value)
         if isinstance(like, ReferenceAttribute):
-            return like.target.entity._key_from_(value)
+            return self.key(value, like) if isinstance(value, EntityBase) else like.target.entity._key_from_(value)
+        if isinstance(value, EntityBase):
+            raise TypeError(f"{like!r} is no reference, and is compared with {value!r}; compare it with an attribute of that")
         if not isinstance(like, ValueAttribute) or value is None:
             return value
+        if like.kind.value_type.python in _NUMBERS and isinstance(value, _NUMBERS) and not isinstance(value, bool):
+            return self.number(value, like)
         try:
             return like.raw(like.kind.coerce(value))
         except TypeError as error:
-            if isinstance(value, (int, float, Decimal)) and like.kind.value_type.python in (int, float, Decimal):
-                return value  # age > 17.5 has a meaning
             raise TypeError(f"{like!r} {error}") from None
         except ValueError as error:
-            if isinstance(value, (datetime, date)):
+            if isinstance(value, Enum):
+                raise TypeError(f"{like!r} {error}") from None
+            if isinstance(value, datetime | date) or (isinstance(value, str) and "\0" in value):
                 raise ValueError(f"{like!r} {error}") from None
             return value  # too long, out of range: nothing matches, which is an answer
 
-    def key(self, obj: EntityBase) -> Any:
-        """Return the key of *obj* as rows have it."""
+    def number(self, value: Any, like: ValueAttribute[Any]) -> Any:
+        """Return a number as it travels: exactly, even where the column could not hold it (``age > 17.5``)."""
+        if like.kind.value_type.python is Decimal:
+            exact = Decimal(repr(value)) if isinstance(value, float) else Decimal(value)
+            encode = self.dialect.codec(ValueType(Decimal)).encode
+            return exact if encode is None else encode(exact)
+        if isinstance(value, Decimal):
+            value = int(value) if value == value.to_integral_value() else float(value)
+        if self.dialect.name == "sqlite" and isinstance(value, int) and not -(2**63) <= value < 2**63:
+            return float(value)  # SQLite has no integers of that size
+        return value
+
+    def key(self, obj: EntityBase, reference: ReferenceAttribute | None = None) -> Any:
+        """Return the key of *obj* as rows have it.
+
+        Raises:
+            TypeError: *reference*, with which it is compared, refers to another entity.
+        """
+        if reference is not None and obj._mapping_.root is not reference.target.root:
+            raise TypeError(f"{reference!r} refers to {reference.target.name}, and {obj!r} is none")
         key = obj._key_
         if key is None:
             raise ConstraintError(f"{obj!r} has no key yet, so nothing can be compared with it; flush() first")
@@ -188,8 +233,15 @@ class Compiler:
         reference = left if isinstance(left, ReferenceAttribute) else None
         if reference is not None and len(self.own(reference).columns) > 1:
             return self._compare_key(operator, reference, right)
-        like = _like(left, right)
-        return f"{self.render(left, like)} {operator} {self.render(right, like)}"
+        return f"{self.side(left, right)} {operator} {self.side(right, left)}"
+
+    def side(self, node: Any, *others: Any) -> str:
+        """Render one side of a comparison with *others*."""
+        rendered = self.render(node, _like(*others) if _is_condition(node) else _like(node, *others))
+        if self.dialect.name == "sqlite" and isinstance(node, Operation) and not _is_decimal(node):
+            if any(map(_is_decimal, others)):
+                return f"CAST({rendered} AS TEXT)"  # decimals are text there; numbers stand before every text
+        return rendered
 
     def _null(self, operator: str, operand: Any) -> str:
         if operator not in ("=", "<>"):
@@ -203,10 +255,11 @@ class Compiler:
             raise TypeError(f"{reference!r} has a key of several parts, which {operator} cannot compare")
         columns = self.columns_of(reference)
         if isinstance(right, ReferenceAttribute):
+            if right.target.root is not reference.target.root:
+                raise TypeError(f"{reference!r} and {right!r} refer to different entities")
             others = self.columns_of(right)
         else:
-            key = self.key(right) if isinstance(right, EntityBase) else reference.target.entity._key_from_(right)
-            others = [self.parameter(part) for part in key]
+            others = [self.parameter(part) for part in self.value(right, reference)]
         pairs = [f"{column} {operator} {other}" for column, other in zip(columns, others, strict=True)]
         return _both(" AND " if operator == "=" else " OR ", pairs)
 
@@ -218,7 +271,7 @@ class Compiler:
             parts += [self._compare_key("=", operand, value) for value in present]
         elif present:
             like = _like(operand)
-            rendered = self.render(operand)
+            rendered = self.render(operand, like)
             placeholders = ", ".join([self.parameter(self.value(value, like)) for value in present])
             parts.append(f"{rendered} IN ({placeholders})")
         if len(present) < len(values):
@@ -231,84 +284,109 @@ def _both(glue: str, parts: list[str]) -> str:
 
 
 def _like(*nodes: Any) -> Attribute[Any] | None:
-    """Return the attribute that tells how the values beside it travel."""
-    for node in nodes:
-        if found := attributes_in(node):
-            return found[0]
-    return None
+    """Return the attribute that tells how the values beside it travel; a Decimal, where there is one."""
+    found = [attribute for node in nodes for attribute in attributes_in(node)]
+    return next(filter(_is_decimal, found), found[0] if found else None)
+
+
+def _is_decimal(node: Any) -> bool:
+    """Whether the value of the expression *node* is a Decimal."""
+    if isinstance(node, ValueAttribute):
+        return node.kind.value_type.python is Decimal
+    return isinstance(node, Operation) and node.operator in _ARITHMETIC and any(map(_is_decimal, node.operands))
+
+
+def _is_condition(node: Any) -> bool:
+    return isinstance(node, Operation) and node.operator in _CONDITIONS
 
 
 _MIRRORED = {"=": "=", "<>": "<>", "<": ">", "<=": ">=", ">": "<", ">=": "<="}
 
-Render = Callable[[Compiler, tuple[Any, ...]], str]
+_Render = Callable[[Compiler, tuple[Any, ...]], str]
 
 
-def _comparison(operator: str) -> Render:
+def _comparison(operator: str) -> _Render:
     return lambda compiler, operands: compiler.compare(operator, *operands)
 
 
-def _logical(operator: str) -> Render:
+def _logical(operator: str) -> _Render:
     return lambda compiler, operands: f"({f' {operator} '.join([compiler.condition(operand) for operand in operands])})"
 
 
-def _is_decimal(operands: tuple[Any, ...]) -> bool:
-    like = _like(*operands)
-    return isinstance(like, ValueAttribute) and like.kind.value_type.python is Decimal
-
-
-def _arithmetic(operator: str, decimal_function: str) -> Render:
+def _arithmetic(operator: str, decimal_function: str) -> _Render:
     def render(compiler: Compiler, operands: tuple[Any, ...]) -> str:
-        like = _like(*operands)
-        numbers = [compiler.render(operand, like) for operand in operands]
-        if compiler.dialect.name == "sqlite" and _is_decimal(operands):
-            return f"{decimal_function}({', '.join(numbers)})"  # decimals are text there, see the driver
+        numbers = _numbers(compiler, operands, operator)
+        if compiler.dialect.name == "sqlite" and any(map(_is_decimal, operands)):
+            return f"{decimal_function}({', '.join(numbers)}) COLLATE dbs_decimal"  # decimals are text there
         return f"({f' {operator} '.join(numbers)})"
 
     return render
 
 
 def _negation(compiler: Compiler, operands: tuple[Any, ...]) -> str:
-    rendered = compiler.render(operands[0])
-    return f"dbs_neg({rendered})" if compiler.dialect.name == "sqlite" and _is_decimal(operands) else f"(- {rendered})"
+    (rendered,) = _numbers(compiler, operands, "-")
+    if compiler.dialect.name == "sqlite" and _is_decimal(operands[0]):
+        return f"dbs_neg({rendered}) COLLATE dbs_decimal"
+    return f"(- {rendered})"
 
 
-def _case(function: str) -> Render:
+def _numbers(compiler: Compiler, operands: tuple[Any, ...], operator: str) -> list[str]:
+    for operand in operands:
+        kind = operand.kind.value_type.python if isinstance(operand, ValueAttribute) else None
+        is_other = isinstance(operand, Expression) and not isinstance(operand, ValueAttribute | Operation)
+        if operand is None or is_other or (kind is not None and kind not in _NUMBERS):
+            raise TypeError(f"{operand!r} is no number: {operator} takes numbers")
+    like = _like(*operands)
+    return [compiler.render(operand, like) for operand in operands]
+
+
+def _text(compiler: Compiler, node: Any, verb: str) -> str:
+    """Render a text: an attribute, an expression or a value.
+
+    Raises:
+        TypeError: it is something else.
+    """
+    if isinstance(node, ValueAttribute):
+        is_text = node.kind.value_type.python is str
+    elif isinstance(node, Operation):
+        is_text = node.operator in {"lower", "upper"}
+    else:
+        is_text = isinstance(node, str)
+    if not is_text:
+        raise TypeError(f"{verb}() is for text, and {node!r:.60} is none")
+    return compiler.render(node)
+
+
+def _case(function: str) -> _Render:
     def render(compiler: Compiler, operands: tuple[Any, ...]) -> str:
         prefix = "dbs_" if compiler.dialect.name == "sqlite" else ""  # SQLite's own know ASCII only
-        return f"{prefix}{function}({compiler.render(operands[0])})"
+        return f"{prefix}{function}({_text(compiler, operands[0], function)})"
 
     return render
 
 
-def _prefix(compiler: Compiler, operands: tuple[Any, ...]) -> str:
-    text, prefix = operands
-    if compiler.dialect.name == "postgresql":
-        return f"starts_with({compiler.render(text)}, {compiler.render(prefix)})"
-    rendered = compiler.render(text)
-    return f"substr({rendered}, 1, length({compiler.render(prefix)})) = {compiler.render(prefix)}"
+def _texts(verb: str, postgresql: str, sqlite: str) -> _Render:
+    """Return what renders a condition on two texts, {0} and {1} in the patterns."""
 
+    def render(compiler: Compiler, operands: tuple[Any, ...]) -> str:
+        pattern = sqlite if compiler.dialect.name == "sqlite" else postgresql
+        return re.sub(r"\{([01])\}", lambda slot: _text(compiler, operands[int(slot[1])], verb), pattern)
 
-def _suffix(compiler: Compiler, operands: tuple[Any, ...]) -> str:
-    text, suffix = operands
-    pattern = "right({0}, length({1})) = {1}"
-    if compiler.dialect.name == "sqlite":
-        # counted from the front: substr(x, -0) would be all of x
-        pattern = "(length({0}) >= length({1}) AND substr({0}, length({0}) - length({1}) + 1) = {1})"
-    return re.sub(r"\{([01])\}", lambda slot: compiler.render((text, suffix)[int(slot[1])]), pattern)
-
-
-def _part(compiler: Compiler, operands: tuple[Any, ...]) -> str:
-    function = "strpos" if compiler.dialect.name == "postgresql" else "instr"
-    return f"{function}({compiler.render(operands[0])}, {compiler.render(operands[1])}) > 0"
+    return render
 
 
 def _between(compiler: Compiler, operands: tuple[Any, ...]) -> str:
-    like = _like(*operands)
-    value, low, high = [compiler.render(operand, like) for operand in operands]
-    return f"{value} BETWEEN {low} AND {high}"
+    if None in [operand for operand in operands if not isinstance(operand, Expression)]:
+        raise TypeError("between() takes two values, and None is none; compare with >= or <= alone")
+    value, low, high = operands
+    return f"{compiler.side(value, low, high)} BETWEEN {compiler.side(low, value)} AND {compiler.side(high, value)}"
 
 
-_RENDER: dict[str, Render] = {
+_NUMBERS = (int, float, Decimal)
+_ARITHMETIC = frozenset({"+", "-", "*", "/", "neg", "value"})
+_CONDITIONS = frozenset({*_MIRRORED, "and", "or", "not", "in", "between", "startswith", "endswith", "contains"})
+
+_RENDER: dict[str, _Render] = {
     **{operator: _comparison(operator) for operator in _MIRRORED},
     "and": _logical("AND"),
     "or": _logical("OR"),
@@ -322,8 +400,13 @@ _RENDER: dict[str, Render] = {
     "neg": _negation,
     "lower": _case("lower"),
     "upper": _case("upper"),
-    "startswith": _prefix,
-    "endswith": _suffix,
-    "contains": _part,
+    "startswith": _texts("startswith", "starts_with({0}, {1})", "substr({0}, 1, length({1})) = {1}"),
+    # SQLite: counted from the front, since substr(x, -0) would be all of x
+    "endswith": _texts(
+        "endswith",
+        "right({0}, length({1})) = {1}",
+        "(length({0}) >= length({1}) AND substr({0}, length({0}) - length({1}) + 1) = {1})",
+    ),
+    "contains": _texts("contains", "strpos({0}, {1}) > 0", "instr({0}, {1}) > 0"),
     "value": lambda compiler, operands: compiler.render(operands[0]),
 }

@@ -188,6 +188,8 @@ class Query(Generic[E]):
 
     def limit(self, limit: int | None, offset: int = 0) -> Query[E]:
         """Keep *limit* objects at most (None: all), leaving out the first *offset*."""
+        if not isinstance(limit, int | None) or not isinstance(offset, int):
+            raise TypeError(f"limit and offset are whole numbers, not {limit!r} and {offset!r}")
         if (limit is not None and limit < 0) or offset < 0:
             raise ValueError(f"limit and offset cannot be negative, but are {limit} and {offset}")
         selected = self._selected
@@ -227,7 +229,7 @@ class Query(Generic[E]):
 
     def __getitem__(self, index: slice) -> list[E]:
         """Return the objects from ``start`` to ``stop``: ``query[10:20]``."""
-        if not isinstance(index, slice) or index.step is not None:
+        if not isinstance(index, slice) or index.step is not None or not isinstance(index.start, int | None):
             raise TypeError(
                 "a query takes slices without a step, such as query[:10]; for one object use first() or get()"
             )

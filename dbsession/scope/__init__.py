@@ -1,1 +1,1 @@
-
+"""How code enters: `db_session`, the stack of scopes, retry."""

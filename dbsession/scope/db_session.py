@@ -28,7 +28,7 @@ P = ParamSpec("P")
 R = TypeVar("R")
 
 
-DEFAULT = Options()
+_DEFAULT = Options()
 
 
 class DBSession:
@@ -79,7 +79,7 @@ class DBSession:
             stack.set_frame(Frame(outer, session, self, 0))
             return session
         session = outer.session
-        if options is not DEFAULT:
+        if options is not _DEFAULT:
             session.require_options(options)
         stack.set_frame(Frame(outer, session, self, session.generation()))
         return session
@@ -189,4 +189,4 @@ def _require_plain(function: Any) -> None:
         raise TypeError(f"db_session decorates functions and methods, not {type(function).__name__} objects")
 
 
-db_session = DBSession(DEFAULT)
+db_session = DBSession(_DEFAULT)

@@ -21,16 +21,16 @@ from dbsession.session.options import Options
 
 __all__ = ["may_retry", "wait_before"]
 
-BASE = 0.01  # seconds
-CAP = 1.0  # seconds
+_BASE = 0.01  # seconds
+_CAP = 1.0  # seconds
 
 # Trying again cannot help, or would do twice what may have happened.
-NEVER = (CommitOutcomeUnknown, DatabaseSessionIsOver, PartialCommitException, UnresolvableCyclicDependency)
+_NEVER = (CommitOutcomeUnknown, DatabaseSessionIsOver, PartialCommitException, UnresolvableCyclicDependency)
 
 
 def may_retry(error: BaseException, options: Options) -> bool:
     """Tell whether *error* is one that the scope asked to be retried; never for KeyboardInterrupt and its like."""
-    if not isinstance(error, Exception) or isinstance(error, NEVER):
+    if not isinstance(error, Exception) or isinstance(error, _NEVER):
         return False
     if isinstance(error, SessionDoomed):
         cause = error.__cause__
@@ -40,4 +40,4 @@ def may_retry(error: BaseException, options: Options) -> bool:
 
 def wait_before(attempt: int) -> None:
     """Sleep before the *attempt*-th retry (1, 2, ...), for a random time that may be longer each time."""
-    time.sleep(random.uniform(0, min(CAP, BASE * 2**attempt)))
+    time.sleep(random.uniform(0, min(_CAP, _BASE * 2**attempt)))

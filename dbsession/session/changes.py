@@ -8,9 +8,10 @@ from __future__ import annotations
 from collections.abc import Iterable
 from typing import Any, NamedTuple
 
-from dbsession.model.attributes import Attribute, PendingExpression, ReferenceAttribute, ValueAttribute
+from dbsession.model.attributes import Attribute, PendingExpression, ValueAttribute
 from dbsession.model.entity import EntityBase
 from dbsession.model.mapping import Column, Mapping
+from dbsession.model.references import ReferenceAttribute
 from dbsession.model.state import UNSET
 from dbsession.model.tracked import same_raw
 

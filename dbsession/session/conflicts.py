@@ -10,7 +10,6 @@ from dbsession.errors import DatabaseError, IntegrityError, OptimisticCheckError
 from dbsession.model.attributes import PendingExpression, ValueAttribute
 from dbsession.model.entity import EntityBase
 from dbsession.model.mapping import Mapping
-from dbsession.model.state import Status
 
 if TYPE_CHECKING:
     from dbsession.session.unit_of_work import UnitOfWork
@@ -66,7 +65,7 @@ def explain_conflict(unit: UnitOfWork, obj: EntityBase) -> Flow[OrmError]:
 def seen_and_found(obj: EntityBase, row: tuple[Any, ...], names: tuple[str, ...]) -> list[tuple[str, Any, Any]]:
     """Return (attribute, value seen, value found) for the attributes of *names* that differ."""
     differences: list[tuple[str, Any, Any]] = []
-    changes: dict[str, Any] = {} if obj._state_.status is Status.CLEAN else obj._changes_
+    changes: dict[str, Any] = obj._changes_ if obj._state_.has_changes else {}
     for name in names:
         attribute = obj._mapping_.attributes[name]
         change = changes.get(name)

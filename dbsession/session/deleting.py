@@ -14,11 +14,11 @@ from typing import TYPE_CHECKING, Any
 from dbsession.backends.flow import Flow
 from dbsession.backends.statements import Kind, Statement
 from dbsession.errors import ConstraintError
-from dbsession.model.attributes import ReferenceAttribute
 from dbsession.model.collections import CollectionAttribute
 from dbsession.model.entity import EntityBase
 from dbsession.model.mapping import Mapping
-from dbsession.model.state import UNSET, Status, set_changes, set_state
+from dbsession.model.references import ReferenceAttribute
+from dbsession.model.state import DISCARDED, UNSET, Status, set_changes, set_state
 from dbsession.query.query import Selected
 from dbsession.session.loading import below
 
@@ -27,7 +27,7 @@ if TYPE_CHECKING:
 
 __all__ = ["delete", "delete_in_bulk", "in_doubt", "sweep", "with_parents"]
 
-DELETE_HOOKS = frozenset({"before_delete", "after_delete"})
+_DELETE_HOOKS = frozenset({"before_delete", "after_delete"})
 
 
 def delete(unit: UnitOfWork, obj: EntityBase) -> None:
@@ -109,7 +109,7 @@ def _has_delete_hooks(root: Mapping) -> bool:
                     if attribute.dies_with_target and attribute.mapping.root not in seen:
                         seen.add(attribute.mapping.root)
                         todo.append(attribute.mapping.root)
-        known = any(member.hooks & DELETE_HOOKS for table in seen for member in table.family())
+        known = any(member.hooks & _DELETE_HOOKS for table in seen for member in table.family())
         root.sql["delete hooks"] = known
     return known
 
@@ -149,7 +149,7 @@ def _mark(unit: UnitOfWork, obj: EntityBase) -> None:
         key = obj._key_
         if key is not None:
             unit.identity.remove(obj, key)
-        set_state(obj, unit.states.transient)
+        set_state(obj, DISCARDED)
         return
     if obj._state_.status is Status.CLEAN:
         set_changes(obj, {})

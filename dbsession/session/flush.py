@@ -28,7 +28,7 @@ from dbsession.session.writes import DeleteWrite, GoneWrite, InsertWrite, LinkWr
 if TYPE_CHECKING:
     from dbsession.session.unit_of_work import UnitOfWork
 
-__all__ = ["flush"]
+__all__ = ["MAX_ROUNDS", "flush"]
 
 MAX_ROUNDS = 50
 
@@ -238,7 +238,7 @@ class _Sender:
             or len(last.rows) >= last.room
             or last.shape != shape
         ):
-            last = InsertWrite(mapping, shape, len(self.by_tag), MANY)
+            last = InsertWrite(mapping, shape, len(self.by_tag), _MANY)
             writes.append(last)
         last.add(obj, names)
         self.by_tag.append(obj)
@@ -302,7 +302,7 @@ class _Sender:
         return writes
 
 
-MANY = 10_000  # objects in one statement with many runs
+_MANY = 10_000  # objects in one statement with many runs
 
 
 def _lacks_key(obj: EntityBase, left_out: tuple[str, ...]) -> bool:

@@ -8,12 +8,13 @@ are transient, deleted ones live again, and every object stands under its old ke
 from __future__ import annotations
 
 from collections.abc import Iterable
+from collections.abc import Set as AbstractSet
 from typing import Any, NamedTuple
 
 from dbsession.model.attributes import PendingExpression
 from dbsession.model.collections import Collection
 from dbsession.model.entity import EntityBase
-from dbsession.model.state import NOT_LOADED, UNSET, State, States, Status, set_row, set_state
+from dbsession.model.state import NOT_LOADED, ROLLED_BACK, UNSET, State, States, Status, set_row, set_state
 from dbsession.session.changes import row_seen
 from dbsession.session.identity_map import IdentityMap
 
@@ -30,12 +31,13 @@ class _Before(NamedTuple):
 class Journal:
     """The objects that the open transaction has saved or loaded, as they were before."""
 
-    __slots__ = ("_back_references", "_before", "_collections", "_loaded")
+    __slots__ = ("_back_references", "_before", "_collections", "_filled", "_loaded")
 
     def __init__(self) -> None:
         self._before: dict[EntityBase, _Before] = {}
         self._collections: dict[int, Collection[Any]] = {}
         self._back_references: dict[tuple[EntityBase, str], Any] = {}
+        self._filled: dict[int, Collection[Any]] = {}
         self._loaded: dict[EntityBase, None] = {}
 
     def remember(self, objects: Iterable[EntityBase]) -> None:
@@ -43,7 +45,7 @@ class Journal:
         before = self._before
         for obj in objects:
             state = obj._state_
-            read = changes_of(obj)
+            read = _changes_of(obj)
             known = before.get(obj)
             if known is None:
                 names = tuple(obj.__dict__) if state.is_new else ()
@@ -61,8 +63,17 @@ class Journal:
         self._back_references.setdefault((obj, name), obj.__dict__.get(name, UNSET))
 
     def loaded(self, objects: Iterable[EntityBase]) -> None:
-        """Note objects whose rows may show what this transaction has written."""
+        """Note objects that were not known before, and whose rows may show what this transaction has written."""
         self._loaded.update(dict.fromkeys(objects))
+
+    def merging(self, obj: EntityBase) -> None:
+        """Note the row of *obj*, known before, which is about to take what this transaction may have written."""
+        if obj not in self._before and obj not in self._loaded:
+            self.remember((obj,))
+
+    def filled(self, collection: Collection[Any]) -> None:
+        """Note a collection that may show what this transaction has written."""
+        self._filled[id(collection)] = collection
 
     def settle(self) -> None:
         """Forget everything: it is committed."""
@@ -71,27 +82,34 @@ class Journal:
         self._before.clear()
         self._collections.clear()
         self._back_references.clear()
+        self._filled.clear()
         self._loaded.clear()
 
     def restore(self, unsaved: Iterable[EntityBase], identity: IdentityMap, states: States) -> None:
         """Put every object back; *unsaved* are those with changes that were never sent."""
         saved = self._before
+        read: dict[EntityBase, dict[str, bool]] = {}
         for obj in unsaved:
             if obj not in saved:
-                _restore_unsaved(obj, identity, states)
-        for obj in self._loaded:
-            if obj not in saved:
-                empty(obj, identity)
+                read[obj] = _restore_unsaved(obj, identity, states)
         for obj, before in saved.items():
             if not before.was_new or obj._key_ is not None:
                 identity.remove(obj, obj._key_)
         for obj, before in saved.items():
             if before.was_new:
-                _make_transient(obj, states.transient, before.names)
+                _make_transient(obj, {*before.names, *before.read, *_changes_of(obj)})
             else:
-                _restore_saved(obj, before, identity, states)
+                read[obj] = _restore_saved(obj, before, identity, states)
+        for obj in self._loaded:
+            if obj._state_.status is Status.CLEAN:  # else another object has its key
+                empty(obj, identity)
+                read.pop(obj, None)
+        for obj, names in read.items():  # references find all objects in their places now
+            _read_again(obj, names)
         for collection in self._collections.values():
             collection.restore()
+        for collection in self._filled.values():
+            collection.forget()
         for (obj, name), value in self._back_references.items():
             if value is UNSET:
                 obj.__dict__.pop(name, None)
@@ -100,10 +118,11 @@ class Journal:
         self._before.clear()
         self._collections.clear()
         self._back_references.clear()
+        self._filled.clear()
         self._loaded.clear()
 
 
-def changes_of(obj: EntityBase) -> dict[str, bool]:
+def _changes_of(obj: EntityBase) -> dict[str, bool]:
     """Return the changed attributes of *obj*, and whether each had been read before."""
     if not obj._state_.has_changes:
         return {}
@@ -113,23 +132,25 @@ def changes_of(obj: EntityBase) -> dict[str, bool]:
     }
 
 
-def _restore_unsaved(obj: EntityBase, identity: IdentityMap, states: States) -> None:
+def _restore_unsaved(obj: EntityBase, identity: IdentityMap, states: States) -> dict[str, bool]:
+    """Put *obj* back, and return its attributes that are to be read again."""
     if obj._state_.is_new:
         key = obj._key_
         if key is not None:
             identity.remove(obj, key)
-        _make_transient(obj, states.transient, tuple(obj.__dict__))
-        return
-    read = changes_of(obj)
+        _make_transient(obj, obj.__dict__.keys())
+        return {}
+    read = _changes_of(obj)
     if read:
         set_row(obj, row_seen(obj, obj._changes_))
     set_state(obj, states.clean)
-    _read_again(obj, read)
     identity.add(obj, obj._key_)
+    return read
 
 
-def _restore_saved(obj: EntityBase, before: _Before, identity: IdentityMap, states: States) -> None:
-    read = {**changes_of(obj), **before.read}
+def _restore_saved(obj: EntityBase, before: _Before, identity: IdentityMap, states: States) -> dict[str, bool]:
+    """Put *obj* back, and return its attributes that are to be read again."""
+    read = {**_changes_of(obj), **before.read}
     attributes = obj._mapping_.attributes
     row = obj._row_
     for name in [name for name in obj.__dict__ if name in attributes and name not in read]:
@@ -142,7 +163,7 @@ def _restore_saved(obj: EntityBase, before: _Before, identity: IdentityMap, stat
     if other is not None and other is not obj:
         set_state(other, State(Status.DETACHED, None, "its row was rolled back"))
     identity.add(obj, obj._key_)
-    _read_again(obj, read)
+    return read
 
 
 def _read_again(obj: EntityBase, read: dict[str, bool]) -> None:
@@ -156,10 +177,10 @@ def _read_again(obj: EntityBase, read: dict[str, bool]) -> None:
             getattr(obj, name)
 
 
-def _make_transient(obj: EntityBase, transient: State, names: tuple[str, ...]) -> None:
+def _make_transient(obj: EntityBase, names: AbstractSet[str]) -> None:
     """Leave a new object the values that the program gave it, and nothing that the database made."""
     set_row(obj, obj._mapping_.template)
-    set_state(obj, transient)
+    set_state(obj, ROLLED_BACK)
     for name in [name for name in obj.__dict__ if name not in names]:
         del obj.__dict__[name]
 

@@ -18,9 +18,10 @@ from typing import TYPE_CHECKING, Any
 from dbsession.backends.flow import Flow
 from dbsession.backends.statements import Statement
 from dbsession.errors import ObjectNotFound, OptimisticCheckError, UnrepeatableReadError
-from dbsession.model.attributes import Attribute, PendingExpression, ReferenceAttribute, ValueAttribute
+from dbsession.model.attributes import Attribute, PendingExpression, ValueAttribute
 from dbsession.model.entity import EntityBase
 from dbsession.model.mapping import Column, Mapping
+from dbsession.model.references import ReferenceAttribute
 from dbsession.model.state import NOT_LOADED, UNSET, Status, set_row, set_state
 from dbsession.model.tracked import same_raw
 from dbsession.query.compiler import attributes_in
@@ -31,6 +32,7 @@ if TYPE_CHECKING:
     from dbsession.session.unit_of_work import UnitOfWork
 
 __all__ = [
+    "KEYS_AT_ONCE",
     "assigned_key",
     "below",
     "concerns",
@@ -126,22 +128,19 @@ def materialize(
         deque(map(set_row, made, rows), 0)
         deque(map(set_state, made, repeat(unit.states.clean)), 0)
         objects.update(zip(keys, made, strict=True))
+        if unit.transaction.wrote:
+            unit.journal.loaded(made)
     else:
         made = _merge_all(unit, mapping, keys, rows, refresh=refresh)
-    _note_loaded(unit, made)
-    return made
-
-
-def _note_loaded(unit: UnitOfWork, objects: list[Any]) -> None:
-    if unit.transaction.wrote:
-        unit.journal.loaded(objects)
     if unit.fresh is not None:
-        unit.fresh.update(objects)
+        unit.fresh.update(made)
+    return made
 
 
 def _merge_all(unit: UnitOfWork, mapping: Mapping, keys: list[Any], rows: list[Any], *, refresh: bool) -> list[Any]:
     objects = unit.identity.of(mapping)
     clean = unit.states.clean
+    wrote = unit.transaction.wrote
     found: list[Any] = []
     for key, row in zip(keys, rows, strict=True):
         obj = objects.get(key)
@@ -149,6 +148,8 @@ def _merge_all(unit: UnitOfWork, mapping: Mapping, keys: list[Any], rows: list[A
             obj = objects[key] = object.__new__(mapping.entity)
             set_row(obj, row)
             set_state(obj, clean)
+            if wrote:
+                unit.journal.loaded((obj,))
         elif obj._state_.may_change:
             _merge(unit, obj, mapping, row, refresh=refresh)
         else:
@@ -172,7 +173,8 @@ def _materialize_family(
         project = member.projection(source)
         fitted = row if project is None else project(row)
         found += _merge_all(unit, member, [member.key_of(fitted)], [fitted], refresh=refresh)
-    _note_loaded(unit, found)
+    if unit.fresh is not None:
+        unit.fresh.update(found)
     return found
 
 
@@ -183,6 +185,7 @@ def _merge(unit: UnitOfWork, obj: EntityBase, mapping: Mapping, row: tuple[Any, 
         # A reference to a base class turned out to be to an object of a subclass.
         object.__setattr__(obj, "__class__", mapping.entity)
         old = old + (NOT_LOADED,) * (len(mapping.columns) - len(old))
+        set_row(obj, old)
     if obj._state_.is_new:
         return
     unit.identity.hollow_of(mapping).pop(mapping.key_of(row), None)
@@ -199,6 +202,8 @@ def _merge(unit: UnitOfWork, obj: EntityBase, mapping: Mapping, row: tuple[Any, 
                 merged[place] = old[place]
             elif old[place] is not row[place] and old[place] != row[place]:
                 merged[place] = _newer(unit, obj, attribute, changes, old[place], row[place], refresh=refresh)
+    if unit.transaction.wrote:
+        unit.journal.merging(obj)
     set_row(obj, tuple(merged))
 
 
@@ -406,6 +411,8 @@ def load_missing(unit: UnitOfWork, obj: EntityBase, attributes: list[Attribute[A
     row = list(obj._row_)
     for column, value in zip(columns, results[0].rows[0], strict=True):
         row[column.position] = value
+    if unit.transaction.wrote:
+        unit.journal.merging(obj)
     set_row(obj, tuple(row))
     if not mapping.is_hollow(obj._row_):
         unit.identity.hollow_of(mapping).pop(key, None)

@@ -37,7 +37,7 @@ class Options:
         )
 
 
-DEFAULT_RETRY_EXCEPTIONS = (TransactionError,)
+_DEFAULT_RETRY_EXCEPTIONS = (TransactionError,)
 
 
 def make_options(
@@ -46,7 +46,7 @@ def make_options(
     immediate: bool = False,
     serializable: bool = False,
     optimistic: bool = True,
-    retry_exceptions: Any = DEFAULT_RETRY_EXCEPTIONS,
+    retry_exceptions: Any = _DEFAULT_RETRY_EXCEPTIONS,
     allowed_exceptions: Any = (),
 ) -> Options:
     """Check the options of a scope.
@@ -62,7 +62,7 @@ def make_options(
             raise TypeError(f"{name} is True or False, not {value!r}")
     retried = _classes("retry_exceptions", retry_exceptions)
     allowed = _classes("allowed_exceptions", allowed_exceptions)
-    if retry_exceptions is not DEFAULT_RETRY_EXCEPTIONS and retried and allowed and set(retried) & set(allowed):
+    if retry_exceptions is not _DEFAULT_RETRY_EXCEPTIONS and retried and allowed and set(retried) & set(allowed):
         both = ", ".join(sorted(cls.__name__ for cls in set(retried) & set(allowed)))
         raise TypeError(f"{both}: an exception cannot be retried and allowed at the same time")
     return Options(

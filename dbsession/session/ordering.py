@@ -16,9 +16,10 @@ from enum import IntEnum
 from typing import Any, NamedTuple
 
 from dbsession.errors import UnresolvableCyclicDependency
-from dbsession.model.attributes import PendingExpression, ReferenceAttribute
+from dbsession.model.attributes import PendingExpression
 from dbsession.model.entity import EntityBase
 from dbsession.model.mapping import Mapping
+from dbsession.model.references import ReferenceAttribute
 from dbsession.model.state import UNSET, Status
 from dbsession.session.changes import raw_value
 
@@ -61,8 +62,8 @@ class Pending(NamedTuple):
         return bool(self.new or self.dirty or self.deleted)
 
 
-Group = tuple[str, ...]
-Value = tuple[Mapping, Group, tuple[Any, ...]]
+_Group = tuple[str, ...]
+_Value = tuple[Mapping, _Group, tuple[Any, ...]]
 
 
 def in_order(pending: Pending) -> list[Run]:
@@ -131,9 +132,9 @@ def _sortable_key(obj: EntityBase) -> Any:
 # --- unique values ---------------------------------------------------------------------------------
 
 
-def _groups(mapping: Mapping) -> list[Group]:
+def _groups(mapping: Mapping) -> list[_Group]:
     """Return the groups of attributes that are unique together, the key among them."""
-    groups: list[Group] | None = mapping.sql.get("unique groups")
+    groups: list[_Group] | None = mapping.sql.get("unique groups")
     if groups is None:
         groups = [tuple([part.name for part in mapping.key])]
         for attribute in mapping.attributes.values():
@@ -155,7 +156,7 @@ def _unique_names(mapping: Mapping) -> frozenset[str]:
     return names
 
 
-def _row_value(obj: EntityBase, group: Group) -> Value | None:
+def _row_value(obj: EntityBase, group: _Group) -> _Value | None:
     """Return what the row of *obj* holds of *group* in the database."""
     attributes = obj._mapping_.attributes
     changes: dict[str, Any] = obj._changes_ if obj._state_.status is Status.DIRTY else {}
@@ -169,7 +170,7 @@ def _row_value(obj: EntityBase, group: Group) -> Value | None:
     return None if None in values else (obj._mapping_.root, group, tuple(values))
 
 
-def _new_value(obj: EntityBase, group: Group) -> Value | None:
+def _new_value(obj: EntityBase, group: _Group) -> _Value | None:
     """Return what the row of *obj* will hold of *group*; None where that cannot clash."""
     values: list[Any] = []
     for name in group:
@@ -181,9 +182,9 @@ def _new_value(obj: EntityBase, group: Group) -> Value | None:
     return None if None in values else (obj._mapping_.root, group, tuple(values))
 
 
-def _freed(pending: Pending) -> dict[Value, Operation]:
+def _freed(pending: Pending) -> dict[_Value, Operation]:
     """Return the unique values that this flush gives up, with the operation that does."""
-    freed: dict[Value, Operation] = {}
+    freed: dict[_Value, Operation] = {}
     for obj in pending.deleted:
         for group in _groups(obj._mapping_):
             if (value := _row_value(obj, group)) is not None:
@@ -205,7 +206,7 @@ def _freed(pending: Pending) -> dict[Value, Operation]:
 class _Graph:
     """Operations, and which has to wait for which."""
 
-    def __init__(self, usual: list[Operation], freed: dict[Value, Operation]) -> None:
+    def __init__(self, usual: list[Operation], freed: dict[_Value, Operation]) -> None:
         self.operations = list(usual)
         self.number = {(operation.action, id(operation.obj)): index for index, operation in enumerate(usual)}
         self.waits: list[set[int]] = [set() for _ in usual]  # for each operation, those that come before it
@@ -255,7 +256,7 @@ class _Graph:
                 way_out = None
         self.breakable[before, index] = way_out
 
-    def _add_uniques(self, index: int, operation: Operation, freed: dict[Value, Operation]) -> None:
+    def _add_uniques(self, index: int, operation: Operation, freed: dict[_Value, Operation]) -> None:
         obj = operation.obj
         for group in _groups(obj._mapping_):
             value = _new_value(obj, group)

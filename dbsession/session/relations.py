@@ -10,9 +10,9 @@ from typing import TYPE_CHECKING, Any
 
 from dbsession.backends.flow import Flow
 from dbsession.backends.statements import Statement
-from dbsession.model.attributes import ReferenceAttribute
 from dbsession.model.collections import Collection, CollectionAttribute
 from dbsession.model.entity import EntityBase
+from dbsession.model.references import ReferenceAttribute
 from dbsession.query.query import Selected
 from dbsession.session.loading import KEYS_AT_ONCE, materialize
 
@@ -36,6 +36,8 @@ def load_back_reference(unit: UnitOfWork, obj: EntityBase, attribute: ReferenceA
     partners = {getattr(other, reference.name): other for other in found}
     partners.update({other.__dict__.get(reference.name): other for other in unsaved})
     for owner in owners:
+        if unit.transaction.wrote:
+            unit.journal.note_back_reference(owner, attribute.name)
         owner.__dict__[attribute.name] = partners.get(owner)
 
 
@@ -81,8 +83,19 @@ def load_collection(unit: UnitOfWork, collection: Collection[Any]) -> Flow[None]
         owner = getattr(item, reference.name)  # memory, not the row: it may have moved here
         if owner in items:
             items[owner].append(item)
+        if item._state_.has_changes and reference.name in item._changes_:
+            before = unit.find(attribute.mapping, reference.key_in(item._row_))
+            if before is not owner and before in items:  # it moved away when nobody was there to be told
+                attribute.of(before).note_removed(item, unit)
+    _fill(unit, attribute, items)
+
+
+def _fill(unit: UnitOfWork, attribute: CollectionAttribute, items: dict[EntityBase, list[Any]]) -> None:
     for owner, belonging in items.items():
-        attribute.of(owner).fill(belonging)
+        collection = attribute.of(owner)
+        collection.fill(belonging)
+        if unit.transaction.wrote:
+            unit.journal.filled(collection)
 
 
 def _others(unit: UnitOfWork, attribute: CollectionAttribute, owner: EntityBase) -> list[EntityBase]:
@@ -127,8 +140,7 @@ def _load_linked(unit: UnitOfWork, attribute: CollectionAttribute, owners: list[
         for row in result.rows:
             key = row[0] if width == 1 else tuple(row[:width])
             items[by_key[key]] += materialize(unit, target, [row[width:]], target.wide)
-    for owner, belonging in items.items():
-        attribute.of(owner).fill(belonging)
+    _fill(unit, attribute, items)
 
 
 def is_linked(unit: UnitOfWork, collection: Collection[Any], item: EntityBase) -> Flow[bool]:

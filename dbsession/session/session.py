@@ -26,7 +26,7 @@ from dbsession.session.unit_of_work import DatabaseLink, UnitOfWork
 
 __all__ = ["Session"]
 
-OVER = "the database session is over"
+_OVER = "the database session is over"
 
 _ENDED: dict[DatabaseLink, UnitOfWork] = {}  # stands for the units of a session that has ended
 
@@ -153,7 +153,7 @@ class Session:
         self.check_owner()
         if self._units is _ENDED:
             raise DatabaseSessionIsOver(
-                f"Cannot {doing}: {OVER}; do it within the scope, or open another one with `with db_session:`"
+                f"Cannot {doing}: {_OVER}; do it within the scope, or open another one with `with db_session:`"
             )
 
     def _require_whole(self) -> None:
@@ -248,7 +248,7 @@ class Session:
             except BaseException as failure:
                 self._abandon(failure)
                 raise
-            self._close(OVER)
+            self._close(_OVER)
         else:
             self._abandon(error)
 
@@ -263,7 +263,7 @@ class Session:
                     error.add_note(f"and the rollback failed: {second}")
                     unit.link.release(discard=True)
         finally:  # even if it is interrupted, the connections go back
-            self._close(f"{OVER}: {why} {type(error).__name__}")
+            self._close(f"{_OVER}: {why} {type(error).__name__}")
 
     def _close(self, reason: str) -> None:
         for unit in self._units.values():

@@ -102,7 +102,8 @@ class Transaction:
         *is_flush*: they are the session's own, and their failure dooms it on every database.
         """
         self.require_usable()
-        self.wrote = True
+        if is_flush or statements[0].kind is not Kind.READ:  # a lock is no write
+            self.wrote = True
         return (yield from self._send(statements, begins=self.phase is Phase.IDLE, is_flush=is_flush))
 
     def autocommit(self, statement: Statement) -> Flow[list[Result]]:

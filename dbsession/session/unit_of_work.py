@@ -14,10 +14,11 @@ from dbsession.backends.base import Backend, Connection, Dialect
 from dbsession.backends.flow import Flow, run
 from dbsession.backends.statements import Batch, Result
 from dbsession.errors import CacheIndexError, NotLoadedError, OrmError, TransactionError
-from dbsession.model.attributes import Attribute, PendingExpression, ReferenceAttribute
+from dbsession.model.attributes import Attribute, PendingExpression
 from dbsession.model.collections import Collection, CollectionAttribute
 from dbsession.model.entity import EntityBase
 from dbsession.model.mapping import LinkTable, Mapping
+from dbsession.model.references import ReferenceAttribute
 from dbsession.model.state import States, Status, set_changes, set_state
 from dbsession.query.query import Selected
 from dbsession.session import deleting, loading, relations

@@ -17,9 +17,9 @@ from typing import Any
 from dbsession.backends.base import Dialect
 from dbsession.backends.statements import Kind, Result, Statement
 from dbsession.errors import UnexpectedError
-from dbsession.model.attributes import ReferenceAttribute
 from dbsession.model.entity import EntityBase
 from dbsession.model.mapping import Column, LinkTable, Mapping
+from dbsession.model.references import ReferenceAttribute
 from dbsession.model.state import NOT_LOADED, set_row
 from dbsession.query.compiler import Compiler
 from dbsession.session.changes import (
@@ -266,7 +266,7 @@ class UpdateWrite(Write):
         assignments: list[str] = []
         for name, pending in self.expressions:
             attribute = self.mapping.attributes[name]
-            assignments.append(f"{attribute.columns[0].quoted} = {compiler.render(pending.expression, attribute)}")
+            assignments.append(f"{attribute.columns[0].quoted} = {compiler.assigned(pending.expression, attribute)}")
         return self._text(assignments), compiler.params
 
     def _text(self, assignments: list[str]) -> str:

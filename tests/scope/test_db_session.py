@@ -1,7 +1,6 @@
 """`db_session` as a block and as a decorator: what a scope takes, saves, undoes and gives back."""
 
 import asyncio
-import contextvars
 from pathlib import Path
 
 import psycopg
@@ -9,11 +8,9 @@ import pytest
 
 from dbsession import (
     Database,
-    DatabaseSessionIsOver,
     NoScopeError,
     OperationalError,
     Required,
-    Session,
     TransactionIntegrityError,
     commit,
     db_session,
@@ -419,85 +416,3 @@ def test_the_scope_goes_on_after_a_failed_connect(tmp_path):
         Note(text="b")
     assert texts(db) == ["b"]
     db.close()
-
-
-# --- leaving by hand ----------------------------------------------------------------------------------------
-
-
-def test_leaving_by_hand(db, Note):
-    """`__exit__()` without arguments is a good end; with the class of an exception alone it is a bad one."""
-    scope = db_session()
-    assert scope is db_session
-    assert isinstance(scope.__enter__(), Session)
-    Note(text="kept")
-    scope.__exit__()
-    scope.__enter__()
-    Note(text="lost")
-    scope.__exit__(Odd)
-    assert texts(db) == ["kept"]
-    with pytest.raises(NoScopeError, match="not the innermost one entered here"):
-        scope.__exit__()
-
-
-def test_only_the_innermost_scope_can_be_left(db, Note):
-    """Leaving an outer scope before its inner one is an error, and neither is lost by it."""
-    outer, inner = db_session(immediate=True), db_session(immediate=True)
-    outer.__enter__()
-    inner.__enter__()
-    Note(text="kept")
-    with pytest.raises(NoScopeError):
-        outer.__exit__()
-    inner.__exit__()
-    outer.__exit__()
-    assert texts(db) == ["kept"]
-
-
-# --- after the end ----------------------------------------------------------------------------------------
-
-
-def test_a_session_that_has_ended_does_nothing_in_vain(db, Note, first):
-    """The verbs of a session that is over raise, so that nothing is thought to be saved which is not."""
-    for change in (lambda: None, lambda: Note(text="new")):
-        with db_session as session:
-            change()
-        for verb in (session.flush, session.commit, session.rollback, session.no_autoflush().__enter__):
-            with pytest.raises(DatabaseSessionIsOver, match="the database session is over; do it within the scope"):
-                verb()
-
-
-def test_a_copied_context_does_not_revive_a_session(db, Note, first):
-    """A context that was copied in a scope which has ended has no scope: what is done there is not lost in silence."""
-    with db_session:
-        context = contextvars.copy_context()
-        context.run(Note, text="within")
-    with sent(db) as spent:
-        with pytest.raises(DatabaseSessionIsOver, match="open another one"):
-            context.run(Note, text="lost")
-        with pytest.raises(DatabaseSessionIsOver):
-            context.run(lambda: Note[first])
-    assert spent.statements == 0
-    context.run(db_session(lambda: Note(text="saved")))
-    assert texts(db) == ["first", "saved", "within"]
-
-
-def test_an_interrupt_while_rolling_back_gives_the_connection_back(db, Note, first, monkeypatch):
-    """13. Ctrl-C during ROLLBACK: the connection is discarded, nothing was saved, and the next scope works."""
-    link = SqliteConnection if db.backend.dialect.name == "sqlite" else PostgresConnection
-    execute = link.execute
-
-    def interrupted(self, batch):
-        if batch[0].kind is Kind.ROLLBACK:
-            raise KeyboardInterrupt
-        return execute(self, batch)
-
-    with pytest.raises(KeyboardInterrupt), db_session:
-        Note[first].text = "changed"
-        flush()
-        monkeypatch.setattr(link, "execute", interrupted)
-        raise Odd
-    monkeypatch.undo()
-    assert stack.current_frame() is None
-    with sent(db) as spent, db_session:
-        assert Note[first].text == "first"
-        Note(text="works")
-    assert spent.connections == 1

@@ -17,7 +17,6 @@ from dbsession import (
     Json,
     OptimisticCheckError,
     Optional,
-    Required,
     commit,
     db_session,
     flush,
@@ -255,7 +254,25 @@ def test_what_json_does_not_have_is_refused_inside_too(box, value):
 
 def test_a_json_value_of_any_shape_changes_to_any_other(box):
     """34. The whole value may be a dict, list, str, number, bool or None, and each is told from each other."""
-    shapes = [{}, [], "", "text", '"text"', "null", "[1]", 0, 1, True, False, 1.5, None, [None], {"a": None}, [True], [1]]
+    shapes = [
+        {},
+        [],
+        "",
+        "text",
+        '"text"',
+        "null",
+        "[1]",
+        0,
+        1,
+        True,
+        False,
+        1.5,
+        None,
+        [None],
+        {"a": None},
+        [True],
+        [1],
+    ]
     with db_session:
         item = box.Item[1]
         for shape in shapes:
@@ -351,7 +368,11 @@ def measure(db):
 SPELLINGS = [
     ("price", [1, Decimal("1.0"), "1.000", 1.0, Decimal("1.0004")], Decimal("1.000")),
     ("at", [NOON, NOON.astimezone(AMSTERDAM), "2024-05-01T14:00:00+02:00"], NOON),
-    ("rough", [datetime(2024, 5, 1, 12, 0, 0, microsecond) for microsecond in (0, 7, 999_999)], datetime(2024, 5, 1, 12)),
+    (
+        "rough",
+        [datetime(2024, 5, 1, 12, 0, 0, microsecond) for microsecond in (0, 7, 999_999)],
+        datetime(2024, 5, 1, 12),
+    ),
     ("level", [1, True, 1.0, Decimal(1)], 1.0),
     ("level", [0.0, -0.0], 0.0),
     ("level", [float("inf"), Decimal("Infinity")], float("inf")),

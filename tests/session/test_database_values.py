@@ -315,7 +315,7 @@ def test_before_the_flush_there_is_no_value(db):
         flush()
         assert (person.id, person.points, person.status) == (1, 7, "fresh")
         person.points = 42
-    assert rows(db, 'SELECT points, status FROM "{}"'.format(registry.Person._mapping_.table)) == [(42, "fresh")]
+    assert rows(db, f'SELECT points, status FROM "{registry.Person._mapping_.table}"') == [(42, "fresh")]
 
 
 def test_given_values_win_over_defaults(db):
@@ -421,4 +421,3 @@ def test_a_volatile_attribute_that_is_assigned(db, Doc):
     with db_session:
         doc = Doc(title="z")
         assert doc.edits == 0 and doc.stamp is None
-

@@ -165,7 +165,7 @@ def test_rollback_cures_the_session(db, entities, doom):
         assert User.get(name="lost") is None
         bob.age = 6
         User(name="saved")
-    assert rows(db, 'SELECT age FROM "user" WHERE name = \'Bob\'') == [6]
+    assert rows(db, "SELECT age FROM \"user\" WHERE name = 'Bob'") == [6]
     assert {"saved"} == set(rows(db, 'SELECT name FROM "user"')) - {"Ann", "Bob"}
 
 
@@ -209,7 +209,7 @@ def test_a_doomed_inner_scope(db, entities):
 
 
 def test_errors_keep_what_the_driver_said(db, entities):
-    """86. The error has the driver's own as its cause and original_exc, table and columns, and the SQL without values."""
+    """86. The error has the driver's own as its cause, table and columns, and the SQL without values."""
     with pytest.raises(TransactionIntegrityError) as caught, db_session:
         entities["User"](name="Bob", bio="a secret")
         entities["User"](name="also new")

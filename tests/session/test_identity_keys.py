@@ -61,7 +61,7 @@ class World:
 
     def countries(self) -> list[tuple[str, str]]:
         """Return what others see of the countries."""
-        return rows(self.db, 'SELECT code, name FROM "{}" ORDER BY code'.format(self.Country._mapping_.table))
+        return rows(self.db, f'SELECT code, name FROM "{self.Country._mapping_.table}" ORDER BY code')
 
 
 @pytest.fixture
@@ -267,7 +267,7 @@ def test_a_new_object_with_the_key_of_a_new_one(world):
         with pytest.raises(CacheIndexError, match=r"City\['z', 'x'\]"):
             world.City(country="z", name="x")
         assert list(first.cities) == [city] and world.City["z", "x"] is city
-    assert rows(world.db, 'SELECT count(*) FROM "{}"'.format(world.City._mapping_.table)) == [3]
+    assert rows(world.db, f'SELECT count(*) FROM "{world.City._mapping_.table}"') == [3]
 
 
 def test_a_new_object_with_the_key_of_a_row(world):
@@ -332,8 +332,8 @@ def test_a_refused_object_is_in_no_collection(world):
         assert ann.passport.number == "1" and world.Passport.get(number="2") is None
         with pytest.raises(TypeError, match=r"User\[new\]\.notes"):
             world.User(name="Carl", notes=[ann])
-    assert rows(world.db, 'SELECT number FROM "{}"'.format(world.Passport._mapping_.table)) == ["1"]
-    assert rows(world.db, 'SELECT name FROM "{}" ORDER BY id'.format(world.User._mapping_.table)) == ["Ann", "Bob"]
+    assert rows(world.db, f'SELECT number FROM "{world.Passport._mapping_.table}"') == ["1"]
+    assert rows(world.db, f'SELECT name FROM "{world.User._mapping_.table}" ORDER BY id') == ["Ann", "Bob"]
 
 
 def test_a_reference_to_somebody_who_is_taken(world):

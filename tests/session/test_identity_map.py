@@ -244,7 +244,7 @@ def test_that_a_row_was_missing_is_not_remembered(db, shop):
         elsewhere(db_session(lambda: shop.Country(code="es", name="Spain")))
         assert shop.Country["es"].name == "Spain"
         assert shop.Country.get(code="it") is None
-        db.execute("""INSERT INTO "{}" (code) VALUES ('it')""".format(shop.Country._mapping_.table))
+        db.execute(f"""INSERT INTO "{shop.Country._mapping_.table}" (code) VALUES ('it')""")
         assert shop.Country["it"].name is None
 
 
@@ -309,7 +309,7 @@ def test_an_object_of_another_live_scope_is_refused(db, shop):
     finally:
         done.set()
         thread.join()
-    assert rows(db, 'SELECT count(*) FROM "{}"'.format(shop.Order._mapping_.table)) == [3]
+    assert rows(db, f'SELECT count(*) FROM "{shop.Order._mapping_.table}"') == [3]
 
 
 def test_an_object_of_an_ended_scope_is_refused(shop):
@@ -394,8 +394,8 @@ def test_a_changed_object_is_saved_without_a_reference(db, shop):
         shop.Customer(name="Carl")
         shop.Order[3].delete()
         gc.collect()
-    assert rows(db, 'SELECT name FROM "{}" ORDER BY id'.format(shop.Customer._mapping_.table)) == ["Anna", "Bob", "Carl"]
-    assert rows(db, 'SELECT id FROM "{}" ORDER BY id'.format(shop.Order._mapping_.table)) == [1, 2]
+    assert rows(db, f'SELECT name FROM "{shop.Customer._mapping_.table}" ORDER BY id') == ["Anna", "Bob", "Carl"]
+    assert rows(db, f'SELECT id FROM "{shop.Order._mapping_.table}" ORDER BY id') == [1, 2]
 
 
 def _entities_alive() -> int:

@@ -191,7 +191,10 @@ def test_an_expression_is_checked_if_its_attribute_was_read(db, entities):
 def test_a_row_that_is_gone_is_a_conflict(db, entities, verb):
     """92. Changing or deleting an object whose row was deleted elsewhere is a conflict, even if nothing was read."""
     User = entities["User"]
-    with pytest.raises(OptimisticCheckError, match=r"User\[1\] was deleted by somebody else since") as caught, db_session:
+    with (
+        pytest.raises(OptimisticCheckError, match=r"User\[1\] was deleted by somebody else since") as caught,
+        db_session,
+    ):
         user = User[1]
         User(name="new")
         elsewhere(db_session(lambda: User[1].delete()))
@@ -269,7 +272,7 @@ def test_a_float_can_be_checked_if_asked_for(db, entities):
 
 
 def test_optimistic_false_checks_nothing_but_existence(db, entities):
-    """optimistic=False: what was read is not compared, not even after commit(); a row that is gone is an error still."""
+    """optimistic=False: what was read is not compared, also after commit(); a row that is gone is an error still."""
     User = entities["User"]
     with db_session(optimistic=False):
         user = User[1]

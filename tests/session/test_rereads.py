@@ -268,7 +268,7 @@ def test_locks_and_new_objects_are_exempt_until_commit(db, User):
         for user in (locked, made, written):
             user.name += "!"
         commit()
-        db.execute('UPDATE "user" SET nick = \'x\'')
+        db.execute("UPDATE \"user\" SET nick = 'x'")
     assert rows(db, 'SELECT name, age FROM "user" ORDER BY id') == [("Ann!", 130), ("Bob!", 141), ("new!", 101)]
     for number in (1, 2, 3):
         with pytest.raises(OptimisticCheckError), db_session:

@@ -349,7 +349,9 @@ def test_a_rollback_of_sqlite_itself_is_noticed(db, Note, accident, pending):
     """SQLite has rolled back all of it (disk full, OR ROLLBACK, interrupt): what follows is not saved alone."""
     with pytest.raises(SessionDoomed, match="the first error was"), db_session as session:
         Note(text="before").flush()
-        with pytest.raises((OperationalError, TransactionIntegrityError), match="has rolled back the whole transaction"):
+        with pytest.raises(
+            (OperationalError, TransactionIntegrityError), match="has rolled back the whole transaction"
+        ):
             accident(db, session)
         if pending:
             Note(text="after")
@@ -411,7 +413,11 @@ def test_objects_after_a_failure_at_commit(pg):
         flush()
         with pytest.raises(TransactionIntegrityError) as caught:
             commit()
-        assert (caught.value.constraint, caught.value.table, caught.value.columns) == ("one_of_each", "note", ("likes",))
+        assert (caught.value.constraint, caught.value.table, caught.value.columns) == (
+            "one_of_each",
+            "note",
+            ("likes",),
+        )
         with pytest.raises(SessionDoomed, match="TransactionIntegrityError"):
             commit()
         assert note.text == "changed"
