@@ -39,13 +39,18 @@ _BEFORE = r"(?:[\s;(]|--[^\n]*(?:\n|$)|/\*.*?\*/)*"
 _FIRST_WORD = re.compile(_BEFORE + r"(\w*)", re.DOTALL)
 # Statements that move the transaction belong to the session: it has to know where the transaction stands.
 _MOVES = re.compile(
-    _BEFORE + r"(BEGIN|START|COMMIT|END|ROLLBACK|ABORT|SAVEPOINT|RELEASE|PREPARE\s+TRANSACTION)\b", re.DOTALL | re.IGNORECASE
+    _BEFORE + r"(BEGIN|START|COMMIT|END|ROLLBACK|ABORT|SAVEPOINT|RELEASE|PREPARE\s+TRANSACTION)\b",
+    re.DOTALL | re.IGNORECASE,
 )
 # Everything else is a write, as is a SELECT with one of these words outside of quotes: a WITH that deletes,
 # FOR UPDATE, INTO. To take a read for a write does no harm; the reverse would leave it in autocommit.
 _READS = frozenset({"SELECT", "WITH", "VALUES", "TABLE", "SHOW", "EXPLAIN", "PRAGMA"})
 _WRITE_WORD = re.compile(r"\b(?:INSERT|UPDATE|DELETE|MERGE|INTO|SHARE)\b", re.IGNORECASE)
 _QUOTED = re.compile(r"'[^']*'|\"[^\"]*\"")
+
+
+# What may follow the name of a provider without a keyword.
+_PROVIDERS = {"sqlite": "filename", "postgres": "dsn", "postgresql": "dsn"}
 
 
 class RawResult:
@@ -80,13 +85,15 @@ class Database:
         self.gateway = ScopeGateway(self)
         self.Entity: type[Entity] = EntityMeta("Entity", (Entity,), {"__doc__": Entity.__doc__}, db=self, abstract=True)  # type: ignore[assignment]
         self._backend: Backend | None = None
+        self._closed: Backend | None = None  # what it was bound to before `close`
         self._links: list[LinkTable] = []
         self._tables: list[Table] | None = None
-        if url is not None or options:
+        if url is not None or args or options:
             self.bind(url, *args, **options)
 
     def __repr__(self) -> str:
-        return f"<Database {self._backend.url if self._backend is not None else 'not bound'}>"
+        bound = self._backend or self._closed
+        return f"<Database {bound.url if bound is not None else 'not bound'}>"
 
     @property
     def catalog(self) -> Database:
@@ -105,12 +112,22 @@ class Database:
         Raises:
             BindingError: it is bound already, or the URL or an option cannot be used.
         """
-        if self._backend is not None:
-            raise BindingError(f"this database is bound already, to {self._backend.url}")
-        if url is not None and "provider" not in options and not args:
+        if (bound := self._backend or self._closed) is not None:
+            raise BindingError(f"this database is bound already, to {bound.url}")
+        provider: str | None = options.pop("provider", None)
+        if isinstance(url, str) and url.lower() in _PROVIDERS and provider is None:
+            provider, url = url, None  # as Pony has it: bind("sqlite", "app.db"), bind("postgres", host=...)
+            if args:
+                options[_PROVIDERS[provider.lower()]], args = args[0], args[1:]
+        if args or (url is None) is (provider is None):
+            raise BindingError(
+                'say where the database is in one way: a URL, or provider="sqlite" with filename=, '
+                'or provider="postgres" with host=, user=, database=, ...'
+            )
+        if url is not None:
             self._backend = make_backend(url, **options)
-        else:
-            self._backend = make_backend_from_provider(options.pop("provider", url), *args, **options)
+        elif provider is not None:
+            self._backend = make_backend_from_provider(provider, **options)
 
     @property
     def backend(self) -> Backend:
@@ -120,18 +137,21 @@ class Database:
             BindingError: the database is bound to nothing yet.
         """
         if self._backend is None:
-            raise BindingError("the database is not bound yet: give Database() a URL, or call db.bind(url)")
+            if self._closed is None:
+                raise BindingError("the database is not bound yet: give Database() a URL, or call db.bind(url)")
+            self._backend, self._closed = self._closed.reopened(), None
         return self._backend
 
     @property
     def counters(self) -> Counters:
         """How many statements, round trips, transactions and connections there have been."""
-        return self.backend.counters
+        return (self._closed or self.backend).counters
 
     def close(self) -> None:
         """Close every connection. In-memory data is gone; the database can be used again."""
         if self._backend is not None:
-            self._backend.close()
+            self._closed, self._backend = self._backend, None
+            self._closed.close()
 
     # --- entities -----------------------------------------------------------------------------
 
@@ -215,7 +235,8 @@ class Database:
             for table in tables:
                 if table.quoted not in existing:
                     raise TableDoesNotExist(
-                        f"the table {table.name} is not in {self.backend.url}: call generate_mapping(create_tables=True), "
+                        f"the table {table.name} is not in {self.backend.url}: "
+                        f"call generate_mapping(create_tables=True), "
                         f"or create it with the SQL of db.schema_sql()"
                     )
             if not tables:
@@ -281,7 +302,7 @@ class Database:
         result = self._raw(sql, params, writes=False)
         if len(result.columns) == 1:
             return [row[0] for row in result.rows]
-        named: Any = namedtuple("Row", list(result.columns), rename=True)  # type: ignore[misc]
+        named: Any = namedtuple("Row", list(result.columns), rename=True)  # type: ignore[misc]  # noqa: PYI024 - fields known at run time
         return list(map(named._make, result.rows))
 
     def get(self, sql: str, params: Any = None) -> Any:

@@ -20,7 +20,7 @@ class Sent:
 
 @contextmanager
 def counted(db: Database) -> Iterator[Sent]:
-    """Count what is sent within the block: ``with counted(db) as sent: ...; assert sent.round_trips == 1``."""
+    """Count what is sent within the block; when it has ended, ``sent.round_trips`` and the others are known."""
     counters, sent = db.counters, Sent()
     before = (counters.statements, counters.round_trips, counters.transactions)
     try:

@@ -212,3 +212,7 @@ class Backend(Protocol):
     def close(self) -> None:
         """Close every connection."""
         ...
+
+    def reopened(self) -> Backend:
+        """Return a backend like this one, which was closed, with its counters."""
+        ...

@@ -49,12 +49,21 @@ class EmbeddedBackend:
 
     def release(self, connection: Connection, *, discard: bool = False) -> None:
         """Give *connection* back."""
-        self._started().release(connection, discard=discard)
+        if self._server is not None:
+            self._server.release(connection, discard=discard)
+        else:
+            connection.close()
 
     def close(self) -> None:
         """Close every connection. The server stops with the last process that uses it."""
-        if self._server is not None:
-            self._server.close()
+        with self._lock:
+            server, self._server = self._server, None
+        if server is not None:
+            server.close()
+
+    def reopened(self) -> EmbeddedBackend:
+        """Return the backend itself: it starts the server again, or joins it, with the next connection."""
+        return self
 
     def _started(self) -> PostgresBackend:
         with self._lock:

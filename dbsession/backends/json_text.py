@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import json
+import re
+from decimal import Decimal
 from typing import Any
 
 __all__ = ["JsonText", "decode_json", "encode_json", "encode_json_text"]
@@ -34,9 +36,22 @@ def encode_json(value: Any) -> str:
     return json.dumps(value, ensure_ascii=False, allow_nan=False, separators=(",", ":"))
 
 
+_LARGE_FLOAT = re.compile(r'"(?:[^"\\]|\\.)*"|-?[0-9.]+e\+[0-9]+')
+
+
+def _with_point(token: re.Match[str]) -> str:
+    text = token[0]
+    return text if text.startswith('"') else format(Decimal(text), "f") + ".0"
+
+
 def encode_json_text(value: Any) -> JsonText:
-    """Write *value* as `encode_json` does, for `decode_json`."""
-    return JsonText(encode_json(value))
+    """Write *value* as `encode_json` does, for `decode_json`.
+
+    PostgreSQL keeps numbers as decimals: it would answer ``1e+23`` with 100000000000000000000000, which
+    is an int and not the same number. With a point behind it, a float stays a float.
+    """
+    text = encode_json(value)
+    return JsonText(_LARGE_FLOAT.sub(_with_point, text) if "e+" in text else text)
 
 
 def decode_json(value: Any) -> Any:

@@ -7,6 +7,7 @@ gets the reason at once.
 
 from __future__ import annotations
 
+import functools
 import itertools
 import logging
 import os
@@ -134,6 +135,9 @@ class PostgresBackend:
         self.dialect: Dialect = PostgresDialect()
         self.counters = Counters()
         self.url = url or _describe(parts)
+        self._again = functools.partial(
+            PostgresBackend, conninfo, min_size=min_size, max_size=max_size, timeout=timeout, prepare=prepare
+        )
         self._timeout = timeout
         self._max_size = max_size
         self._failures = _Failures()
@@ -203,6 +207,12 @@ class PostgresBackend:
         link = connection.link
         if isinstance(link, _Link) and not connection.inherited:
             self._give_back(link, close=discard or not connection.clean)
+
+    def reopened(self) -> PostgresBackend:
+        """Return a backend like this one, which was closed, with its counters."""
+        backend = self._again(url=self.url)
+        backend.counters = self.counters
+        return backend
 
     def close(self) -> None:
         """Close every connection; those in use are closed when they come back."""

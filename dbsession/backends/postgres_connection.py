@@ -312,9 +312,11 @@ class PostgresConnection:
         else:
             if guarded:
                 sql, params = _guarded(statement, params, tag)
-            cursor = self._link.cursor() if len(sql) < _LONG else psycopg.RawCursor(self._link)
+            cursor = self._link.cursor()
+            if len(sql) > _LONG:
+                sql, cursor = numbered(sql), psycopg.RawCursor(self._link)
             entry.cursors.append(cursor)
-            cursor.execute(sql if len(sql) < _LONG else numbered(sql), () if params is None else params)
+            cursor.execute(sql, () if params is None else params)
 
     def _send_many(self, entry: Sent, runs: Any) -> None:
         statement = entry.statement

@@ -342,6 +342,8 @@ class SqliteBackend:
         self.counters = Counters()
         self._timeout = timeout
         self._max_idle = max_idle
+        self._again = {"timeout": timeout, "create": create, "max_idle": max_idle}
+        self._file: Path | None = None
         self._uri = path is None or not create
         self._memory = path is None
         if path is None:
@@ -350,7 +352,7 @@ class SqliteBackend:
             name = f"dbsession-{os.getpid()}-{next(_memory_numbers)}-{uuid.uuid4().hex}"
             self._target = f"file:/{name}?vfs=memdb"
         else:
-            file = Path(path).expanduser().absolute()  # the working directory may change
+            self._file = file = Path(path).expanduser().absolute()  # the working directory may change
             _check_file(file, create)
             self.url = url or f"sqlite:///{file}"
             self._target = str(file) if create else f"{file.as_uri()}?mode=rw"
@@ -388,6 +390,12 @@ class SqliteBackend:
                     self._idle.append(connection)
                     return
         connection.close()
+
+    def reopened(self) -> SqliteBackend:
+        """Return a backend like this one, which was closed, with its counters. What was in memory is gone."""
+        backend = SqliteBackend(self._file, url=self.url, **self._again)  # type: ignore[arg-type]
+        backend.counters = self.counters
+        return backend
 
     def close(self) -> None:
         """Close every connection; those in use are closed when they come back."""

@@ -112,7 +112,8 @@ class Attribute(Expression[T], Generic[T]):
     def refuse_missing(self) -> NoReturn:
         """Raise what says that a new object lacks this attribute."""
         raise ValueError(
-            f"{self!r} is required, and was not given: write {self.mapping.name}({self.name}=...), or declare a default="
+            f"{self!r} is required, and was not given: write {self.mapping.name}({self.name}=...), "
+            f"or declare a default="
         )
 
     def default_value(self) -> Any:
@@ -189,7 +190,8 @@ class ValueAttribute(Attribute[T]):
             except (TypeError, ValueError) as error:
                 raise type(error)(f"{self!r} {error}") from None
             except (ArithmeticError, RecursionError) as error:  # beyond the type's limits, nested in itself
-                raise ValueError(f"{self!r} cannot take {value!r:.60}: {error}") from None
+                why = error or "it is out of range"
+                raise ValueError(f"{self!r} cannot take this {type(value).__name__}: {why}") from None
             if (self.empty is None or value != self.empty) and (self.check is None or self.check(value)):
                 return value
             if self.empty is not None and value == self.empty:
@@ -275,8 +277,13 @@ class ValueAttribute(Attribute[T]):
         if known is None or value is None:
             return known is value
         if self.decode is not None:
-            known = self.decode(known)
-        return same(known, value) if self.is_tracked else bool(known == value or (known != known and value != value))
+            try:
+                known = self.decode(known)
+            except ValueError:  # the row has what the type has not; it can be replaced
+                return False
+        if self.is_tracked:
+            return same(known, value)
+        return bool(known == value or (known != known and value != value))  # noqa: PLR0124 - NaN
 
     def _unchange(self, obj: EntityBase, unit: Unit, value: Any, changes: dict[str, Any] | None) -> None:
         """Take back the change of this attribute, if there is one."""

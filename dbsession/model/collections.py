@@ -221,13 +221,12 @@ class Collection(Generic[T]):
         for item in list(self.checked(items)):
             if self._attribute.link is None:
                 reverse.assign(item, self._owner)
-            elif item not in self._added and (self._items is None or item not in self._items):
+            elif item not in self._added and (known := self._knows(item)) is not True:
                 item._state_.require_change(item, f"add {item!r} to {self!r}")
-                known = self.is_loaded or reverse.of(item).is_loaded
                 self.note_added(item, unit)
                 if reverse is not self._attribute or item is not self._owner:
                     reverse.of(item).note_added(self._owner, unit)
-                unit.link_changed(self._attribute, self._owner, item, add=True, known=known)
+                unit.link_changed(self._attribute, self._owner, item, add=True, known=known is False)
 
     def remove(self, *items: Any) -> None:
         """Take *items* out of the collection; what is not in it is left alone.
@@ -241,12 +240,11 @@ class Collection(Generic[T]):
         reverse = self._attribute.reverse
         for item in list(self.checked(items)):
             if self._attribute.link is not None:
-                if item in self._removed or (self._items is not None and item not in self._items):
+                if item in self._removed or (known := self._knows(item)) is False:
                     continue
-                known = self.is_loaded or reverse.of(item).is_loaded
                 self.note_removed(item, unit)
                 reverse.of(item).note_removed(self._owner, unit)
-                unit.link_changed(self._attribute, self._owner, item, add=False, known=known)
+                unit.link_changed(self._attribute, self._owner, item, add=False, known=known is True)
             elif getattr(item, reverse.name) is self._owner:
                 if self._attribute.cascade_delete:
                     item.delete()
@@ -257,6 +255,13 @@ class Collection(Generic[T]):
                         f"{item!r} cannot be removed from {self._owner!r}.{self._attribute.name}: {reverse!r} is "
                         f"required, and cascade_delete is off; delete it, or give it another {reverse.name}"
                     )
+
+    def _knows(self, item: Any) -> bool | None:
+        """Tell whether *item* is linked to the owner, as far as either end is loaded; None: nobody knows."""
+        if self._items is not None:
+            return item in self._items
+        other: Collection[Any] = self._attribute.reverse.of(item)
+        return None if other._items is None else self._owner in other._items
 
     def clear(self) -> None:
         """Take every item out of the collection, as `remove` does."""
@@ -301,19 +306,21 @@ class Collection(Generic[T]):
     def note_added(self, item: Any, unit: Unit) -> None:
         """Take *item* in; the other end of the relation has been told."""
         unit.collection_touched(self)
-        if item in self._removed:
-            del self._removed[item]  # it was there, was removed, and is back: no net change
-        else:
+        if item not in self._removed:
             self._added[item] = None
+        else:  # it is back
+            del self._removed[item]
+            if self._items is None:  # ... if it was there at all
+                self._added[item] = None
         if self._items is not None:
             self._items[item] = None
 
     def note_removed(self, item: Any, unit: Unit) -> None:
         """Let *item* go; the other end of the relation has been told."""
         unit.collection_touched(self)
-        known_new = item in self._added and (self._items is not None or self._attribute.link is None)
+        known_new = item in self._added and self._items is not None and self._attribute.link is not None
         self._added.pop(item, None)
-        if not known_new:  # an unloaded collection may have had the link all along
+        if not known_new:  # it may have been here all along
             self._removed[item] = None
         if self._items is not None:
             self._items.pop(item, None)
@@ -321,6 +328,9 @@ class Collection(Generic[T]):
     def fill(self, items: Iterable[Any]) -> None:
         """Take what the database has, and merge into it what this session has added and removed."""
         loaded = dict.fromkeys(items)
+        if self._attribute.link is not None:  # what was there is certain from now on
+            self._removed = {item: None for item in self._removed if item in loaded}
+            self._added = {item: None for item in self._added if item not in loaded}
         for item in self._removed:
             loaded.pop(item, None)
         loaded.update(self._added)
@@ -336,14 +346,14 @@ class Collection(Generic[T]):
         self._removed.clear()
 
     def restore(self) -> None:
-        """Undo what was added and removed: it was rolled back."""
-        if self._attribute.link is not None and (self._added or self._removed):
-            self._items = None  # what an unloaded collection was told need not have changed anything
-        elif self._items is not None:
-            key = self._owner._key_
+        """Undo what was added and removed: it was rolled back, and the rows of all objects are as they were."""
+        if self._items is not None:
             for item in self._added:
-                # What came from elsewhere while nobody had told this collection may have been here all along.
-                if key is None or self._attribute.reverse.key_in(item._row_) != key:
-                    self._items.pop(item, None)
+                self._items.pop(item, None)
             self._items.update(self._removed)
+            if self._attribute.link is None:
+                # Who came or went before this collection was in memory told nobody; the references know.
+                key, key_in = self._owner._key_, self._attribute.reverse.key_in
+                touched: dict[Any, None] = dict.fromkeys((*self._items, *self._added))
+                self._items = {item: None for item in touched if key is not None and key_in(item._row_) == key}
         self.settle()

@@ -163,7 +163,7 @@ class Optional(Declaration[T]):
 
 
 class PrimaryKey(Declaration[T]):
-    """Declare the key of an entity: ``id = PrimaryKey(int, auto=True)`` or, of several attributes, ``PrimaryKey(a, b)``.
+    """Declare the key: ``id = PrimaryKey(int, auto=True)``, or, of several attributes, ``PrimaryKey(a, b)``.
 
     ``auto=True``: the database makes the value. Without any PrimaryKey an entity gets
     ``id = PrimaryKey(int, auto=True)``.
@@ -228,7 +228,7 @@ class Discriminator(Required[T]):
 
 
 class Version(Declaration[int]):
-    """Declare a version number: ``version = Version()``. Every UPDATE and DELETE checks it, every UPDATE counts it up."""
+    """Declare a version number, ``version = Version()``: each UPDATE and DELETE checks it, each UPDATE counts it up."""
 
     def __init__(self, **options: Any) -> None:
         super().__init__(int, **options)

@@ -39,6 +39,12 @@ class EntityMeta(type):
     def __new__(
         mcs, name: str, bases: tuple[type, ...], namespace: dict[str, Any], *, db: Any = None, abstract: bool = False
     ) -> EntityMeta:
+        """Make the class of an entity of the database *db*, or, with *abstract*, a base of entities.
+
+        Raises:
+            ERDiagramError: the declarations contradict each other, or there is no database.
+            MappingError: the database has its mapping already.
+        """
         declared = {key: value for key, value in namespace.items() if isinstance(value, Declaration)}
         namespace = {key: value for key, value in namespace.items() if key not in declared}
         if namespace.get("__slots__"):
@@ -95,7 +101,7 @@ class EntityMeta(type):
         """
         mapping = _mapping_of(cls)
         if not conditions and len(values) == len(mapping.key) and all(part.name in values for part in mapping.key):
-            parts = tuple([values[part.name] for part in mapping.key])
+            parts: tuple[Any, ...] = tuple([values[part.name] for part in mapping.key])
             if None not in parts and not any(isinstance(part, Expression) for part in parts):
                 raw = mapping.entity._key_from_(parts if len(parts) > 1 else parts[0])
                 found: Any = mapping.gateway.get(mapping, raw)
@@ -293,7 +299,7 @@ class EntityBase(Slots, metaclass=EntityMeta, abstract=True):
                 if len(key) == 1:
                     key = key[0]
                 elif isinstance(attributes[0], ValueAttribute):
-                    raise TypeError(f"the key of {mapping.name} is {attributes[0].name} alone, and {key!r} does not fit")
+                    raise TypeError(f"the key of {mapping.name} is {attributes[0].name}, and {key!r} does not fit")
             return cls._key_part_(attributes[0], key)
         if not isinstance(key, tuple) or len(key) != len(attributes):
             names = ", ".join(part.name for part in attributes)

@@ -450,7 +450,7 @@ def _link_columns(side: CollectionAttribute, chosen: tuple[str, ...], suffix: st
 
 
 def _rank(mappings: list[Mapping]) -> None:
-    """Number the tables so that what a table refers to has a smaller number; a circle shares one number."""
+    """Give each table a number above those of the tables that it refers to; a circle shares one number."""
     roots = [mapping for mapping in mappings if mapping.root is mapping]
     needs: dict[Mapping, set[Mapping]] = {root: set() for root in roots}
     for mapping in mappings:

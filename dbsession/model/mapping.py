@@ -155,7 +155,7 @@ class Column:
         return f"<Column {self.name} {self.sql_type}>"
 
     def shown(self, raw: Any) -> Any:
-        """Return *raw*, a value of this column in a row, as the program has it; a reference goes by what it refers to."""
+        """Return *raw*, a value of this column in a row, as the program has it; a reference goes by its target."""
         column = self
         while column.references is not None:
             column = column.references
@@ -287,13 +287,10 @@ class Mapping:
         return f"{self.name}[{', '.join(shown)}]"
 
     def may_turn_out(self, value: Any) -> bool:
-        """Tell whether *value*, of which nothing but the key is known, may be an object of this subclass once it is loaded."""
+        """Tell whether *value*, of which only the key is known, may turn out to be of this subclass once loaded."""
         cls = type(value)
         return cls is not self.entity and issubclass(self.entity, cls) and bool(value._mapping_.is_hollow(value._row_))
 
     def is_hollow(self, row: tuple[Any, ...]) -> bool:
         """Tell whether *row* holds nothing but a key."""
-        for column in self.eager:
-            if not column.is_key and row[column.position] is NOT_LOADED:
-                return True
-        return False
+        return any(row[column.position] is NOT_LOADED for column in self.eager if not column.is_key)

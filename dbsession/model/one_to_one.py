@@ -63,8 +63,8 @@ def require_free_end(attribute: ReferenceAttribute, obj: EntityBase, target: Ent
     before = holder(attribute.reverse, target, unit)
     if before is not None and before is not obj:
         raise CacheIndexError(
-            f"{target!r} has {before!r} as its {attribute.reverse.name} already, and {attribute!r} is required: {obj!r} "
-            f"cannot take its place; give {before!r} another {attribute.name}, or delete it, first"
+            f"{target!r} has {before!r} as its {attribute.reverse.name} already, and {attribute!r} is required: "
+            f"{obj!r} cannot take its place; give {before!r} another {attribute.name}, or delete it, first"
         )
 
 

@@ -41,7 +41,7 @@ class ReferenceAttribute(Attribute[Any]):
 
     @property
     def dies_with_target(self) -> bool:
-        """Whether deleting the target deletes the object, too: the other side has ``cascade_delete``, or it is required."""
+        """Whether deleting the target deletes the object: the other side has ``cascade_delete``, or it is required."""
         cascades: bool | None = self.reverse.cascade_delete
         return self.is_required if cascades is None else cascades
 

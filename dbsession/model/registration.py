@@ -194,7 +194,8 @@ def _make_discriminator(attribute: _DiscriminatorAttribute) -> _DiscriminatorAtt
         attribute.default = mapping.discriminator_value = attribute.kind.coerce(chosen)
     except (TypeError, ValueError) as error:
         raise ERDiagramError(
-            f"{attribute!r} {error}: give {mapping.name} its value with _discriminator_ = ..., of the type of {attribute.name}"
+            f"{attribute!r} {error}: give {mapping.name} its value, of the type of {attribute.name}, "
+            f"with _discriminator_ = ..."
         ) from None
     mapping.discriminator = attribute
     return attribute

@@ -97,8 +97,10 @@ def _entity_table(root: Mapping, names: _Names, made: set[str]) -> Table:
     if root.auto_column is None:
         parts.append(f"CONSTRAINT {names.quoted('pk', name)} PRIMARY KEY ({_quoted(root.key_columns)})")
     attributes = _all_attributes(root)
-    for unique in _uniques(root, attributes):
-        parts.append(f"CONSTRAINT {names.quoted('uq', name, unique)} UNIQUE ({_quoted(unique)})")
+    parts += [
+        f"CONSTRAINT {names.quoted('uq', name, unique)} UNIQUE ({_quoted(unique)})"
+        for unique in _uniques(root, attributes)
+    ]
     for attribute in attributes:
         if isinstance(attribute, ReferenceAttribute) and not attribute.is_virtual:
             constraint = _foreign_key(name, attribute, names)
@@ -162,7 +164,11 @@ def _uniques(root: Mapping, attributes: Iterable[Attribute[object]]) -> list[tup
 
 def _foreign_key(table: str, attribute: ReferenceAttribute, names: _Names) -> str:
     chosen = attribute.declaration.options.get("fk_name")
-    name = names.claim(chosen, f"the foreign key of {attribute!r}") if chosen else names.quoted("fk", table, attribute.columns)
+    name = (
+        names.claim(chosen, f"the foreign key of {attribute!r}")
+        if chosen
+        else names.quoted("fk", table, attribute.columns)
+    )
     target = attribute.target.root
     return (
         f"CONSTRAINT {name} FOREIGN KEY ({_quoted(attribute.columns)}) "
@@ -171,7 +177,7 @@ def _foreign_key(table: str, attribute: ReferenceAttribute, names: _Names) -> st
 
 
 def _on_delete(attribute: ReferenceAttribute) -> str:
-    """The database does what the session would do, for the rows that the session has not loaded."""
+    """Return what the database does with rows that the session has not loaded: the same as the session would."""
     if attribute.dies_with_target:
         return " ON DELETE CASCADE"
     return "" if attribute.is_required else " ON DELETE SET NULL"
@@ -195,8 +201,7 @@ def _indexes(root: Mapping, name: str, attributes: Iterable[Attribute[object]], 
                 columns = tuple(column for part in parts for column in part.columns)
                 wanted.append((names.quoted("ix", name, columns), columns))
     unique_statements = dict.fromkeys(
-        f"CREATE INDEX IF NOT EXISTS {index} ON {root.quoted} ({_quoted(columns)})"
-        for index, columns in wanted
+        f"CREATE INDEX IF NOT EXISTS {index} ON {root.quoted} ({_quoted(columns)})" for index, columns in wanted
     )
     return list(unique_statements)
 

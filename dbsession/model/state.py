@@ -124,7 +124,8 @@ class State:
         if unit is None:
             if self is DISCARDED:
                 raise OperationWithDeletedObjectError(f"Cannot {doing}: {self.reason}; make a new object")
-            way_out = "make a new object" if self is ROLLED_BACK else "get the object again in the db_session that needs it"
+            again = "get the object again in the db_session that needs it"
+            way_out = "make a new object" if self is ROLLED_BACK else again
             raise DatabaseSessionIsOver(f"Cannot {doing}: {self.reason or 'the database session is over'}; {way_out}")
         unit.check_owner()
         return unit
@@ -252,7 +253,7 @@ class Unit(Protocol):
     def link_changed(
         self, attribute: CollectionAttribute, owner: EntityBase, item: EntityBase, *, add: bool, known: bool
     ) -> None:
-        """Note a new (or, with ``add=False``, a removed) link; *known*: that it was not (was) there before is certain."""
+        """Note a new (``add=False``: a removed) link; *known*: that it was not (was) there before is certain."""
         ...
 
     def select_items(self, collection: Collection[Any]) -> Any:

@@ -155,10 +155,10 @@ def _decimal(options: dict[str, Any]) -> _Coerce:
             raise _wrong("a Decimal", value) from None
         if not number.is_finite():
             raise ValueError(f"is {number}, which is no number that can be stored")
-        if abs(number) >= limit:
+        if number.copy_abs() >= limit:
             raise ValueError(f"is {number}, too large for {precision} digits, {scale} of them behind the point")
         rounded = number.quantize(quantum, context=_WIDE)
-        if abs(rounded) >= limit:
+        if rounded.copy_abs() >= limit:
             raise ValueError(f"is {number}, too large for {precision} digits, {scale} of them behind the point")
         return rounded
 
@@ -283,7 +283,7 @@ def json_value(value: Any, path: str = "$") -> Any:
     if isinstance(value, float):
         if not math.isfinite(value):
             raise ValueError(f"has {value!r} at {path}, which JSON does not have")
-        return float(value)
+        return float(value) + 0.0  # without the sign of -0.0, which PostgreSQL does not keep
     if isinstance(value, datetime | date | time):
         return value.isoformat()
     if isinstance(value, Decimal | UUID):
@@ -331,6 +331,8 @@ def _enum(enum: type[Enum], options: dict[str, Any]) -> AttributeType:
 
 def _array(item_type: Any, options: dict[str, Any]) -> AttributeType:
     item = attribute_type(item_type, options)
+    if item.value_type.python is dict:
+        raise ERDiagramError("an array of Json cannot be stored; a Json attribute holds lists as it is")
 
     def coerce(value: Any) -> list[Any]:
         if isinstance(value, str) or not isinstance(value, list | tuple):

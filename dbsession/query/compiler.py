@@ -89,8 +89,7 @@ class Compiler:
         parts: list[str] = []
         for ordering in orderings:
             direction = " DESC" if ordering.descending else ""
-            for rendered in self.columns_of(ordering.expression):
-                parts.append(rendered + direction)
+            parts += [rendered + direction for rendered in self.columns_of(ordering.expression)]
         return f" ORDER BY {', '.join(parts)}" if parts else ""
 
     def columns_of(self, expression: Any) -> list[str]:
@@ -181,7 +180,9 @@ class Compiler:
         if isinstance(like, ReferenceAttribute):
             return self.key(value, like) if isinstance(value, EntityBase) else like.target.entity._key_from_(value)
         if isinstance(value, EntityBase):
-            raise TypeError(f"{like!r} is no reference, and is compared with {value!r}; compare it with an attribute of that")
+            raise TypeError(
+                f"{like!r} is no reference, and is compared with {value!r}; compare it with an attribute of that"
+            )
         if not isinstance(like, ValueAttribute) or value is None:
             return value
         if like.kind.value_type.python in _NUMBERS and isinstance(value, _NUMBERS) and not isinstance(value, bool):
@@ -238,9 +239,9 @@ class Compiler:
     def side(self, node: Any, *others: Any) -> str:
         """Render one side of a comparison with *others*."""
         rendered = self.render(node, _like(*others) if _is_condition(node) else _like(node, *others))
-        if self.dialect.name == "sqlite" and isinstance(node, Operation) and not _is_decimal(node):
-            if any(map(_is_decimal, others)):
-                return f"CAST({rendered} AS TEXT)"  # decimals are text there; numbers stand before every text
+        is_number = isinstance(node, Operation) and not _is_decimal(node)
+        if self.dialect.name == "sqlite" and is_number and any(map(_is_decimal, others)):
+            return f"CAST({rendered} AS TEXT)"  # decimals are text there; numbers stand before every text
         return rendered
 
     def _null(self, operator: str, operand: Any) -> str:
@@ -268,7 +269,7 @@ class Compiler:
         present = [value for value in values if value is not None]
         parts: list[str] = []
         if isinstance(operand, ReferenceAttribute) and len(self.own(operand).columns) > 1:
-            parts += [self._compare_key("=", operand, value) for value in present]
+            parts += [self._contained_key(operand, present)] if present else []
         elif present:
             like = _like(operand)
             rendered = self.render(operand, like)
@@ -277,6 +278,12 @@ class Compiler:
         if len(present) < len(values):
             parts.append(self._null("=", operand))
         return _both(" OR ", parts) if parts else "1 = 0"
+
+    def _contained_key(self, reference: ReferenceAttribute, values: list[Any]) -> str:
+        columns = ", ".join(self.columns_of(reference))
+        rows = [", ".join(map(self.parameter, self.value(value, reference))) for value in values]
+        listed = ", ".join([f"({row})" for row in rows])
+        return f"({columns}) IN ({'VALUES ' if self.dialect.name == 'sqlite' else ''}{listed})"
 
 
 def _both(glue: str, parts: list[str]) -> str:

@@ -172,11 +172,10 @@ class Query(Generic[E]):
         )
 
     def order_by(self, *orderings: Any) -> Query[E]:
-        """Order by attributes or expressions, each from the smallest; `desc` turns one round. Replaces an earlier order."""
+        """Order by attributes or expressions, from the smallest; `desc` turns one round. Replaces an earlier order."""
         checked: list[Ordering] = []
-        for ordering in orderings:
-            if isinstance(ordering, str):
-                ordering = self._selected.as_expression(ordering)
+        for given in orderings:
+            ordering: Any = self._selected.as_expression(given) if isinstance(given, str) else given
             if isinstance(ordering, Expression):
                 ordering = Ordering(ordering, descending=False)
             if not isinstance(ordering, Ordering):

@@ -134,7 +134,7 @@ class DBSession:
                     return function(*args, **kwargs)
             if stack.is_inside():
                 warnings.warn(
-                    f"retry={options.retry} of {function.__qualname__}() is ignored, because it is called within another "
+                    f"retry={options.retry} of {function.__qualname__}() is ignored: it is called within another "
                     f"db_session: only the outermost scope can run its work again",
                     RuntimeWarning,
                     stacklevel=2,

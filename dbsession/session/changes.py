@@ -50,10 +50,12 @@ def spread(attribute: Attribute[Any], raw: Any) -> tuple[Any, ...]:
 
 
 def key_parameters(mapping: Mapping, key: Any) -> tuple[Any, ...]:
+    """Return *key*, as the identity map has it, as one parameter a column."""
     return (key,) if len(mapping.key_columns) == 1 else tuple(key)
 
 
 def columns_of(attributes: Iterable[Attribute[Any]]) -> list[Column]:
+    """Return the columns of *attributes*, in order."""
     return [column for attribute in attributes for column in attribute.columns]
 
 
@@ -68,6 +70,7 @@ class Change(NamedTuple):
 
 
 def unsaved(obj: EntityBase) -> dict[str, Any]:
+    """Return the unsaved changes of *obj*."""
     return obj._changes_ if obj._state_.has_changes else {}
 
 
@@ -101,6 +104,7 @@ def checked_places(obj: EntityBase, mapping: Mapping, changes: dict[str, Any]) -
 
 
 def version_only(mapping: Mapping) -> Places:
+    """Return what is checked where nothing that was read has to be: the version, if there is one."""
     return (mapping.version.position,) if mapping.version is not None else ()
 
 

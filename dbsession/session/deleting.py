@@ -90,9 +90,9 @@ def _allowed(
     """Return *children*, or raise if they can neither go with *obj* nor stay without it."""
     if children and reference.is_required and not reference.dies_with_target:
         raise ConstraintError(
-            f"{obj!r} cannot be deleted: {len(children)} {reference.mapping.name} ({children[0]!r} for one) refer to it by "
-            f"the required attribute {reference!r}, and cascade_delete is off; delete them first, or give them another "
-            f"{reference.name}"
+            f"{obj!r} cannot be deleted: {len(children)} {reference.mapping.name} (such as {children[0]!r}) "
+            f"refer to it by the required attribute {reference!r}, and cascade_delete is off; delete them first, "
+            f"or give them another {reference.name}"
         )
     return [(reference, child) for child in children]
 
@@ -170,7 +170,10 @@ def _linked(unit: UnitOfWork, obj: EntityBase, attribute: CollectionAttribute) -
     return known + [
         other
         for other in unit.identity.of(attribute.target).values()
-        if name in other.__dict__ and other.__dict__[name].is_loaded and obj in other.__dict__[name] and other not in known
+        if name in other.__dict__
+        and other.__dict__[name].is_loaded
+        and obj in other.__dict__[name]
+        and other not in known
     ]
 
 

@@ -148,7 +148,7 @@ class _Sender:
             is_last = not runs and not self.links
             if runs and not writes:
                 raise UnresolvableCyclicDependency(
-                    f"{runs[0].objects[0]!r} refers to an object that has no key, and nothing in this flush gives it one"
+                    f"{runs[0].objects[0]!r} refers to an object without a key, and nothing in this flush gives it one"
                 )
             late += [obj for write in writes if write.triggers_run_later for obj in write.objects]
             rides = commit and is_last and not late
@@ -217,8 +217,9 @@ class _Sender:
             if touched and any(id(obj) in touched for obj in objects):
                 break
             add = self._adders[action]
+            needs_keys = action is Action.INSERT or action is Action.UPDATE
             for index, obj in enumerate(objects):
-                if action is not Action.DELETE and obj._mapping_.reference_attributes and _lacks_key(obj, names):
+                if needs_keys and obj._mapping_.reference_attributes and _lacks_key(obj, names):
                     if index:
                         runs[0] = Run(action, objects[index:], names)
                     return writes

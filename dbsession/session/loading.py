@@ -50,7 +50,7 @@ KEYS_AT_ONCE = 500  # keys in one IN (...) list
 
 def make_hollow(unit: UnitOfWork, mapping: Mapping, key: Any) -> EntityBase:
     """Make the object with *key*, of which nothing else is known yet."""
-    unit.check_owner()  # reading a reference leads here, and reading is allowed everywhere as long as nothing is missing
+    unit.check_owner()  # reading a reference leads here, and reading is allowed everywhere while nothing is missing
     obj: EntityBase = object.__new__(mapping.entity)
     set_row(obj, mapping.hollow_row(key))
     set_state(obj, unit.states.clean)
@@ -239,7 +239,7 @@ def _newer(
         obj.__dict__.pop(name)
         return new
     raise UnrepeatableReadError(
-        f"{obj!r}.{name} was read as {obj.__dict__[name]!r}, but the row has {new!r} now: somebody else has changed it. "
+        f"{obj!r}.{name} was read as {obj.__dict__[name]!r}, but the row has {new!r} now: somebody else changed it. "
         f"Retry the work, with @db_session(retry=...) for instance, or run it with @db_session(serializable=True)",
         obj=obj,
     )

@@ -24,7 +24,7 @@ class Options:
     serializable: bool = False
     optimistic: bool = True
     retries: ExceptionFilter = lambda error: isinstance(error, TransactionError)
-    allows: ExceptionFilter = lambda error: False
+    allows: ExceptionFilter = lambda _: False
 
     def policy(self) -> TransactionPolicy:
         """Return what these options want of a transaction."""

@@ -36,7 +36,7 @@ class Action(IntEnum):
 
 
 class Operation(NamedTuple):
-    """One thing to do to one row. `names` are the attributes that a VACATE empties, or an INSERT leaves NULL at first."""
+    """One thing to do to one row. `names` are the attributes that a VACATE empties, or an INSERT leaves NULL."""
 
     action: Action
     obj: EntityBase
@@ -88,11 +88,11 @@ def _as_runs(operations: list[Operation]) -> list[Run]:
     runs: list[Run] = []
     for action, obj, names in operations:
         last = runs[-1] if runs else None
-        if last is not None and last[0] is action and not names and not last.names:
-            if last.objects[0]._mapping_.root is obj._mapping_.root:
-                last.objects.append(obj)
-                continue
-        runs.append(Run(action, [obj], names))
+        alike = last is not None and last.action is action and not names and not last.names
+        if last is not None and alike and last.objects[0]._mapping_.root is obj._mapping_.root:
+            last.objects.append(obj)
+        else:
+            runs.append(Run(action, [obj], names))
     return runs
 
 
@@ -330,7 +330,7 @@ class _Graph:
         steps = [f"{self.operations[index].action.name.lower()} {self.operations[index].obj!r}" for index in circle]
         columns = sorted({name for pair in pairs for name in self.reasons[pair]})
         raise UnresolvableCyclicDependency(
-            f"cannot save a circle: {' -> '.join([*steps, steps[0]])}; each of them has to come before the next, because of "
+            f"cannot save a circle: {' -> '.join([*steps, steps[0]])}; each has to come before the next, because of "
             f"{', '.join(columns)}. Make one of these columns nullable, or flush() in between with a temporary value"
         )
 

@@ -23,7 +23,7 @@ __all__ = ["is_linked", "load_back_reference", "load_collection"]
 
 
 def load_back_reference(unit: UnitOfWork, obj: EntityBase, attribute: ReferenceAttribute) -> Flow[None]:
-    """Find who refers to *obj* by the column on the other side; from the second time on, for every object that lacks it."""
+    """Find who refers to *obj* by the column on the other side; from the second time on, for all that lack it."""
     reference: ReferenceAttribute = attribute.reverse
     owners = [obj]
     if _is_second(unit, reference):

@@ -135,7 +135,7 @@ class Session:
             if len(units) == len(self._units) and not any(unit.has_pending() for unit in units):
                 return units
         raise TransactionError(
-            f"the flush of several databases did not come to an end in {MAX_ROUNDS} rounds: the hooks of the entities of "
+            f"the flush of several databases did not end in {MAX_ROUNDS} rounds: the hooks of the entities of "
             f"one keep making changes in another"
         )
 
@@ -161,7 +161,7 @@ class Session:
         if self._failed_inside is not None:
             raise SessionDoomed(
                 f"an inner db_session failed with {type(self._failed_inside).__name__} after it had changed something, "
-                f"and the outer one went on; nothing was committed. Let the error leave the outer scope, or call rollback()"
+                f"and the outer one went on; nothing was committed. Let the error leave the outer scope, or rollback()"
             ) from self._failed_inside
 
     def rollback(self) -> None:
@@ -219,7 +219,7 @@ class Session:
             return
         if self._units:
             raise NestedScopeError(
-                f"an inner db_session asks for {' and '.join(missing)}, but the outer one, which it joins, has used the "
+                f"an inner db_session asks for {' and '.join(missing)}, but the outer one, which it joins, used the "
                 f"database without; ask for it on the outer db_session"
             )
         self._options = replace(
@@ -238,7 +238,7 @@ class Session:
         self._failed_inside = self._failed_inside or error
 
     def end(self, error: BaseException | None) -> None:
-        """End the session: commit without an *error* (or with an allowed one), roll back with one; detach everything."""
+        """End the session: commit without an *error* (or with an allowed one), else roll back; detach everything."""
         if not self._units:
             self._units = _ENDED
             return

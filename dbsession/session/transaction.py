@@ -18,7 +18,7 @@ PostgreSQL: 49.3 "Message Flow" (COMMIT of a failed transaction answers with the
 
 from __future__ import annotations
 
-from dataclasses import dataclass, replace
+from dataclasses import dataclass, field, replace
 from enum import Enum
 from typing import NoReturn
 
@@ -58,7 +58,7 @@ class TransactionPolicy:
     a transaction of its own; off where a lost reply has to be resolved later.
     """
 
-    mode: TransactionMode = TransactionMode()
+    mode: TransactionMode = field(default_factory=TransactionMode)
     immediate: bool = False
     autocommit_writes: bool = True
 

@@ -118,7 +118,7 @@ class UnitOfWork:
         self.dirty: dict[EntityBase, None] = {}
         self.deleted: dict[EntityBase, None] = {}
         self.links: dict[LinkTable, dict[tuple[Any, Any], bool]] = {}
-        self.known_links: set[tuple[LinkTable, tuple[Any, Any]]] = set()  # those of links that are certain to be changes
+        self.known_links: set[tuple[LinkTable, tuple[Any, Any]]] = set()  # those of links that surely change something
         self.exempt: set[EntityBase] = set()  # locked, or made, in the open transaction: nobody else can change them
         self.collections_read: dict[Any, int] = {}  # by the attribute on the other side
         self.has_hooks = False
@@ -171,7 +171,8 @@ class UnitOfWork:
         other = self.identity.of(obj._mapping_).get(key)
         if other is not None and other is not obj and other._state_.may_change and not self._moves_away(other, key):
             raise CacheIndexError(
-                f"{obj._mapping_.describe_key(key)} exists in this session already: {other!r} ({other._state_.status.label}); "
+                f"{obj._mapping_.describe_key(key)} exists in this session already: {other!r} "
+                f"({other._state_.status.label}); "
                 f"change that object, or delete it first"
             )
         if obj._state_.is_new:

@@ -17,6 +17,7 @@ from typing import Any
 from dbsession.backends.base import Dialect
 from dbsession.backends.statements import Kind, Result, Statement
 from dbsession.errors import UnexpectedError
+from dbsession.model.attributes import ValueAttribute
 from dbsession.model.entity import EntityBase
 from dbsession.model.mapping import Column, LinkTable, Mapping
 from dbsession.model.references import ReferenceAttribute
@@ -266,6 +267,7 @@ class UpdateWrite(Write):
         assignments: list[str] = []
         for name, pending in self.expressions:
             attribute = self.mapping.attributes[name]
+            assert isinstance(attribute, ValueAttribute)  # references take no expressions
             assignments.append(f"{attribute.columns[0].quoted} = {compiler.assigned(pending.expression, attribute)}")
         return self._text(assignments), compiler.params
 

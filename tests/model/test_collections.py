@@ -251,7 +251,9 @@ def test_required_items_are_not_removed_without_cascade(db):
     db.generate_mapping(create_tables=True)
     with db_session:
         order = User().orders.create()
-        with pytest.raises(ConstraintError, match=r"cannot be removed from User\[new\]\.orders: Order\.user is required"):
+        with pytest.raises(
+            ConstraintError, match=r"cannot be removed from User\[new\]\.orders: Order\.user is required"
+        ):
             order.user.orders.remove(order)
     with db_session:
         with pytest.raises(ConstraintError, match=r"User\[1\] cannot be deleted: 1 Order .*refer to it"):
@@ -472,6 +474,8 @@ def test_the_rule_reaches_over_several_steps(shop):
     User = shop.entities["User"]
     with counted(shop) as sent:
         with db_session:
-            seen = {order.user.name for tag in shop.entities["Tag"].select() for user in tag.users for order in user.orders}
+            seen = {
+                order.user.name for tag in shop.entities["Tag"].select() for user in tag.users for order in user.orders
+            }
     assert seen == {"U1", "U2", "U3"}
     assert sent.round_trips == 5

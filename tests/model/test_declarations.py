@@ -194,7 +194,12 @@ VALUES = [
     (Decimal, {}, Decimal("-0.10"), Decimal("-0.10")),
     (Decimal, {}, 5, Decimal("5.00")),
     (Decimal, {}, 0.29, Decimal("0.29")),
-    (Decimal, {"precision": 30, "scale": 10}, "12345678901234567890.0123456789", Decimal("12345678901234567890.0123456789")),
+    (
+        Decimal,
+        {"precision": 30, "scale": 10},
+        "12345678901234567890.0123456789",
+        Decimal("12345678901234567890.0123456789"),
+    ),
     (datetime, {}, datetime(1999, 12, 31, 23, 59, 59, 999999), datetime(1999, 12, 31, 23, 59, 59, 999999)),
     (datetime, {}, "2026-01-02 03:04", datetime(2026, 1, 2, 3, 4)),
     (datetime, {"precision": 3}, datetime(2026, 1, 1, 0, 0, 0, 123999), datetime(2026, 1, 1, 0, 0, 0, 123000)),
@@ -315,7 +320,11 @@ def test_a_value_that_does_not_fit_is_refused_at_once(db, python, options, value
     Thing = stored(db, python, **options)
     with db_session:
         thing = Thing()
-        for assign in (lambda: setattr(thing, "value", value), lambda: Thing(value=value), lambda: thing.set(value=value)):
+        for assign in (
+            lambda: setattr(thing, "value", value),
+            lambda: Thing(value=value),
+            lambda: thing.set(value=value),
+        ):
             with pytest.raises(error, match=rf"^Thing\.value .*{message}"):
                 assign()
         assert thing.value is None
@@ -409,4 +418,8 @@ def test_sql_default_is_made_by_the_database(db):
         assert [(thing.state, thing.score) for thing in things] == [("new", 42), ("old", 42), ("new", None)]
     assert sent.statements == 0
     with db_session:
-        assert [(t.state, t.score) for t in Thing.select().order_by(Thing.id)] == [("new", 42), ("old", 42), ("new", None)]
+        assert [(t.state, t.score) for t in Thing.select().order_by(Thing.id)] == [
+            ("new", 42),
+            ("old", 42),
+            ("new", None),
+        ]

@@ -75,7 +75,7 @@ def test_to_dict(shop):
 
 def test_to_dict_options(shop):
     """with_lazy, with_collections (sorted), related_objects; only and exclude, as text, names or attributes."""
-    User, Order, Tag = (shop.entities[name] for name in ("User", "Order", "Tag"))
+    User, Order = shop.entities["User"], shop.entities["Order"]
     with db_session:
         user = User[1]
         assert user.to_dict(with_lazy=True)["bio"] == "long"
@@ -246,7 +246,7 @@ def test_flush_of_one_object(shop):
         User[1].name = "Amy"
         order.flush()
         assert (order.id, needed.id, later.id) == (3, 3, None)
-        assert shop.select('SELECT count(*) FROM "' + User._mapping_.table + "\"") == [5]  # raw SQL saves the rest
+        assert shop.select('SELECT count(*) FROM "' + User._mapping_.table + '"') == [5]  # raw SQL saves the rest
         assert later.id is not None
         with counted(shop) as sent:
             order.flush()
@@ -312,7 +312,7 @@ def test_get_pk_and_repr(shop):
         new, user, tag, card = User(name="Cid"), User[1], Tag["a"], Card[1]
         assert (new.get_pk(), user.get_pk(), tag.get_pk(), card.get_pk()) == (None, 1, "a", 1)
         assert list(map(repr, (new, user, tag, card))) == ["User[new]", "User[1]", "Tag['a']", "Card[1]"]
-        assert repr(Tag(name='qu"o\'te')) == "Tag['qu\"o\\'te']"
+        assert repr(Tag(name="qu\"o'te")) == "Tag['qu\"o\\'te']"
     assert list(map(repr, (new, user, tag, card))) == ["User[3]", "User[1]", "Tag['a']", "Card[1]"]
     assert repr(User) == "<entity User>" and repr(User.name) == "User.name" and repr(User.orders) == "User.orders"
 
@@ -327,9 +327,9 @@ def test_objects_are_ordered_by_key(shop):
         assert User[1] < User[2] and User[2] > User[1] and User[1] <= User[1] and User[2] >= User[1]
         assert User[1] == User[1] != User[2] and len({User[1], User[1], User[2]}) == 2
         with pytest.raises(TypeError):
-            User[1] < 5
+            assert User[1] < 5
         with pytest.raises(TypeError):
-            User[1] < Tag["a"]
+            assert User[1] < Tag["a"]
         first, second = User(name="Cid"), User(name="Dot")
         with pytest.raises(TypeError, match=r"User\[new\] has no key yet"):
             sorted([first, second])

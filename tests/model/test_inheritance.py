@@ -54,9 +54,9 @@ def people(db):
     return db
 
 
-def entities(db):
-    """Return the four classes of the hierarchy."""
-    return [db.entities[name] for name in ("Person", "Student", "Tutor", "Teacher")]
+def entities(db, *names):
+    """Return the classes called *names*, or all four of the hierarchy."""
+    return [db.entities[name] for name in names or ("Person", "Student", "Tutor", "Teacher")]
 
 
 def names(objects):
@@ -112,7 +112,7 @@ def test_get_by_key(people):
 
 def test_attributes_of_subclasses(people):
     """A subclass has its own attributes and those above; a base class has only its own."""
-    Person, Student, Tutor, Teacher = entities(people)
+    Person, Tutor, Teacher = entities(people, "Person", "Tutor", "Teacher")
     with db_session:
         assert list(Tutor[3].to_dict()) == ["id", "name", "year", "hours"]
         with pytest.raises(TypeError, match="unexpected attribute 'year' of Person"):
@@ -201,7 +201,9 @@ def test_a_row_does_not_change_what_it_is(db):
     db.generate_mapping(create_tables=True)
     with db_session:
         animal = Animal(kind="Animal")
-        with pytest.raises(ValueError, match=r"Animal\.kind says which entity a row is, and is 'Animal' for every Animal"):
+        with pytest.raises(
+            ValueError, match=r"Animal\.kind says which entity a row is, and is 'Animal' for every Animal"
+        ):
             Animal(kind="Dog")
         with pytest.raises(ValueError, match=r"Animal\.kind says which entity a row is"):
             animal.kind = "Dog"
@@ -251,7 +253,7 @@ def test_a_row_of_no_known_class(people):
 
 def test_a_reference_turns_out_to_be_of_a_subclass(people):
     """24. Of what a reference refers to only the key is known; it becomes what it is when it is loaded."""
-    Person, Student, Tutor, Teacher = entities(people)
+    Person, Tutor = entities(people, "Person", "Tutor")
     Badge = people.entities["Badge"]
     with db_session:
         owner = Badge[3].owner
@@ -294,8 +296,7 @@ def test_every_way_to_load_makes_it_what_it_is(people, way):
 
 def test_a_blind_change_of_a_hollow_reference_is_saved(people):
     """36. An object of which only the key is known can be changed without being loaded, whatever it is."""
-    Person, Student, Tutor, Teacher = entities(people)
-    Badge = people.entities["Badge"]
+    Badge, Tutor = entities(people, "Badge", "Tutor")
     with counted(people) as sent:
         with db_session:
             Badge[3].owner.name = "Tim"
@@ -321,7 +322,7 @@ def test_references_are_loaded_together(people):
 
 def test_lazy_attributes_in_a_hierarchy(people):
     """Lazy attributes of every class are left out until they are read, or load() asks for all."""
-    Person, Student, Tutor, Teacher = entities(people)
+    Person, Student = entities(people, "Person", "Student")
     with db_session:
         with counted(people) as sent:
             everybody = list(Person.select().order_by(Person.id))

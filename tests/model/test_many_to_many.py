@@ -243,7 +243,10 @@ def declare(db, **entities):
             {"A": {"b": Optional("B")}, "B": {"xs": Set("A"), "ys": Set("A")}},
             r"A\.b has several candidates for its reverse, B\.xs and B\.ys: choose with reverse=",
         ),
-        ({"A": {"b": Required("B")}, "B": {"a": Required("A")}}, "cannot both be Required: neither could be saved first"),
+        (
+            {"A": {"b": Required("B")}, "B": {"a": Required("A")}},
+            "cannot both be Required: neither could be saved first",
+        ),
         ({"A": {"b": Required("Bee")}, "Bees": {"aa": Set("A")}}, r"A\.b refers to Bee, .* did you mean 'Bees'"),
         ({"A": {"b": Required("B", reverse="nope")}, "B": {"aa": Set("A")}}, r"names B\.nope as its reverse"),
         (
@@ -252,7 +255,10 @@ def declare(db, **entities):
         ),
         ({"A": {"b": Required("B", reverse="c")}, "B": {"c": Optional("C")}, "C": {"bs": Set("B")}}, r"refers to C"),
         ({"A": {"me": Required("A", reverse="me")}}, "a required reference cannot be its own reverse"),
-        ({"A": {"b": Required("B", columns=["x", "y"])}, "B": {"aa": Set("A")}}, r"names 2 columns, but the key of B has 1"),
+        (
+            {"A": {"b": Required("B", columns=["x", "y"])}, "B": {"aa": Set("A")}},
+            r"names 2 columns, but the key of B has 1",
+        ),
     ],
 )
 def test_relations_that_are_not_clear_are_refused(db, entities, message):
@@ -314,7 +320,10 @@ def test_relations_of_a_hierarchy(zoo):
         cage_keeper = Cage[1].keeper
         assert cage_keeper.name == "Vera" and type(cage_keeper) is Vet
         assert Dog.get(name="Rex").vet is cage_keeper
-        assert {keeper.name for keeper in (Dog.get(name="Rex").keeper, Animal.get(name="Leo").keeper)} == {"Karl", "Vera"}
+        assert {keeper.name for keeper in (Dog.get(name="Rex").keeper, Animal.get(name="Leo").keeper)} == {
+            "Karl",
+            "Vera",
+        }
 
 
 def test_relations_of_a_hierarchy_are_checked(zoo):

@@ -104,11 +104,7 @@ NAMES = st.text(st.characters(exclude_categories=["Cs"], exclude_characters="\0"
 def test_any_name(db_url, table, column, reference):
     """Whatever a table or a column is called, it can be made, used, checked and dropped; what clashes is refused."""
     db = Database(db_url)
-    try:
-        Thing = declare(db, "t" + table, "c" + column, "r" + reference)
-    except ERDiagramError as error:
-        assert "the same column" in str(error)
-        return
+    Thing = declare(db, "t" + table, "c" + column, "r" + reference)
     try:
         use(Thing)
         db.check_tables()
@@ -170,7 +166,9 @@ def test_a_name_too_long_for_postgresql(db):
     if db.backend.dialect.name == "sqlite":
         db.generate_mapping(create_tables=True)
         return
-    with pytest.raises(ERDiagramError, match=r"cannot be called 'ä+': PostgreSQL cuts names at 63 bytes, and it has 64"):
+    with pytest.raises(
+        ERDiagramError, match=r"cannot be called 'ä+': PostgreSQL cuts names at 63 bytes, and it has 64"
+    ):
         db.generate_mapping(create_tables=True)
 
 
@@ -223,7 +221,11 @@ def test_our_own_names_do_not_clash(db):
 @pytest.mark.parametrize(
     ("first", "second", "message"),
     [
-        ({"index": "by_value"}, {"index": "by_value"}, r"the index of B\.value cannot be called 'by_value': .* A\.value"),
+        (
+            {"index": "by_value"},
+            {"index": "by_value"},
+            r"the index of B\.value cannot be called 'by_value': .* A\.value",
+        ),
         ({"index": "b"}, {}, r"the index of A\.value cannot be called 'b': that is the name of a table already"),
     ],
 )
@@ -241,7 +243,7 @@ def test_entities_whose_names_differ_in_case(db):
     make = type(db.Entity)
     make("User", (db.Entity,), {"name": Required(str)})
     make("USER", (db.Entity,), {"name": Required(str)})
-    with pytest.raises(ERDiagramError, match="(?i)user and user have the same table"):
+    with pytest.raises(ERDiagramError, match=r"(?i)user and user have the same table"):
         db.generate_mapping(create_tables=True)
 
 
@@ -268,7 +270,9 @@ def test_names_of_attributes_that_python_hardly_allows(db):
     with db_session:
         Thing(key=1, **{name: number for number, name in enumerate(body)})
     with db_session:
-        assert Thing.get(**{"class": 0, "self": 5}).to_dict() == {"key": 1, **{n: i for i, n in enumerate(body)}}
-        Thing[1].set(**{"self": 9, "values": 10})
+        values = {"class": 0, "self": 5}
+        assert Thing.get(**values).to_dict() == {"key": 1, **{n: i for i, n in enumerate(body)}}
+        values = {"self": 9, "values": 10}
+        Thing[1].set(**values)
     with db_session:
-        assert Thing.select(**{"self": 9, "values": 10}).count() == 1
+        assert Thing.select(**values).count() == 1

@@ -10,9 +10,7 @@ from uuid import UUID
 import pytest
 
 from dbsession import (
-    Database,
     DBSchemaError,
-    ERDiagramError,
     Json,
     MappingError,
     Optional,

@@ -147,7 +147,10 @@ GOLDEN: dict[str, tuple[Any, list[Any] | Both]] = {
         Both('WHERE NOT (instr(dbs_lower("name"), ?) > 0)', 'WHERE NOT (strpos(lower("name"), ?) > 0)'),
         ["ä"],
     ),
-    "User.select(User.name.upper() == 'ANN')": (Both('WHERE dbs_upper("name") = ?', 'WHERE upper("name") = ?'), ["ANN"]),
+    "User.select(User.name.upper() == 'ANN')": (
+        Both('WHERE dbs_upper("name") = ?', 'WHERE upper("name") = ?'),
+        ["ANN"],
+    ),
     # --- references
     "User.select(boss=7)": ('WHERE "boss_no" = ?', [7]),
     "User.select(User.boss == None)": ('WHERE "boss_no" IS NULL', []),
@@ -156,7 +159,10 @@ GOLDEN: dict[str, tuple[Any, list[Any] | Both]] = {
     "User.select(User.seat != (1, 'a'))": ('WHERE ("seat_row" <> ? OR "seat_place" <> ?)', [1, "a"]),
     "User.select(User.seat == None)": ('WHERE ("seat_row" IS NULL AND "seat_place" IS NULL)', []),
     "User.select(User.seat.in_([(1, 'a'), None]))": (
-        'WHERE (("seat_row" = ? AND "seat_place" = ?) OR ("seat_row" IS NULL AND "seat_place" IS NULL))',
+        Both(
+            'WHERE (("seat_row", "seat_place") IN (VALUES (?, ?)) OR ("seat_row" IS NULL AND "seat_place" IS NULL))',
+            'WHERE (("seat_row", "seat_place") IN ((?, ?)) OR ("seat_row" IS NULL AND "seat_place" IS NULL))',
+        ),
         [1, "a"],
     ),
     # --- order and limit
@@ -223,7 +229,7 @@ def db(request):
 
 def evaluate(db, source):
     """Evaluate the *source* of a query; ``some_user`` and ``some_tag`` are objects that are not saved."""
-    names = {**globals(), **db.entities}
+    names = {**db.entities, "Colour": Colour, "CET": CET, "date": date, "datetime": datetime, "desc": desc}
     with db_session as session:
         names["some_user"] = db.entities["User"](id=77, name="x")
         names["some_tag"] = db.entities["Tag"](name="red")

@@ -12,75 +12,7 @@ import pytest
 from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 
-from dbsession import Database, Json, Optional, PrimaryKey, Required, Set, db_session, desc
-
-# --- text ---------------------------------------------------------------------------------------------------
-
-TEXTS = [
-    "", "a", "A", "ab", "aB", "a%b", "a_b", "axb", "a\\b", "a\\%b", "it's", '"q"', "100%", "_", "%", "\\", "\\\\",
-    "Äpfel", "äpfel", "ÄPFEL", "naïve", "ÑANDÚ", "ñandú", "é", "e\u0301", "\U0001f600", "a\nb", "a?b", ":a", "$1", "ab  c",
-]  # fmt: skip
-PARTS = [*TEXTS, "b", "%b", "a%", "a_", "_b", "Ä", "ä", "pfel", "l", "x%y", "'", '"', "\n", "?"]
-
-OPERATORS = {
-    "startswith": (lambda text, part: text.startswith(part), str.startswith),
-    "endswith": (lambda text, part: text.endswith(part), str.endswith),
-    "contains": (lambda text, part: text.contains(part), lambda text, part: part in text),
-    "==": (operator.eq, operator.eq),
-    "!=": (operator.ne, operator.ne),
-}
-
-
-@pytest.fixture
-def Text(db):
-    """An entity with every text of TEXTS, and one NULL."""
-
-    class Text(db.Entity):
-        text = Optional(str, autostrip=False)
-
-    db.generate_mapping(create_tables=True)
-    with db_session:
-        for text in TEXTS:
-            Text(text=text)
-        Text(text=None)
-    return Text
-
-
-@pytest.mark.parametrize("name", OPERATORS)
-def test_text_is_matched_as_it_stands(Text, name):
-    """%, _, backslash and quotes are characters like others; case counts; NULL matches nothing."""
-    in_sql, in_python = OPERATORS[name]
-    with db_session:
-        for part in PARTS:
-            found = {text.text for text in Text.select(in_sql(Text.text, part))}
-            assert found == {text for text in TEXTS if in_python(text, part)}, part
-
-
-def test_lower_and_upper_know_every_alphabet(Text):
-    """lower() and upper() are those of Python for letters that have one other case."""
-    with db_session:
-        assert {t.text for t in Text.select(Text.text.lower() == "äpfel")} == {"Äpfel", "äpfel", "ÄPFEL"}
-        assert {t.text for t in Text.select(Text.text.upper() == "ÑANDÚ")} == {"ÑANDÚ", "ñandú"}
-        assert {t.text for t in Text.select(Text.text.lower().startswith("ä"))} == {"Äpfel", "äpfel", "ÄPFEL"}
-        assert {t.text for t in Text.select(Text.text.upper().lower().contains("ñ"))} == {"ÑANDÚ", "ñandú"}
-        assert {t.text for t in Text.select(Text.text.lower() == "ab")} == {"ab", "aB"}
-
-
-def test_text_of_another_attribute(db):
-    """The text to look for may be that of another attribute."""
-
-    class Pair(db.Entity):
-        whole = Required(str)
-        part = Required(str)
-
-    db.generate_mapping(create_tables=True)
-    with db_session:
-        Pair(whole="a%b", part="a%"), Pair(whole="axb", part="a%"), Pair(whole="b", part="b")
-        query = Pair.select().order_by(Pair.id)
-        assert [pair.id for pair in query.filter(Pair.whole.startswith(Pair.part))] == [1, 3]
-        assert [pair.id for pair in query.filter(Pair.whole.endswith(Pair.part.lower()))] == [3]
-        assert [pair.id for pair in query.filter(Pair.whole.contains(Pair.part) & (Pair.whole != Pair.part))] == [1]
-
+from dbsession import Json, Optional, PrimaryKey, Required, Set, db_session, desc
 
 # --- other types ------------------------------------------------------------------------------------------------
 
@@ -103,23 +35,26 @@ def uuid(number):
     return UUID(int=number)
 
 
+LONG = [Decimal(number) for number in ("-123456789012345678901.5", "9", "10", "10.00001", "200")]
+NEW_YEARS = [datetime(2026, 1, 1, tzinfo=CET), datetime(2026, 1, 1, tzinfo=UTC), datetime(2026, 1, 2, tzinfo=CET)]
+
 # type and options, values in ascending order
 ORDERED = [
     (int, {}, [-5, 0, 3, 20, 100]),
     (int, {"size": 64}, [-(2**63), -1, 0, 2**40, 2**63 - 1]),
     (float, {}, [float("-inf"), -1.5, 0.0, 1e-9, 1e300]),
     (Decimal, {}, [Decimal("-10.5"), Decimal("-9.99"), Decimal(0), Decimal("2.00"), Decimal("10.00")]),
-    (Decimal, {"precision": 30, "scale": 5}, [Decimal(n) for n in ("-123456789012345678901.5", "9", "10", "10.00001", "200")]),
+    (Decimal, {"precision": 30, "scale": 5}, LONG),
     (date, {}, [date(1, 1, 1), date(999, 12, 31), date(2026, 1, 1), date(9999, 12, 31)]),
-    (datetime, {}, [datetime(1, 1, 1), datetime(2026, 1, 1), datetime(2026, 1, 1, 0, 0, 0, 1), datetime(2026, 1, 1, 0, 0, 1)]),
-    (datetime, {"tz": True}, [datetime(2026, 1, 1, tzinfo=CET), datetime(2026, 1, 1, tzinfo=UTC), datetime(2026, 1, 2, tzinfo=CET)]),
+    (datetime, {}, [datetime(1, 1, 1), datetime(2026, 1, 1), datetime(2026, 1, 1, 0, 0, 0, 1), datetime(2026, 1, 2)]),
+    (datetime, {"tz": True}, NEW_YEARS),
     (time, {}, [time(0), time(0, 0, 0, 1), time(1), time(23, 59, 59, 999999)]),
-    (timedelta, {}, [timedelta(days=-2), timedelta(0), timedelta(microseconds=1), timedelta(days=30), timedelta(days=400)]),
+    (timedelta, {}, [timedelta(days=-2), timedelta(0), timedelta(microseconds=1), timedelta(30), timedelta(400)]),
     (UUID, {}, [uuid(1), uuid(2), uuid(2**100)]),
     (bytes, {}, [b"", b"\0", b"\0\xff", b"a", b"\xff"]),
     (bool, {}, [False, True]),
     (str, {"autostrip": False}, ["A", "B", "a", "b"]),
-]  # fmt: skip
+]
 
 COMPARISONS = [operator.eq, operator.ne, operator.lt, operator.le, operator.gt, operator.ge]
 
@@ -160,22 +95,6 @@ def test_comparisons(db, python, options, values):
         assert [thing.value for thing in Thing.select(Thing.value.in_([None]))] == [None]
 
 
-def test_none(Text):
-    """None is NULL: == None and is_null() find it, != None finds the rest, and it has no order."""
-    with db_session:
-        assert [t.text for t in Text.select(Text.text == None)] == [None]  # noqa: E711
-        assert [t.text for t in Text.select(None == Text.text)] == [None]  # noqa: E711
-        assert [t.text for t in Text.select(Text.text.is_null())] == [None]
-        assert Text.select(Text.text != None).count() == len(TEXTS)  # noqa: E711
-        assert Text.select(~Text.text.is_null()).count() == len(TEXTS)
-        assert Text.get(text=None).text is None
-        with pytest.raises(TypeError, match="None cannot be compared with <"):
-            Text.select(Text.text < None).fetch()
-        for wrong in (lambda: Text.text.between(None, "b"), lambda: Text.text.startswith(None), lambda: Text.text.contains(None)):
-            with pytest.raises(TypeError, match="None"):
-                Text.select(wrong()).fetch()
-
-
 def test_enums(db):
     """Members of an Enum compare with members and with their values; those of another Enum are refused."""
 
@@ -214,7 +133,12 @@ def test_booleans(db):
         assert ranks(Thing.on == 0) == [2] == ranks(Thing.on != True)  # noqa: E712
         assert ranks(Thing.on == None) == [3]  # noqa: E711
         assert ranks(~(Thing.on & (Thing.rank > 0))) == [2]
-        assert (ranks(True), ranks(False), ranks(Thing.on & True), ranks(Thing.on | True)) == ([1, 2, 3], [], [1], [1, 2, 3])
+        assert (ranks(True), ranks(False), ranks(Thing.on & True), ranks(Thing.on | True)) == (
+            [1, 2, 3],
+            [],
+            [1],
+            [1, 2, 3],
+        )
         with pytest.raises(TypeError, match=r"Thing\.rank is no condition; compare it"):
             ranks(Thing.rank)
         with pytest.raises(TypeError, match=r"Thing\.rank is no condition"):
@@ -278,7 +202,11 @@ def test_exact_arithmetic(Item):
         assert counts(Item.price + 1 > 9) == [1, 3]
         assert counts(Item.price + Decimal("0.5") == 10) == [1] == counts(Decimal("0.5") + Item.price == 10)
         assert counts(Item.price * 10 == Decimal("20.5")) == [10]
-        assert counts(Item.price * Item.count == Decimal("20.50")) == [10] == counts(Item.count * Item.price == Decimal("20.50"))
+        assert (
+            counts(Item.price * Item.count == Decimal("20.50"))
+            == [10]
+            == counts(Item.count * Item.price == Decimal("20.50"))
+        )
         assert counts(Item.count * Item.price > 9) == [1, 3, 10]
         assert counts(Item.price / 2 > Decimal("4.9")) == [3]
         assert counts(-Item.price < -9) == [1, 3]
@@ -294,12 +222,15 @@ def test_numbers_between_the_steps_of_a_column(Item):
     with db_session:
         counts = lambda condition: sorted(item.count for item in Item.select(condition))
         assert counts(Item.price == Decimal("2.054")) == [] == counts(Item.price == 2.0501)
-        assert counts(Item.price < Decimal("2.054")) == [10] == counts(Item.price > Decimal("2.046")) [:0] + [10]
+        assert counts(Item.price < Decimal("2.054")) == [10] == counts(Item.price < 2.051)
+        assert counts(Item.price < Decimal("2.046")) == [] and counts(Item.price <= Decimal("2.05")) == [10]
         assert counts(Item.price >= Decimal("10.001")) == [] and counts(Item.price > Decimal("9.999")) == [3]
         assert counts(Item.count > 2.5) == [3, 10] == counts(Item.count > Decimal("2.5"))
         assert counts(Item.count == 3.0) == [3] == counts(Item.count == Decimal(3))
         assert counts(Item.count.in_([2.5, 3])) == [3] and counts(Item.count.between(0.5, Decimal("3.5"))) == [1, 3]
-        assert counts(Item.count < 2**70) == [1, 3, 10] and counts(Item.count == 2**70) == [] == counts(Item.count > 2**40)
+        assert counts(Item.count < 2**70) == [1, 3, 10] and counts(Item.count == 2**70) == [] == counts(
+            Item.count > 2**40
+        )
         assert counts(Item.price < 10**20) == [1, 3, 10] and counts(Item.price == Decimal(10) ** 20) == []
         assert counts(Item.weight == Decimal("1.5")) == [3] == counts(Item.weight == 1.5)
 
@@ -344,7 +275,11 @@ def houses(db):
     db.generate_mapping(create_tables=True)
     with db_session:
         one, two = House(street="a", number=1), House(street="a", number=2)
-        Person(name="Ann", home=one, visits=two), Person(name="Bob", home=two, visits=two), Person(name="Cid", visits=one)
+        (
+            Person(name="Ann", home=one, visits=two),
+            Person(name="Bob", home=two, visits=two),
+            Person(name="Cid", visits=one),
+        )
         Pet(owner=1), Pet(owner=2), Pet()
     return db
 
@@ -387,7 +322,7 @@ def test_composite_references_in_conditions(houses):
             Person.select(Person.home == "a").fetch()
 
 
-# --- any condition ------------------------------------------------------------------------------------------------------
+# --- any condition ----------------------------------------------------------------------------------------
 
 
 @pytest.fixture

@@ -86,7 +86,7 @@ def test_get(Person):
         assert Person.get(name="Zoe") is None
         assert Person.get(id=99) is None
         assert Person.get(id=3, name="Ann") is None
-        with pytest.raises(MultipleObjectsFoundError, match="more than one Person fits, and get.. takes one"):
+        with pytest.raises(MultipleObjectsFoundError, match=r"more than one Person fits, and get\(\) takes one"):
             Person.get(age=20)
         with pytest.raises(MultipleObjectsFoundError):
             Person.get()
@@ -201,15 +201,19 @@ def test_limit_and_slices(Person):
         assert names(query.limit(4, offset=1).limit(9, offset=2)) == ["Dot", "Eve"]
         assert names(query.limit(2).limit(None)) == ["Ann", "Bob"]
         assert query.limit(2).limit(5, offset=3).fetch() == []
-        assert (query.limit(2).count(), query.limit(9, offset=3).count(), query.limit(None, offset=1).count()) == (2, 2, 4)
+        assert (query.limit(2).count(), query.limit(9, offset=3).count(), query.limit(None, offset=1).count()) == (
+            2,
+            2,
+            4,
+        )
         for wrong in (lambda: query[-1:], lambda: query[:-1], lambda: query[::2], lambda: query[0], lambda: query["a"]):
-            with pytest.raises(TypeError, match="slice|sliced"):
+            with pytest.raises(TypeError, match="slice"):
                 wrong()
         for wrong in ((-1,), (1, -1)):
             with pytest.raises(ValueError, match="cannot be negative"):
                 query.limit(*wrong)
         for wrong in ("1", 1.5, None):
-            with pytest.raises(TypeError, match="limit|offset"):
+            with pytest.raises(TypeError, match="limit and offset are whole numbers"):
                 query.limit(1, wrong)
         with pytest.raises(TypeError, match=r"filter\(\) after limit\(\)"):
             query.limit(2).filter(age=20)

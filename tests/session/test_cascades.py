@@ -202,7 +202,10 @@ def test_two_parents_of_one_child_are_deleted_together(db):
         pair.right.delete()
         Pair[pairs[1].id].left.delete()
     assert rows(db, "SELECT count(*) FROM pair") == [0]
-    assert rows(db, "SELECT count(*) FROM \"right\"" if db.backend.dialect.name == "postgresql" else 'SELECT count(*) FROM "Right"') == [1]
+    assert rows(
+        db,
+        'SELECT count(*) FROM "right"' if db.backend.dialect.name == "postgresql" else 'SELECT count(*) FROM "Right"',
+    ) == [1]
 
 
 def test_removing_from_a_collection_deletes_what_cannot_stay(shop):

@@ -189,8 +189,10 @@ def test_many_objects_are_loaded_by_their_keys_in_pieces(db):
     number = 40000
     with db_session:
         numbers = "generate_series(1, %s)" if is_postgres(db) else "counted"
-        start = "" if is_postgres(db) else (
-            "WITH RECURSIVE counted (n) AS (SELECT 1 UNION ALL SELECT n + 1 FROM counted WHERE n < %s) "
+        start = (
+            ""
+            if is_postgres(db)
+            else ("WITH RECURSIVE counted (n) AS (SELECT 1 UNION ALL SELECT n + 1 FROM counted WHERE n < %s) ")
         )
         source = f"SELECT n FROM {numbers} AS n" if is_postgres(db) else "SELECT n FROM counted"
         db.execute(f"{start}INSERT INTO owner (key) {source}", [number])

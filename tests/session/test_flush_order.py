@@ -17,7 +17,6 @@ from dbsession import (
 from tests.observing import rows, sent
 from tests.session.recording import recorded
 
-
 # --- parents and children ---------------------------------------------------------------------------
 
 
@@ -69,7 +68,9 @@ def test_three_levels_of_new_rows_need_three_batches(geo):
             for inner in range(3):
                 city = geo.City(name=f"{number}{inner}", country=country)
                 city.streets.create(name=f"{number}{inner}")
-    assert rows(geo.db, GEO) == [(name[0], name, name) for name in sorted(f"{a}{b}" for a in range(3) for b in range(3))]
+    assert rows(geo.db, GEO) == [
+        (name[0], name, name) for name in sorted(f"{a}{b}" for a in range(3) for b in range(3))
+    ]
     if geo.db.backend.dialect.name == "postgresql":
         assert spent.round_trips == 3
 
@@ -339,7 +340,9 @@ def test_crossing_circles_over_two_references(db, Node):
         a, b = Node(name="a"), Node(name="b")
         a.parent, b.parent = b, a
         a.friend, b.friend = b, a
-    found = rows(db, "SELECT n.name, p.name, f.name FROM node n JOIN node p ON p.id = n.parent JOIN node f ON f.id = n.friend")
+    found = rows(
+        db, "SELECT n.name, p.name, f.name FROM node n JOIN node p ON p.id = n.parent JOIN node f ON f.id = n.friend"
+    )
     assert sorted(found) == [("a", "b", "b"), ("b", "a", "a")]
 
 

@@ -43,7 +43,10 @@ class Model:
     """What the database should hold: plain dicts by name, changed side by side with the objects."""
 
     def __init__(self, nodes=(), leaves=()):
-        self.nodes = {name: {"slot": slot, "parent": parent, "friend": friend, "best": best} for name, slot, parent, friend, best in nodes}
+        self.nodes = {
+            name: {"slot": slot, "parent": parent, "friend": friend, "best": best}
+            for name, slot, parent, friend, best in nodes
+        }
         self.leaves = dict(leaves)
 
     def delete_node(self, name):
@@ -73,7 +76,9 @@ class Player:
         self.model = model
         self.keys = keys  # of the rows that were there before, by name
         self.made = {}
-        self.counter = len(keys)
+        self.counter = max((int(name[1:]) for name in keys), default=0)
+        self.deleting = False
+        self.is_blind = False
 
     def object(self, name):
         if name in self.made:
@@ -111,20 +116,34 @@ class Player:
             self.object(leaf).owner = self.object(owner)
             self.model.leaves[leaf] = owner
         elif verb == "delete node":
+            if wish:
+                self.object(node).leaves.load()
+            else:  # what refers to the leaves learns of their end when it is loaded the next time
+                self.is_blind = True
             self.object(node).delete()
             self.model.delete_node(node)
+            self.deleting = True
         elif verb == "delete leaf" and leaf is not None:
             self.object(leaf).delete()
             self.model.delete_leaf(leaf)
-        elif verb == "read":
+            self.deleting = True
+        elif verb == "read" and not self.is_blind:
+            self.flush_deletes()
             self.compare(node)
         elif verb == "collections":
+            self.flush_deletes()
             children = {name for name, other in self.model.nodes.items() if other["parent"] == node}
             assert {child.name for child in self.object(node).children} == children
             leaves = {name for name, owner in self.model.leaves.items() if owner == node}
             assert {leaf.name for leaf in self.object(node).leaves} == leaves
         elif verb == "flush":
             flush()
+
+    def flush_deletes(self):
+        """Flush if something is deleted: those who refer to it, and are in memory, follow with the flush at the latest."""
+        if self.deleting:
+            flush()
+            self.deleting = False
 
     def take_slot(self, node, value):
         """Give *node* a slot; who has it already takes that of *node* for it."""
@@ -138,11 +157,27 @@ class Player:
 
     def compare(self, name):
         obj, wanted = self.object(name), self.model.nodes[name]
-        found = {"slot": obj.slot, **{key: getattr(obj, key) and getattr(obj, key).name for key in ("parent", "friend", "best")}}
+        found = {
+            "slot": obj.slot,
+            **{key: getattr(obj, key) and getattr(obj, key).name for key in ("parent", "friend", "best")},
+        }
         assert found == wanted
 
 
-VERBS = ["node", "leaf", "parent", "friend", "best", "slot", "owner", "delete node", "delete leaf", "read", "collections", "flush"]
+VERBS = [
+    "node",
+    "leaf",
+    "parent",
+    "friend",
+    "best",
+    "slot",
+    "owner",
+    "delete node",
+    "delete leaf",
+    "read",
+    "collections",
+    "flush",
+]
 steps = st.lists(
     st.tuples(st.sampled_from(VERBS), st.integers(0, 30), st.integers(0, 30), st.sampled_from([None, 1, 2, 3, 4])),
     max_size=25,
@@ -175,9 +210,7 @@ def run(graph, model, keys, plan, *, end=lambda: None):
         end()
 
 
-@settings(
-    max_examples=60, deadline=None, suppress_health_check=[HealthCheck.function_scoped_fixture]
-)
+@settings(max_examples=60, deadline=None, suppress_health_check=[HealthCheck.function_scoped_fixture])
 @given(first=growing, second=steps, third=steps)
 def test_random_graphs_are_saved(graph, first, second, third):
     """44, 45, 47, 52. Three scopes in a row: whatever they make, change and delete, the database equals the model."""
@@ -190,9 +223,7 @@ def test_random_graphs_are_saved(graph, first, second, third):
         assert found.leaves == model.leaves
 
 
-@settings(
-    max_examples=40, deadline=None, suppress_health_check=[HealthCheck.function_scoped_fixture]
-)
+@settings(max_examples=40, deadline=None, suppress_health_check=[HealthCheck.function_scoped_fixture])
 @given(first=growing, second=steps, third=steps)
 def test_random_graphs_are_rolled_back(graph, first, second, third):
     """67-71. A scope that rolls back and goes on: memory and database equal what they were, then what comes after."""

@@ -62,8 +62,7 @@ def swallow(db):
     if db.backend.dialect.name == "postgresql":
         make_trigger(
             db,
-            "INSERT INTO shadow (token) VALUES (NEW.token); "
-            "IF NEW.token = 3 THEN RETURN NULL; END IF; RETURN NEW;",
+            "INSERT INTO shadow (token) VALUES (NEW.token); IF NEW.token = 3 THEN RETURN NULL; END IF; RETURN NEW;",
         )
         return
     with db_session:

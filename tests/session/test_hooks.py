@@ -69,7 +69,12 @@ def declare(db, **hooks):
         "name": Required(str),
         "count": Optional(int, default=0),
         "entries": Set(Entry),
-        **{f"{when}_{kind}": hooks[f"{when}_{kind}"] for when in ("before", "after") for kind in KINDS if f"{when}_{kind}" in hooks},
+        **{
+            f"{when}_{kind}": hooks[f"{when}_{kind}"]
+            for when in ("before", "after")
+            for kind in KINDS
+            if f"{when}_{kind}" in hooks
+        },
     }
     Item = type(db.Entity)("Item", (db.Entity,), namespace)
     db.generate_mapping(create_tables=True)
@@ -252,7 +257,9 @@ def test_hooks_may_read(db):
     found = []
 
     def before_insert(self):
-        found.append((type(self).select().count(), len(type(self).select().fetch()), db.get("SELECT count(*) FROM item")))
+        found.append(
+            (type(self).select().count(), len(type(self).select().fetch()), db.get("SELECT count(*) FROM item"))
+        )
 
     def after_insert(self):
         found.append((type(self).select().count(), type(self)[self.id] is self, len(self.entries)))

@@ -1,5 +1,7 @@
 """Connections that die: before a commit nothing was saved, in the middle of one nobody knows, and both are said."""
 
+import os
+import signal
 import threading
 
 import psycopg
@@ -216,6 +218,35 @@ def test_a_session_killed_while_it_waits_for_a_lock(db, Note, postgres_url):
     holder.join(30)
     assert len(failure) == 1
     assert texts(db) == ["first"]
+
+
+def test_an_interrupt_in_the_middle_of_a_statement(db, Note, postgres_url):
+    """13. Ctrl-C while the server works: the error is KeyboardInterrupt, nothing is saved, nothing is left open."""
+
+    def interrupt():
+        with psycopg.connect(postgres_url, autocommit=True) as other:
+            busy = "SELECT count(*) FROM pg_stat_activity WHERE state = 'active' AND query LIKE 'SELECT pg_sleep%'"
+            while other.execute(busy).fetchone() != (1,):
+                pass
+        os.kill(os.getpid(), signal.SIGINT)
+
+    thread = threading.Thread(target=interrupt)
+    with pytest.raises(KeyboardInterrupt), db_session:
+        Note(text="lost").flush()
+        thread.start()
+        db.select("SELECT pg_sleep(60)")
+    thread.join(30)
+    assert texts(db) == ["first"]
+    open_ones = (
+        "SELECT count(*) FROM pg_stat_activity WHERE datname = current_database() AND state <> 'idle' "
+        "AND pid <> pg_backend_pid()"
+    )
+    with psycopg.connect(postgres_url, autocommit=True) as other:
+        while other.execute(open_ones).fetchone() != (0,):  # the server notices a little later
+            pass
+    with db_session:
+        Note(text="works")
+    assert texts(db) == ["first", "works"]
 
 
 # --- in the middle of the commit ------------------------------------------------------------------------------

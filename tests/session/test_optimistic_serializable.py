@@ -27,7 +27,10 @@ def test_what_a_serializable_transaction_has_read_is_checked_in_the_next_one(db_
     here, there = entities[0], entities[-1]
     with db_session:
         here(id=1, balance=10)
-    with pytest.raises(OptimisticCheckError, match="balance: 10 was seen, 11 is there now"), db_session(serializable=True):
+    with (
+        pytest.raises(OptimisticCheckError, match="balance: 10 was seen, 11 is there now"),
+        db_session(serializable=True),
+    ):
         account = here[1]
         seen = account.balance
         commit()

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator
 from typing import Any
 
 import pytest
@@ -50,13 +49,15 @@ class School:
         with db_session:
             for table in ("fan_team", "player", "fan", "team"):
                 self.db.execute(f"DELETE FROM {table}")
-            for number in (1, 2, 3):
-                self.db.execute("INSERT INTO team (id, name) VALUES (%s, %s)", [number, f"t{number}"])
-                self.db.execute("INSERT INTO fan (id, name) VALUES (%s, %s)", [number, f"f{number}"])
-            for number, team in ((1, 1), (2, 1), (3, 2), (4, None)):
-                self.db.execute("INSERT INTO player (id, name, team) VALUES (%s, 'p', %s)", [number, team])
-            for fan, team in ((1, 1), (1, 2), (2, 1)):
-                self.db.execute("INSERT INTO fan_team (fan, team) VALUES (%s, %s)", [fan, team])
+            self.db.execute("INSERT INTO team (id, name) VALUES (1, 't'), (2, 't'), (3, 't')")
+            self.db.execute("INSERT INTO fan (id, name) VALUES (1, 'f'), (2, 'f'), (3, 'f')")
+            self.db.execute(
+                "INSERT INTO player (id, name, team) VALUES (1, 'p', 1), (2, 'p', 1), (3, 'p', 2), (4, 'p', NULL)"
+            )
+            self.db.execute("INSERT INTO fan_team (fan, team) VALUES (1, 1), (1, 2), (2, 1)")
+            if self.db.backend.dialect.name == "postgresql":  # keys that were given by hand do not count
+                for table in ("player", "fan", "team"):
+                    self.db.execute("SELECT setval(pg_get_serial_sequence(%s, 'id'), 100)", [table])
 
     def players(self) -> dict[int, int | None]:
         """Return what others see: the team of each player."""
@@ -346,7 +347,7 @@ def look(school: School) -> tuple[dict[int, int | None], set[tuple[int, int]]]:
     return team, links
 
 
-@settings(max_examples=60, deadline=None, suppress_health_check=[HealthCheck.function_scoped_fixture])
+@settings(max_examples=40, deadline=None, suppress_health_check=[HealthCheck.function_scoped_fixture])
 @given(steps=st.lists(STEP, max_size=10), autoflush=st.booleans())
 def test_relations_follow_a_model(school, steps, autoflush):
     """39. After any steps, through either end, loaded or not, both ends and the database agree with a plain model."""

@@ -51,7 +51,9 @@ def wired(postgres_tcp):
     server = postgres_tcp
     with WireCounter(server.host, server.port) as wire:
         password = f"{server.user}:{server.password}"
-        db = Database(f"postgresql://{password}@127.0.0.1:{wire.port}/{server.database}?sslmode=disable&gssencmode=disable")
+        db = Database(
+            f"postgresql://{password}@127.0.0.1:{wire.port}/{server.database}?sslmode=disable&gssencmode=disable"
+        )
         shop = declare(db)
         shop.wire = wire
         yield shop
