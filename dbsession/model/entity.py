@@ -103,7 +103,7 @@ class EntityMeta(type):
         if not conditions and len(values) == len(mapping.key) and all(part.name in values for part in mapping.key):
             parts: tuple[Any, ...] = tuple([values[part.name] for part in mapping.key])
             if None not in parts and not any(isinstance(part, Expression) for part in parts):
-                raw = mapping.entity._key_from_(parts if len(parts) > 1 else parts[0])
+                raw = mapping.entity._key_from_(parts)
                 found: Any = mapping.gateway.get(mapping, raw)
                 entity: E | None = found
                 return entity

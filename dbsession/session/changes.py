@@ -10,9 +10,10 @@ from typing import Any, NamedTuple
 
 from dbsession.model.attributes import Attribute, PendingExpression, ValueAttribute
 from dbsession.model.entity import EntityBase
+from dbsession.model.expressions import Operation
 from dbsession.model.mapping import Column, Mapping
 from dbsession.model.references import ReferenceAttribute
-from dbsession.model.state import UNSET
+from dbsession.model.state import NOT_LOADED, UNSET
 from dbsession.model.tracked import same_raw
 
 __all__ = [
@@ -99,13 +100,14 @@ def checked_places(obj: EntityBase, mapping: Mapping, changes: dict[str, Any]) -
             places += checkable[name]
     version = mapping.version
     if version is not None and version.position not in places:
-        places += (version.position,)
+        places += version_only(obj)
     return tuple(sorted(places)) if len(places) > 1 else places
 
 
-def version_only(mapping: Mapping) -> Places:
-    """Return what is checked where nothing that was read has to be: the version, if there is one."""
-    return (mapping.version.position,) if mapping.version is not None else ()
+def version_only(obj: EntityBase) -> Places:
+    """Return the column of the version, if there is one and it was loaded."""
+    version = obj._mapping_.version
+    return () if version is None or obj._row_[version.position] is NOT_LOADED else (version.position,)
 
 
 def row_seen(obj: EntityBase, changes: dict[str, Any]) -> tuple[Any, ...]:
@@ -153,12 +155,14 @@ def change_of(obj: EntityBase, *, checked: bool) -> Change | None:
     elif not sets:
         return None
     version = mapping.version
-    if version is not None:
+    if version is not None and seen[version.position] is not NOT_LOADED:
         row[version.position] = seen[version.position] + 1
         sets.append(version.position)
+    elif version is not None:  # only the key is known of the object: the database counts
+        expressions += ((version.name, PendingExpression(Operation("+", version, 1), was_read=False, raw=NOT_LOADED)),)
     if len(sets) > 1:
         sets.sort()
-    checks = checked_places(obj, mapping, changes) if checked else version_only(mapping)
+    checks = checked_places(obj, mapping, changes) if checked else version_only(obj)
     parameters = [row[place] for place in sets]
     parameters += key_parameters(mapping, mapping.key_of(seen))
     parameters += [seen[place] for place in checks]

@@ -265,10 +265,9 @@ class _Graph:
                 continue
             before = self.number[giver.action, id(giver.obj)]
             nullable = [name for name in group if giver.obj._mapping_.attributes[name].nullable]
-            can_vacate = giver.action is Action.UPDATE and nullable
             reasons = [f"{giver.obj._mapping_.name}.{name}" for name in group]
             self._wait(
-                index, before, reasons, Operation(Action.VACATE, giver.obj, (nullable[0],)) if can_vacate else None
+                index, before, reasons, Operation(Action.VACATE, giver.obj, (nullable[0],)) if nullable else None
             )
 
     def sorted(self) -> list[Operation]:

@@ -325,7 +325,7 @@ class DeleteWrite(Write):
         """Return the columns that a DELETE of *obj* has to check; *left_out* are attributes that it must not."""
         mapping = obj._mapping_
         if not checked:
-            return version_only(mapping)
+            return version_only(obj)
         places = checked_places(obj, mapping, unsaved(obj))
         excluded = {column.position for column in columns_of(mapping.attributes[name] for name in left_out)}
         return tuple([place for place in places if place not in excluded]) if excluded else places

@@ -210,7 +210,7 @@ def run(graph, model, keys, plan, *, end=lambda: None):
         end()
 
 
-@settings(max_examples=4000, deadline=None, suppress_health_check=[HealthCheck.function_scoped_fixture])
+@settings(max_examples=5000, deadline=None, suppress_health_check=[HealthCheck.function_scoped_fixture])
 @given(first=growing, second=steps, third=steps)
 def test_random_graphs_are_saved(graph, first, second, third):
     """44, 45, 47, 52. Three scopes in a row: whatever they make, change and delete, the database equals the model."""
