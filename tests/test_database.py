@@ -7,6 +7,7 @@ import sqlite3
 import subprocess
 import sys
 import threading
+from contextlib import closing
 from pathlib import Path
 from urllib.parse import quote
 
@@ -111,7 +112,8 @@ def test_sqlite_by_keywords(tmp_path, monkeypatch, args, options, late):
     db.generate_mapping(create_tables=True)
     use(db, User)
     db.close()
-    assert sqlite3.connect(tmp_path / "app.db").execute("SELECT name FROM User").fetchall() == [("Ann",)]
+    with closing(sqlite3.connect(tmp_path / "app.db")) as connection:
+        assert connection.execute("SELECT name FROM User").fetchall() == [("Ann",)]
 
 
 def test_postgres_by_keywords(postgres_tcp):

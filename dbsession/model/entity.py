@@ -299,7 +299,8 @@ class EntityBase(Slots, metaclass=EntityMeta, abstract=True):
                 if len(key) == 1:
                     key = key[0]
                 elif isinstance(attributes[0], ValueAttribute):
-                    raise TypeError(f"the key of {mapping.name} is {attributes[0].name}, and {key!r} does not fit")
+                    alone = attributes[0].name
+                    raise TypeError(f"the key of {mapping.name} is {alone} alone, and {key!r} does not fit")
             return cls._key_part_(attributes[0], key)
         if not isinstance(key, tuple) or len(key) != len(attributes):
             names = ", ".join(part.name for part in attributes)

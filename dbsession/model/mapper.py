@@ -345,6 +345,11 @@ def _finish(mapping: Mapping) -> None:
     mapping.auto_column = next((column for column in mapping.columns if column.auto and column.is_key), None)
     mapping.value_attributes = tuple([a for a in mapping.attributes.values() if isinstance(a, ValueAttribute)])
     mapping.reference_attributes = tuple([a for a in mapping.attributes.values() if isinstance(a, ReferenceAttribute)])
+    for _, parts in mapping.composites:
+        for virtual in [part for part in parts if isinstance(part, ReferenceAttribute) and part.is_virtual]:
+            raise ERDiagramError(
+                f"{virtual!r} has no column, since {virtual.reverse!r} has it, and cannot be part of a key or an index"
+            )
     wide: dict[str, Column] = {}
     for member in mapping.family():
         for column in [

@@ -148,7 +148,7 @@ class Column:
         self.nullable = False
         self.is_key = False
         self.auto = False
-        self.sql_default: str | None = None
+        self.sql_default: str | bool | None = None  # True: the database has one, which is not ours to declare
         self.references: Column | None = None
 
     def __repr__(self) -> str:

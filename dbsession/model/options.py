@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable
+from collections.abc import Callable, Iterable
 from datetime import datetime, time
 from decimal import Decimal
 from enum import Enum
@@ -31,6 +31,23 @@ _BY_TYPE: dict[type, frozenset[str]] = {
 }
 
 
+def _is_int(least: int) -> Callable[[Any], bool]:
+    return lambda value: value is None or (type(value) is int and value >= least)
+
+
+# What an option must be, in words and as a test.
+_VALUES: dict[str, tuple[str, Callable[[Any], bool]]] = {
+    "max_len": ("a whole number above 0", _is_int(1)),
+    "precision": ("a whole number", _is_int(0)),
+    "scale": ("a whole number", _is_int(0)),
+    "min": ("a number", lambda value: isinstance(value, int | float | Decimal | None)),
+    "max": ("a number", lambda value: isinstance(value, int | float | Decimal | None)),
+    "py_check": ("a function", lambda value: value is None or callable(value)),
+    "sql_default": ("SQL text, or True for what the database does by itself", lambda value: not callable(value)),
+    "index": ("True, False or a name", lambda value: isinstance(value, bool | str | None)),
+}
+
+
 def _of_type(python: Any) -> frozenset[str]:
     arguments = getattr(python, "__args__", None)
     if arguments:  # the items of an array
@@ -51,6 +68,9 @@ def check_options(declaration: Declaration[Any], what: str, *, is_reference: boo
     if wrong := sorted(set(declaration.options) - allowed):
         kind = "a reference" if is_reference else getattr(python, "__name__", repr(python))
         raise ERDiagramError(f"{what}: {kind} does not take {', '.join(wrong)}{_takers(wrong)}")
+    for name, (kind, fits) in _VALUES.items():
+        if name in declaration.options and not fits(declaration.options[name]):
+            raise ERDiagramError(f"{what}: {name} must be {kind}, not {declaration.options[name]!r}")
     if not is_reference and len(declaration.column_names()) > 1:
         raise ERDiagramError(f"{what}: a value lies in one column; columns= is for references to composite keys")
 

@@ -140,7 +140,7 @@ def _column_definition(column: Column, dialect: Dialect) -> str:
     parts = [column.quoted, column.sql_type]
     if not column.nullable:
         parts.append("NOT NULL")
-    if column.sql_default is not None:
+    if column.sql_default is not None and column.sql_default is not True:  # True: a trigger, or what is there already
         # SQLite takes expressions in parentheses only.
         parts.append(f"DEFAULT ({column.sql_default})" if dialect.name == "sqlite" else f"DEFAULT {column.sql_default}")
     return " ".join(parts)

@@ -269,7 +269,7 @@ class _Sender:
     def _delete(self, writes: list[Write], obj: EntityBase, names: tuple[str, ...]) -> None:
         last = writes[-1] if writes else None
         checks = DeleteWrite.checks_of(obj, names, checked=self.unit.checks(obj))
-        if names or obj in self.in_doubt:
+        if obj in self.in_doubt:
             self._delete_in_doubt(writes, obj, checks)
             return
         if type(last) is not DeleteWrite or last.mapping is not obj._mapping_ or last.checks != checks:

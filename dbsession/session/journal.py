@@ -72,7 +72,7 @@ class Journal:
             self.remember((obj,))
 
     def filled(self, collection: Collection[Any]) -> None:
-        """Note a collection that may show what this transaction has written."""
+        """Note a collection that may show what this transaction has changed."""
         self._filled[id(collection)] = collection
 
     def settle(self) -> None:

@@ -12,7 +12,7 @@ from __future__ import annotations
 
 from collections import deque
 from collections.abc import Iterable, Sequence
-from itertools import repeat
+from itertools import islice, repeat
 from typing import TYPE_CHECKING, Any
 
 from dbsession.backends.flow import Flow
@@ -239,7 +239,8 @@ def _newer(
         obj.__dict__.pop(name)
         return new
     raise UnrepeatableReadError(
-        f"{obj!r}.{name} was read as {obj.__dict__[name]!r}, but the row has {new!r} now: somebody else changed it. "
+        f"{obj!r}.{name} was read as {obj.__dict__[name]!r}, but the row has {new!r} now: "
+        f"somebody else has changed it. "
         f"Retry the work, with @db_session(retry=...) for instance, or run it with @db_session(serializable=True)",
         obj=obj,
     )
@@ -342,16 +343,28 @@ def _load_hollow(unit: UnitOfWork, mapping: Mapping, hollow: dict[Any, EntityBas
         hollow.pop(key, None)
 
 
-def _referred_like(unit: UnitOfWork, base: Mapping, first: Any) -> Iterable[Any]:
-    """Yield the keys of what is not in memory, and is referred to by an attribute by which *first* is referred to."""
+def _referred_like(unit: UnitOfWork, base: Mapping, first: Any) -> list[Any]:
+    """Return the keys of what is not in memory, and is referred to by an attribute by which *first* is referred to.
+
+    What the objects that were looked at before refer to has been loaded then, so that only the ones behind them
+    count; a loop that gets one object after the other would look at all of them each time.
+    """
     objects = unit.identity.of(base)
-    for member in base.family():
-        for reference in member.references_here:
+    wanted: list[Any] = []
+    is_found = False
+    for seen in (unit.seen_for, {}):
+        for reference in [reference for member in base.family() for reference in member.references_here]:
+            others = unit.identity.of(reference.mapping)
             entity, key_in = reference.mapping.entity, reference.key_in
-            others = unit.identity.of(reference.mapping).values()
-            keys = dict.fromkeys([key_in(obj._row_) for obj in others if isinstance(obj, entity)])
+            latest = islice(reversed(others.values()), max(len(others) - seen.get(reference, 0), 0))
+            keys = dict.fromkeys([key_in(obj._row_) for obj in latest if isinstance(obj, entity)])
             if first in keys:
-                yield from (key for key in keys if key is not None and key is not NOT_LOADED and key not in objects)
+                is_found = True
+                unit.seen_for[reference] = len(others)
+                wanted += [key for key in keys if key is not None and key is not NOT_LOADED and key not in objects]
+        if is_found:
+            break
+    return wanted
 
 
 def reload(unit: UnitOfWork, objects: Iterable[EntityBase]) -> Flow[None]:

@@ -232,9 +232,10 @@ class _Graph:
             if operation.action is not Action.INSERT:
                 parent = self.deleted.get((attribute.target.root, attribute.key_in(obj._row_)))
                 if parent is not None and parent != index:
-                    action = Action.DELETE if operation.action is Action.DELETE else Action.VACATE
-                    can_wait = attribute.nullable or (action is Action.DELETE and attribute.dies_with_target)
-                    way_out = Operation(action, obj, (attribute.name,)) if can_wait else None
+                    # The database may set it NULL by itself, but must not take the row along.
+                    is_set_null = operation.action is Action.DELETE and not attribute.dies_with_target
+                    action = Action.DELETE if is_set_null else Action.VACATE
+                    way_out = Operation(action, obj, (attribute.name,)) if attribute.nullable else None
                     self._wait(parent, index, [repr(attribute)], way_out)
             if operation.action is Action.INSERT or (operation.action is Action.UPDATE and attribute.name in changes):
                 target = obj.__dict__.get(attribute.name)

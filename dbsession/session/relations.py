@@ -6,6 +6,7 @@ and so is the second one-to-one relation.
 
 from __future__ import annotations
 
+from itertools import islice
 from typing import TYPE_CHECKING, Any
 
 from dbsession.backends.flow import Flow
@@ -27,24 +28,34 @@ def load_back_reference(unit: UnitOfWork, obj: EntityBase, attribute: ReferenceA
     reference: ReferenceAttribute = attribute.reverse
     owners = [obj]
     if _is_second(unit, reference):
-        others = unit.identity.of(attribute.mapping).values()
-        owners += [other for other in others if _lacks(other, attribute) and other is not obj]
+        owners += [other for other in _like(unit, attribute, obj) if attribute.name not in other.__dict__]
     found = yield from _referring(unit, reference, owners)
     entity = attribute.target.entity
     unsaved = [other for other in (*unit.new, *unit.dirty) if isinstance(other, entity)]
     # Memory counts, not the row: somebody else may refer to the owner by now.
     partners = {getattr(other, reference.name): other for other in found}
     partners.update({other.__dict__.get(reference.name): other for other in unsaved})
+    shows_changes = unit.transaction.wrote or unit.has_pending()
     for owner in owners:
-        if unit.transaction.wrote:
+        if shows_changes:
             unit.journal.note_back_reference(owner, attribute.name)
         owner.__dict__[attribute.name] = partners.get(owner)
 
 
-def _lacks(obj: EntityBase, attribute: ReferenceAttribute) -> bool:
-    return (
-        obj._state_.is_persistent and attribute.name not in obj.__dict__ and isinstance(obj, attribute.mapping.entity)
-    )
+def _like(unit: UnitOfWork, attribute: ReferenceAttribute | CollectionAttribute, owner: EntityBase) -> list[EntityBase]:
+    """Return the other saved objects that have *attribute*, as far as they may still lack what it holds.
+
+    Those that were there the last time have it, so that only the ones behind them count, if *owner* is among these; a
+    loop that gets one object after the other would look at all of them each time.
+    """
+    objects = unit.identity.of(attribute.mapping)
+    for seen in (unit.seen_for.get(attribute, 0), 0):
+        latest = list(islice(reversed(objects.values()), max(len(objects) - seen, 0)))
+        if any(obj is owner for obj in latest):
+            break
+    unit.seen_for[attribute] = len(objects)
+    entity = attribute.mapping.entity
+    return [obj for obj in latest if obj is not owner and isinstance(obj, entity) and obj._state_.is_persistent]
 
 
 def _is_second(unit: UnitOfWork, kind: Any) -> bool:
@@ -72,7 +83,7 @@ def load_collection(unit: UnitOfWork, collection: Collection[Any]) -> Flow[None]
     attribute = collection.attribute
     owners = [collection.owner]
     if _is_second(unit, attribute.reverse):  # the same for a class and its subclasses
-        owners += _others(unit, attribute, collection.owner)
+        owners += [other for other in _like(unit, attribute, collection.owner) if not attribute.of(other).is_loaded]
     if attribute.link is not None:
         yield from _load_linked(unit, attribute, owners)
         return
@@ -91,23 +102,12 @@ def load_collection(unit: UnitOfWork, collection: Collection[Any]) -> Flow[None]
 
 
 def _fill(unit: UnitOfWork, attribute: CollectionAttribute, items: dict[EntityBase, list[Any]]) -> None:
+    shows_changes = unit.transaction.wrote or unit.has_pending()  # what is deleted or has moved is not among the items
     for owner, belonging in items.items():
         collection = attribute.of(owner)
         collection.fill(belonging)
-        if unit.transaction.wrote:
+        if shows_changes:
             unit.journal.filled(collection)
-
-
-def _others(unit: UnitOfWork, attribute: CollectionAttribute, owner: EntityBase) -> list[EntityBase]:
-    """Return the other saved objects whose collection of this kind is not loaded."""
-    entity = attribute.mapping.entity
-    others: list[EntityBase] = []
-    for obj in unit.identity.of(attribute.mapping).values():
-        if obj is not owner and isinstance(obj, entity) and obj._state_.is_persistent:
-            collection = obj.__dict__.get(attribute.name)
-            if collection is None or not collection.is_loaded:
-                others.append(obj)
-    return others
 
 
 def _load_linked(unit: UnitOfWork, attribute: CollectionAttribute, owners: list[EntityBase]) -> Flow[None]:

@@ -121,6 +121,7 @@ class UnitOfWork:
         self.known_links: set[tuple[LinkTable, tuple[Any, Any]]] = set()  # those of links that surely change something
         self.exempt: set[EntityBase] = set()  # locked, or made, in the open transaction: nobody else can change them
         self.collections_read: dict[Any, int] = {}  # by the attribute on the other side
+        self.seen_for: dict[Any, int] = {}  # by attribute: how many objects there were when it was loaded for all
         self.has_hooks = False
         self.is_flushing = False
         self.autoflush = True

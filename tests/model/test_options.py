@@ -157,6 +157,25 @@ def elsewhere(db, change):
     assert not failures, failures
 
 
+def test_a_value_that_a_trigger_makes(db):
+    """38. ``sql_default=True``: the database makes the value by itself, and the table says nothing of it."""
+
+    class Thing(db.Entity):
+        name = Required(str)
+        code = Required(str, sql_default=True)
+
+    db.generate_mapping(check_tables=False)
+    assert "DEFAULT" not in db.schema_sql().replace("BY DEFAULT", "")
+    with db_session:
+        kind = "SERIAL" if db.backend.dialect.name == "postgresql" else "INTEGER"
+        db.execute(
+            f"CREATE TABLE {Thing._mapping_.quoted} (id {kind} PRIMARY KEY, name TEXT, code TEXT DEFAULT 'made')"
+        )
+    with db_session:
+        things = [Thing(name="a"), Thing(name="b", code="given")]
+    assert [thing.code for thing in things] == ["made", "given"]
+
+
 # --- tables and columns -----------------------------------------------------------------------------
 
 

@@ -2,7 +2,10 @@
 
 from __future__ import annotations
 
-from datetime import date
+from datetime import UTC, date, datetime
+from decimal import Decimal
+from enum import Enum
+from uuid import UUID
 
 import pytest
 
@@ -106,6 +109,76 @@ def test_a_key_that_is_a_new_object(rooms):
         assert Card["new", 5] is card
     with db_session:
         assert Card["new", 5].secret == "s"
+
+
+class Size(Enum):
+    S = "s"
+    XL = "xl"
+
+
+@pytest.mark.parametrize(
+    ("python", "options", "keys"),
+    [
+        (str, {}, ["a", "B'\"%"]),
+        (int, {"size": 64}, [-1, 2**62]),
+        (Decimal, {"precision": 10, "scale": 3}, [Decimal("1.500"), Decimal("20")]),
+        (date, {}, [date(2026, 1, 1), date(1999, 12, 31)]),
+        (datetime, {"tz": True}, [datetime(2026, 1, 1, tzinfo=UTC), datetime(2026, 1, 2, 3, 4, 5, 6, tzinfo=UTC)]),
+        (UUID, {}, [UUID(int=1), UUID(int=2**100)]),
+        (bytes, {}, [b"\0", b"\xff"]),
+        (bool, {}, [False, True]),
+        (Size, {}, [Size.S, Size.XL]),
+    ],
+    ids=lambda value: repr(value)[:20],
+)
+@pytest.mark.parametrize("composite", [False, True])
+def test_keys_of_any_type(db, python, options, keys, composite):
+    """17. A key may have any type, alone or with others: by key, by reference, by collection, it is one object."""
+
+    class Owner(db.Entity):
+        if composite:
+            first = Required(python, **options)
+            second = Required(int)
+            PrimaryKey(first, second)
+        else:
+            first = PrimaryKey(python, **options)
+        name = Required(str)
+        items = Set("Item")
+        tags = Set("Tag")
+
+    class Item(db.Entity):
+        owner = Required(Owner)
+
+    class Tag(db.Entity):
+        owners = Set(Owner)
+
+    db.generate_mapping(create_tables=True)
+    more = {"second": 5} if composite else {}
+    wanted = [(key, 5) if composite else key for key in keys]
+    with db_session:
+        for key in keys:
+            owner = Owner(first=key, name=repr(key), **more)
+            assert Owner[owner.get_pk()] is owner
+            Item(owner=owner), Tag(owners=[owner])
+    with db_session:
+        items = list(Item.select().order_by(Item.id))
+        assert [item.owner.get_pk() for item in items] == wanted
+        assert [item.owner.name for item in items] == list(map(repr, keys))
+        for item, key in zip(items, wanted, strict=True):
+            owner = Owner[key]
+            assert item.owner is owner is Owner.get(first=owner.first, **more)
+            assert (list(owner.items), len(owner.tags)) == ([item], 1)
+            assert Item.select(Item.owner == owner).fetch() == [item] == Item.select(owner=key).fetch()
+            assert next(iter(owner.tags)).owners.select().fetch() == [owner]
+        items[0].owner = wanted[1]
+        items[1].delete()
+    with db_session:
+        assert len(Owner[wanted[1]].items) == 1
+        Owner[wanted[0]].name = "changed"
+        Owner[wanted[1]].delete()
+    with db_session:
+        assert [(owner.get_pk(), owner.name) for owner in Owner] == [(wanted[0], "changed")]
+        assert Item.select().count() == 0
 
 
 def test_a_key_that_depends_on_itself(db):

@@ -96,6 +96,13 @@ WRONG_IN_CLASS = [
     (lambda: {"x": Required("User", max_len=4)}, r"User\.x: a reference does not take max_len"),
     (lambda: {"x": Required(str, columns=["a", "b"])}, r"User\.x: .*one column"),
     (lambda: {"x": Required(int, auto=True)}, r"User\.x: auto=True is for .*key"),
+    (lambda: {"x": Required(str, "40")}, r"User\.x: max_len must be a whole number above 0, not '40'"),
+    (lambda: {"x": Required(str, 0)}, r"User\.x: max_len must be a whole number above 0, not 0"),
+    (lambda: {"x": Required(Decimal, -1)}, r"User\.x: precision must be a whole number, not -1"),
+    (lambda: {"x": Required(int, min="1")}, r"User\.x: min must be a number, not '1'"),
+    (lambda: {"x": Required(int, py_check=5)}, r"User\.x: py_check must be a function, not 5"),
+    (lambda: {"x": Required(int, sql_default=lambda: 5)}, r"User\.x: sql_default must be SQL text"),
+    (lambda: {"x": Required(int, index=5)}, r"User\.x: index must be True, False or a name, not 5"),
     (lambda: {"x": PrimaryKey(str, auto=True)}, r"User\.x: auto=True is for int keys"),
     (lambda: {"x": PrimaryKey(int), "y": PrimaryKey(int)}, "User has 2 primary keys"),
     (lambda: {"id": Required(int)}, "User has an attribute 'id' that is no PrimaryKey"),
@@ -134,6 +141,21 @@ def test_wrong_composites(db):
             row = Required(int, auto=True)
             letter = Required(str)
             PrimaryKey(row, letter)
+
+
+def test_composites_of_what_has_no_column(db):
+    """The end of a one-to-one relation that has no column cannot be part of a key or an index."""
+
+    class Person(db.Entity):
+        name = Required(str)
+        card = Optional("Card")
+        composite_index(name, card)
+
+    class Card(db.Entity):
+        person = Required(Person)
+
+    with pytest.raises(ERDiagramError, match=r"Person\.card has no column, since Card\.person has it"):
+        db.generate_mapping()
 
 
 def test_a_class_that_belongs_nowhere(db):

@@ -18,6 +18,7 @@ from dbsession import (
     Optional,
     Required,
     Set,
+    Version,
     commit,
     db_session,
     flush,
@@ -191,7 +192,7 @@ def test_the_last_value_is_written_once(shop):
 
 
 def test_none_is_null_and_nothing_is_the_default(shop):
-    """33. None is written as NULL; what was not given is left to the database, and read back with the same statement."""
+    """33. None is written as NULL; what was not given is left to the database, and comes back with the INSERT."""
     with sent(shop.db) as spent:
         with db_session:
             with_default, with_null = shop.Customer(name="C"), shop.Customer(name="D", points=None)
@@ -239,6 +240,37 @@ def test_an_object_that_was_never_loaded_is_written(shop):
             assert (customer.name, customer.settings, customer.friend.id) == ("Bob", {"new": True}, 1)
         assert spent.statements == 1
     assert shop.column("age") == [30, 41]
+
+
+def test_a_versioned_object_that_was_never_loaded_is_written(db):
+    """36, 90. Of an object of which only the key is known the database counts the version; it is checked from then on."""
+
+    class Owner(db.Entity):
+        name = Required(str)
+        version = Version()
+        things = Set("Thing")
+
+    class Thing(db.Entity):
+        owner = Required(Owner)
+
+    db.generate_mapping(create_tables=True)
+    with db_session:
+        Thing(owner=Owner(name="a")), Thing(owner=Owner(name="b"))
+    with db_session:
+        owner = Thing[1].owner
+        with recorded() as statements:
+            owner.name = "A"
+            flush()
+            assert owner.version == 2
+        assert verbs(statements) == ["UPDATE"]
+        commit()
+        elsewhere(db_session(lambda: setattr(Owner[1], "name", "other")))
+        owner.name = "AA"
+        with pytest.raises(OptimisticCheckError, match=r"Owner\[1\]"):
+            flush()
+        rollback()
+        Thing[2].owner.delete()
+    assert rows(db, "SELECT name, version FROM owner") == [("other", 3)]
 
 
 def test_what_is_loaded_later_does_not_undo_a_blind_write(shop):

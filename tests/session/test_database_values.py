@@ -225,16 +225,15 @@ def test_an_expression_and_the_rest_of_the_object(bank):
     assert bank.column("hits") == [2, 2]
 
 
-def test_an_expression_checks_what_was_read(bank):
+@pytest.mark.parametrize("name, value", [("hits", 70), ("name", "zz")])
+def test_an_expression_checks_what_was_read(bank, name, value):
     """37. What was read of the object is checked as in every UPDATE: the attribute itself, too."""
-    for name in ("hits", "name"):
-        with pytest.raises(OptimisticCheckError, match=rf"Account\[1\].*{name}"):
-            with db_session:
-                account = bank.Account[1]
-                getattr(account, name)
-                changed = {"hits": 70, "name": "zz"}[name]
-                elsewhere(db_session(lambda: setattr(bank.Account[1], name, changed)))
-                account.hits = bank.Account.hits + 1
+    with pytest.raises(OptimisticCheckError, match=rf"Account\[1\].*{name}"):
+        with db_session:
+            account = bank.Account[1]
+            getattr(account, name)
+            elsewhere(db_session(lambda: setattr(bank.Account[1], name, value)))
+            account.hits = bank.Account.hits + 1
 
 
 def test_an_expression_for_a_row_that_was_not_loaded(bank):

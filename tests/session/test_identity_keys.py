@@ -77,7 +77,7 @@ ORIGINAL = [("a", "A"), ("b", "B"), ("c", "C")]
 
 @pytest.mark.parametrize("flushes", [True, False])
 def test_the_new_key_finds_the_object(world, flushes):
-    """26. After a key change the new key finds the object and the old one nothing, flushed by hand or by the look-up."""
+    """26. After a key change the new key finds the object and the old one nothing, flushed by hand or by a look-up."""
     with db_session:
         country = world.Country["c"]
         country.code = "z"
