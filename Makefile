@@ -5,6 +5,7 @@
 #   make check                ruff, mypy, pyright and the architecture test
 #   make test-all             the tests on Python 3.11, 3.12 and 3.13
 #   make bench [ARGS=...]     the benchmarks
+#   make docs                 the pages of docs/ as a site in site/
 #   make dev                  the environment with every tool, for editors and pre-commit
 #   make format               rewrite the sources in the project's format
 #   make clean                remove what the commands above made
@@ -70,9 +71,13 @@ $(VENV)/.bench: $(VENV)/.python
 	$(INSTALL) --editable '.[bench]'
 	@touch "$@"
 
+$(VENV)/.docs: $(VENV)/.python
+	$(INSTALL) '.[docs]'
+	@touch "$@"
+
 # --- commands -------------------------------------------------------------------------------------
 
-.PHONY: help demo test check test-all bench dev format clean
+.PHONY: help demo test check test-all bench docs dev format clean
 
 help:
 	@sed -n 's/^#   //p' Makefile
@@ -93,6 +98,9 @@ check: $(VENV)/.dev
 bench: $(VENV)/.bench
 	$(BIN)/python -m benchmarks $(ARGS)
 
+docs: $(VENV)/.docs
+	$(BIN)/mkdocs build
+
 dev: $(VENV)/.dev
 
 format: $(VENV)/.dev
@@ -111,5 +119,5 @@ test-all:
 		$(MAKE) --no-print-directory test PYTHON="$(call find,$(version))" VENV=.venv-$(version) &&) true
 
 clean:
-	rm -rf .venv .venv-* build dist *.egg-info .demo .hypothesis .mypy_cache .pytest_cache .ruff_cache
+	rm -rf .venv .venv-* build dist site *.egg-info .demo .hypothesis .mypy_cache .pytest_cache .ruff_cache
 	find . -name __pycache__ -type d -prune -exec rm -rf {} +

@@ -193,7 +193,7 @@ def test_keys_of_the_wrong_shape(entities, unharmed):
         ),
         (lambda: Line[1, 2, 3], r"the key of Line has 2 parts \(order, number\), and \(1, 2, 3\) does not fit"),
         (lambda: Line[1, "x"], r"Line\.number must be an int, not str \('x'\)"),
-        (lambda: User[1, 2], r"the key of User is id, and \(1, 2\) does not fit"),
+        (lambda: User[1, 2], r"the key of User is id alone, and \(1, 2\) does not fit"),
         (lambda: User["x"], r"User\.id must be an int, not str \('x'\)"),
         (lambda: User[None], r"User\.id is a key, and cannot be None"),
         (lambda: User[1.5], r"User\.id must be an int, not float \(1\.5\)"),

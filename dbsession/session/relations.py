@@ -20,7 +20,7 @@ from dbsession.session.loading import KEYS_AT_ONCE, materialize
 if TYPE_CHECKING:
     from dbsession.session.unit_of_work import UnitOfWork
 
-__all__ = ["is_linked", "load_back_reference", "load_collection"]
+__all__ = ["find_referring", "is_linked", "load_back_reference", "load_collection"]
 
 
 def load_back_reference(unit: UnitOfWork, obj: EntityBase, attribute: ReferenceAttribute) -> Flow[None]:
@@ -56,6 +56,27 @@ def _like(unit: UnitOfWork, attribute: ReferenceAttribute | CollectionAttribute,
     unit.seen_for[attribute] = len(objects)
     entity = attribute.mapping.entity
     return [obj for obj in latest if obj is not owner and isinstance(obj, entity) and obj._state_.is_persistent]
+
+
+def find_referring(unit: UnitOfWork, reference: ReferenceAttribute, target: EntityBase) -> EntityBase | None:
+    """Return an object in memory that refers to *target* by a one-to-one *reference*; sends nothing.
+
+    Whoever came to refer to it in this session has told it so. The others are found by their rows, each of which is
+    looked at once.
+    """
+    objects = unit.identity.of(reference.mapping)
+    by_key = unit.referring.setdefault(reference, {})
+    kind = ("rows", reference)
+    seen = unit.seen_for.get(kind, 0)
+    if len(objects) != seen:
+        entity, key_in = reference.mapping.entity, reference.key_in
+        latest = len(objects) - seen if seen < len(objects) else len(objects)
+        by_key.update({key_in(o._row_): o for o in islice(reversed(objects.values()), latest) if isinstance(o, entity)})
+        unit.seen_for[kind] = len(objects)
+    found = by_key.get(target._key_)
+    if found is None or not found._state_.may_change or reference.known(found, unit) is not target:
+        return None
+    return found
 
 
 def _is_second(unit: UnitOfWork, kind: Any) -> bool:

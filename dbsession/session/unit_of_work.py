@@ -121,6 +121,7 @@ class UnitOfWork:
         self.known_links: set[tuple[LinkTable, tuple[Any, Any]]] = set()  # those of links that surely change something
         self.exempt: set[EntityBase] = set()  # locked, or made, in the open transaction: nobody else can change them
         self.collections_read: dict[Any, int] = {}  # by the attribute on the other side
+        self.referring: dict[ReferenceAttribute, dict[Any, EntityBase]] = {}  # who refers to a key, by the rows
         self.seen_for: dict[Any, int] = {}  # by attribute: how many objects there were when it was loaded for all
         self.has_hooks = False
         self.is_flushing = False
@@ -201,11 +202,7 @@ class UnitOfWork:
 
     def find_referring(self, attribute: ReferenceAttribute, target: EntityBase) -> EntityBase | None:
         """Return an object in memory that refers to *target* by *attribute*; sends nothing."""
-        entity = attribute.mapping.entity
-        for obj in self.identity.of(attribute.mapping).values():
-            if obj._state_.may_change and isinstance(obj, entity) and attribute.known(obj, self) is target:
-                return obj
-        return None
+        return relations.find_referring(self, attribute, target)
 
     def back_reference_changing(self, obj: EntityBase, attribute: ReferenceAttribute) -> None:
         """Note what the one-to-one *attribute* of *obj*, which has no column, has before it changes."""
@@ -384,6 +381,8 @@ class UnitOfWork:
         self.deleted.clear()
         self.links.clear()
         self.known_links.clear()
+        self.referring.clear()
+        self.seen_for.clear()
         self.journal.restore(unsaved, self.identity, self.states)
         self._transaction_ended()
 
@@ -420,4 +419,5 @@ class UnitOfWork:
         self.links.clear()
         self.known_links.clear()
         self.exempt.clear()
+        self.referring.clear()
         self.link.release()

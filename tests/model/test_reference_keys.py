@@ -121,7 +121,7 @@ class Size(Enum):
     [
         (str, {}, ["a", "B'\"%"]),
         (int, {"size": 64}, [-1, 2**62]),
-        (Decimal, {"precision": 10, "scale": 3}, [Decimal("1.500"), Decimal("20")]),
+        (Decimal, {"precision": 10, "scale": 3}, [Decimal("1.500"), Decimal(20)]),
         (date, {}, [date(2026, 1, 1), date(1999, 12, 31)]),
         (datetime, {"tz": True}, [datetime(2026, 1, 1, tzinfo=UTC), datetime(2026, 1, 2, 3, 4, 5, 6, tzinfo=UTC)]),
         (UUID, {}, [UUID(int=1), UUID(int=2**100)]),
