@@ -150,7 +150,9 @@ def test_a_tree_goes_by_level(house):
         child = make(house, f"c{number}", parent=root)
         for inner in range(2):
             make(house, f"g{number}{inner}", parent=child)
-    assert order(house) == [f"insert {name}" for name in ["r", "c0", "c1", "c2", "g00", "g01", "g10", "g11", "g20", "g21"]]
+    assert order(house) == [
+        f"insert {name}" for name in ["r", "c0", "c1", "c2", "g00", "g01", "g10", "g11", "g20", "g21"]
+    ]
 
 
 def test_updates_and_deletes_do_not_wait_for_levels(house):
