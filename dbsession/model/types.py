@@ -83,7 +83,7 @@ _INT_SIZES = (8, 16, 24, 32, 64)
 
 
 def _integer(options: dict[str, Any]) -> _Coerce:
-    size: int = options.get("size") or 32
+    size: int = options.get("size") or 64
     unsigned: bool = options.get("unsigned", False)
     if size not in _INT_SIZES:
         raise ERDiagramError(f"size must be one of {_INT_SIZES} (bits), not {size!r}")

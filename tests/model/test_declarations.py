@@ -284,7 +284,7 @@ WRONG = [
     (str, {}, "a\0b", ValueError, "NUL"),
     (int, {}, 1.5, TypeError, "must be an int"),
     (int, {}, "x", TypeError, "must be an int"),
-    (int, {}, 2**31, ValueError, "must be between -2147483648 and 2147483647"),
+    (int, {}, 2**63, ValueError, "must be between -9223372036854775808 and 9223372036854775807"),
     (int, {"size": 8}, 128, ValueError, "between -128 and 127"),
     (int, {"unsigned": True}, -1, ValueError, "between 0 and"),
     (int, {"min": 3, "max": 5}, 6, ValueError, "between 3 and 5"),

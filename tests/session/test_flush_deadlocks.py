@@ -142,10 +142,10 @@ def test_links_in_opposite_orders_do_not_deadlock(postgres_url):
         for id in order:
             Post[id].tags.add(Tag[tag.id])
 
-    # Somebody has inserted the first link and not committed: whoever inserts it too waits.
+    # Somebody has inserted the link in the middle and not committed: whoever inserts it too waits.
     run_blocked(
         postgres_url,
-        f"INSERT INTO post_tag (post, tag) VALUES ({ids[0]}, {tag.id})",
+        f"INSERT INTO post_tag (post, tag) VALUES ({ids[1]}, {tag.id})",
         lambda: work(ids),
         lambda: work(ids[::-1]),
     )

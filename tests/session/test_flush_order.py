@@ -1,5 +1,6 @@
 """In which order a flush saves: parents before children, level by level, circles over columns that may be NULL."""
 
+import itertools
 from types import SimpleNamespace
 
 import pytest
@@ -199,9 +200,9 @@ def test_a_chain_made_from_the_leaf_up_is_inserted_from_the_root_down(Node, monk
     with recorded(monkeypatch) as sent:
         with db_session:
             chain = [Node(name=f"{depth}") for depth in range(6, 0, -1)]
-            for child, parent in zip(chain, chain[1:], strict=False):
+            for child, parent in itertools.pairwise(chain):
                 child.parent = parent
-    inserted = [values for values in sent.runs("INSERT")]
+    inserted = list(sent.runs("INSERT"))
     assert [values[0] for values in inserted] == [str(depth) for depth in range(1, 7)]
     assert len(sent.batches) == 6
 

@@ -637,3 +637,59 @@ def test_what_was_rolled_back_is_let_go(shop):
         del customer
         gc.collect()
         assert gone() is None
+
+
+# --- after the scope ----------------------------------------------------------------------------------------
+
+
+@flushing
+def test_objects_of_a_failed_scope(shop, send):
+    """74. They are detached, with the last values known to be committed; one that was never saved says so."""
+    with pytest.raises(ZeroDivisionError):
+        with db_session:
+            a, b = shop.Customer.get(name="a"), shop.Customer.get(name="b")
+            tags, orders, card = set(a.tags), set(a.orders), a.card
+            a.count = 5
+            a.tags.clear()
+            a.orders.create(total=3)
+            card.delete()
+            new = shop.Customer(name="n")
+            send()
+            a.name = "changed"
+            b.delete()
+            1 / 0
+    assert (a.name, a.count, b.name, a.card) == ("a", 0, "b", card)
+    assert set(a.tags) == tags
+    assert set(a.orders) == orders
+    assert (new.id, new.name) == (None, "n")
+    for obj, reason in ((a, "ZeroDivisionError"), (b, "ZeroDivisionError"), (card, "ZeroDivisionError"), (new, "in no database")):
+        with pytest.raises(DatabaseSessionIsOver, match=reason):
+            obj.set()
+
+
+def test_objects_of_a_scope_whose_commit_failed(shop):
+    """74. The error comes from the COMMIT at the end of the scope: nothing of it is left in the objects."""
+    with pytest.raises(TransactionIntegrityError):
+        with db_session:
+            a, b = shop.Customer.get(name="a"), shop.Customer.get(name="b")
+            a.count = 5
+            new = shop.Customer(name="n")
+            b.name = "a"
+    assert (a.count, b.name, new.id) == (0, "b", None)
+
+
+def test_a_link_that_was_there_before(shop):
+    """70. Added from the side that is not loaded although it is there: the side that is loaded keeps it."""
+    with db_session:
+        a, x = shop.Customer.get(name="a"), shop.Tag["x"]
+        assert list(x.customers) == [a]
+        a.tags.add(x)
+        rollback()
+        assert list(x.customers) == [a]
+        a.tags.remove(x)
+        flush()
+        a.tags.add(x)
+        rollback()
+        assert list(x.customers) == [a]
+        assert x in a.tags
+    assert rows(shop.db, "SELECT count(*) FROM customer_tag") == [2]

@@ -222,7 +222,7 @@ def test_each_commit_of_a_scope_is_one_trip(shop):
     """9. commit() in the middle keeps what is loaded: each further unit of work costs its write alone."""
     with sent(shop.db) as spent, db_session:
         customers = shop.Customer.select().order_by(shop.Customer.id).limit(2).fetch()
-        for turn in range(3):
+        for _turn in range(3):
             for customer in customers:
                 customer.age = customer.age + 1
             commit()
