@@ -98,11 +98,23 @@ class DBSession:
                 exc = exc_type()  # called by hand, with the class alone
             session = frame.session
             if not frame.is_inner:
+                self._explain_retry(exc)
                 session.end(exc)  # the hooks of the last flush still run within the scope
             elif exc is not None and not self._options.allows(exc) and session.generation() != frame.generation:
                 session.fail_inside(exc)
+        except Exception as failure:
+            self._explain_retry(failure)
+            raise
         finally:
             stack.set_frame(frame.parent)
+
+    def _explain_retry(self, error: BaseException | None) -> None:
+        """Say why an error that *retry* was meant for leaves a block all the same."""
+        if self._options.retry and error is not None and may_retry(error, self._options):
+            error.add_note(
+                f"retry={self._options.retry} could not help: a `with` block cannot run its body again; "
+                f"put the work into a function with @db_session(retry={self._options.retry})"
+            )
 
     # --- the same verbs as the functions of these names --------------------------------------------
 
@@ -126,6 +138,7 @@ class DBSession:
     def _decorate(self, function: Callable[P, R]) -> Callable[P, R]:
         _require_plain(function)
         options = self._options
+        attempts = _Attempts(options)
 
         @functools.wraps(function)
         def in_session(*args: P.args, **kwargs: P.kwargs) -> R:
@@ -141,9 +154,18 @@ class DBSession:
                 )
                 with self:
                     return function(*args, **kwargs)
-            return _attempts(self, options, function, args, kwargs)
+            return _attempts(attempts, options, function, args, kwargs)
 
         return in_session
+
+
+class _Attempts(DBSession):
+    """The scope of a function that is run again by whoever called it."""
+
+    __slots__ = ()
+
+    def _explain_retry(self, error: BaseException | None) -> None:
+        pass
 
 
 def _attempts(scope: DBSession, options: Options, function: Callable[..., R], args: Any, kwargs: Any) -> R:

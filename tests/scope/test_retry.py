@@ -406,3 +406,31 @@ def test_commit_in_the_middle_is_not_undone_by_a_retry(db, Counter, waits):
 
     work()
     assert rows(db, "SELECT name FROM counter ORDER BY name") == ["call 1", "call 2", "first"]
+
+
+def test_a_block_with_retry_says_why_it_does_not_run_again(db, Counter):
+    """100. The body of a block never runs twice; what retry was meant for is raised, with the way out."""
+    runs = []
+    with pytest.raises(TransactionIntegrityError) as caught, db_session(retry=3):
+        runs.append(Counter(name="first"))
+    assert len(runs) == 1
+    assert caught.value.__notes__ == [
+        (
+            "retry=3 could not help: a `with` block cannot run its body again; "
+            "put the work into a function with @db_session(retry=3)"
+        )
+    ]
+    with pytest.raises(OptimisticCheckError) as raised, db_session(retry=1):
+        raise OptimisticCheckError("somebody else was faster")
+    assert "cannot run its body again" in raised.value.__notes__[0]
+    with pytest.raises(ZeroDivisionError) as other, db_session(retry=1):
+        1 / 0
+    assert not hasattr(other.value, "__notes__")
+
+
+def test_a_function_with_retry_says_nothing_of_blocks(db, Counter, waits):
+    """99. What a decorated function raises at last has the number of attempts, and no word about blocks."""
+    work, _ = failing(9, OptimisticCheckError, retry=1)
+    with pytest.raises(OptimisticCheckError) as caught:
+        work()
+    assert caught.value.__notes__ == ["after 2 attempts"]
