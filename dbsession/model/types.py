@@ -160,7 +160,7 @@ def _decimal(options: dict[str, Any]) -> _Coerce:
         rounded = number.quantize(quantum, context=_WIDE)
         if rounded.copy_abs() >= limit:
             raise ValueError(f"is {number}, too large for {precision} digits, {scale} of them behind the point")
-        return rounded
+        return rounded or rounded.copy_abs()  # the databases know no -0
 
     return coerce
 

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Iterable
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from typing import Any, TypeAlias
 
 from dbsession.backends.base import TransactionMode
@@ -26,15 +26,17 @@ class Options:
     retries: ExceptionFilter = lambda error: isinstance(error, TransactionError)
     allows: ExceptionFilter = lambda _: False
 
-    def policy(self) -> TransactionPolicy:
-        """Return what these options want of a transaction."""
-        isolation = "serializable" if self.serializable else None
-        return TransactionPolicy(
-            TransactionMode(isolation=isolation),
+    policy: TransactionPolicy = field(init=False, compare=False, repr=False)
+    """What these options want of a transaction; made once, since each scope asks for it."""
+
+    def __post_init__(self) -> None:
+        policy = TransactionPolicy(
+            TransactionMode(isolation="serializable" if self.serializable else None),
             immediate=self.immediate or self.serializable or not self.optimistic,
             # A retry must know whether a commit whose reply was lost has happened; autocommit cannot tell.
             autocommit_writes=not self.retry,
         )
+        object.__setattr__(self, "policy", policy)
 
 
 _DEFAULT_RETRY_EXCEPTIONS = (TransactionError,)

@@ -62,7 +62,7 @@ class Session:
             options = self._options
             unit = UnitOfWork(
                 database,
-                options.policy(),
+                options.policy,
                 self._owner.check,
                 optimistic=options.optimistic,
             )

@@ -18,7 +18,7 @@ PostgreSQL: 49.3 "Message Flow" (COMMIT of a failed transaction answers with the
 
 from __future__ import annotations
 
-from dataclasses import dataclass, field, replace
+from dataclasses import dataclass, field
 from enum import Enum
 from typing import NoReturn
 
@@ -71,7 +71,7 @@ class Transaction:
     def __init__(self, dialect: Dialect, policy: TransactionPolicy) -> None:
         self._dialect = dialect
         self.policy = policy
-        self._begin = dialect.begin(replace(policy.mode, write=True))
+        self._begin = dialect.begin(policy.mode)
         self.phase = Phase.IDLE
         self.first_error: BaseException | None = None
         self.wrote = False  # something was sent that is not committed: what is loaded now may be rolled back
