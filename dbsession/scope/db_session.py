@@ -40,7 +40,8 @@ class DBSession:
         self._options = options
 
     def __repr__(self) -> str:
-        values = {field.name: (getattr(self._options, field.name), field.default) for field in fields(Options)}
+        shown = [field for field in fields(Options) if field.repr]
+        values = {field.name: (getattr(self._options, field.name), field.default) for field in shown}
         given = [
             f"{name}={value!r}" for name, (value, usual) in values.items() if value != usual and not callable(value)
         ]
