@@ -7,7 +7,7 @@ the session room provides, in the scope that is current at that moment.
 from __future__ import annotations
 
 from collections.abc import Iterator
-from typing import Any, Generic, NamedTuple, Protocol, TypeVar
+from typing import Any, Generic, NamedTuple, NoReturn, Protocol, TypeVar
 
 from dbsession.errors import MultipleObjectsFoundError
 from dbsession.model.collections import CollectionAttribute
@@ -223,8 +223,8 @@ class Query(Generic[E]):
     def __iter__(self) -> Iterator[E]:
         return iter(self.fetch())
 
-    def __bool__(self) -> bool:
-        return True  # a query is a value; exists() asks the database
+    def __bool__(self) -> NoReturn:
+        raise TypeError("a query is neither true nor false before it is sent; ask with exists() or count()")
 
     def __getitem__(self, index: slice) -> list[E]:
         """Return the objects from ``start`` to ``stop``: ``query[10:20]``."""

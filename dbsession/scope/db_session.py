@@ -82,6 +82,7 @@ class DBSession:
         session = outer.session
         if options is not _DEFAULT:
             session.require_options(options)
+        session.inner_scopes += 1
         stack.set_frame(Frame(outer, session, self, session.generation()))
         return session
 
@@ -94,10 +95,10 @@ class DBSession:
         frame = stack.current_frame()
         if frame is None or frame.scope is not self:
             raise stack.not_innermost()
+        session = frame.session
         try:
             if exc is None and exc_type is not None:
                 exc = exc_type()  # called by hand, with the class alone
-            session = frame.session
             if not frame.is_inner:
                 self._explain_retry(exc)
                 session.end(exc)  # the hooks of the last flush still run within the scope
@@ -107,6 +108,8 @@ class DBSession:
             self._explain_retry(failure)
             raise
         finally:
+            if frame.is_inner:
+                session.inner_scopes -= 1
             stack.set_frame(frame.parent)
 
     def _explain_retry(self, error: BaseException | None) -> None:
@@ -174,8 +177,9 @@ def _attempts(scope: DBSession, options: Options, function: Callable[..., R], ar
     failed: list[BaseException] = []
     while True:
         allowed: Exception | None = None
+        session: Session | None = None
         try:
-            with scope:
+            with scope as session:
                 try:
                     return function(*args, **kwargs)
                 except Exception as error:
@@ -184,7 +188,11 @@ def _attempts(scope: DBSession, options: Options, function: Callable[..., R], ar
                     raise
         except Exception as error:
             # If it is still the allowed one, the work is committed. (If the commit failed, it is another.)
-            if error is allowed or len(failed) >= options.retry or not may_retry(error, options):
+            wanted = len(failed) < options.retry and may_retry(error, options)
+            if wanted and session is not None and session.has_committed:
+                error.add_note("not retried: commit() had saved a part of the work, and would have saved it again")
+                wanted = False
+            if error is allowed or not wanted:
                 if failed:
                     error.attempts = tuple(failed)  # type: ignore[attr-defined]
                     error.add_note(f"after {len(failed) + 1} attempts")

@@ -12,7 +12,7 @@ import sys
 from contextvars import ContextVar
 from typing import Any, NamedTuple
 
-from dbsession.errors import NestedScopeError, NoScopeError
+from dbsession.errors import NoScopeError
 from dbsession.session.session import Session
 
 __all__ = [
@@ -92,17 +92,6 @@ def no_scope() -> NoScopeError:
     )
 
 
-def _outermost(verb: str) -> Session:
-    session = current_session()
-    frame = _current.get()
-    if frame is not None and frame.is_inner:
-        raise NestedScopeError(
-            f"{verb}() in an inner db_session would end the transaction of the outer one; only the outermost scope "
-            f"does that: leave it to it, or use flush() to send changes now"
-        )
-    return session
-
-
 def flush() -> None:
     """Send pending changes of the current scope to the database without committing them.
 
@@ -123,7 +112,7 @@ def commit() -> None:
         NestedScopeError: the current scope is an inner one.
         SessionDoomed, OptimisticCheckError, TransactionIntegrityError: nothing was committed.
     """
-    _outermost("commit").commit()
+    current_session().commit()
 
 
 def rollback() -> None:
@@ -133,4 +122,4 @@ def rollback() -> None:
         NoScopeError: there is no db_session here.
         NestedScopeError: the current scope is an inner one.
     """
-    _outermost("rollback").rollback()
+    current_session().rollback()

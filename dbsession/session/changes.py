@@ -177,12 +177,14 @@ def _is_same(attribute: Attribute[Any], row: list[Any], raw: tuple[Any, ...]) ->
 def vacating(obj: EntityBase, names: tuple[str, ...], *, checked: bool) -> Change:
     """Return the UPDATE that sets *names* to NULL for a while, so that other rows can take their values."""
     mapping = obj._mapping_
+    changes = unsaved(obj)
+    seen = row_seen(obj, changes)
     row = list(obj._row_)
     sets = tuple([column.position for column in columns_of(mapping.attributes[name] for name in names)])
     for place in sets:
         row[place] = None
-    checks = checked_places(obj, mapping, unsaved(obj)) if checked else ()
+    checks = checked_places(obj, mapping, changes) if checked else version_only(obj)
     parameters = [None for _ in sets]
-    parameters += key_parameters(mapping, mapping.key_of(obj._row_))
-    parameters += [obj._row_[place] for place in checks]
+    parameters += key_parameters(mapping, mapping.key_of(seen))
+    parameters += [seen[place] for place in checks]
     return Change(sets, checks, parameters, tuple(row))

@@ -149,6 +149,9 @@ def _mark(unit: UnitOfWork, obj: EntityBase) -> None:
         key = obj._key_
         if key is not None:
             unit.identity.remove(obj, key)
+            for other in unit.deleted:  # whose key it had taken over
+                if other._mapping_.root is obj._mapping_.root and other._key_ == key:
+                    unit.identity.add(other, key)
         set_state(obj, DISCARDED)
         return
     if obj._state_.status is Status.CLEAN:

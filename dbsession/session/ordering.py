@@ -20,10 +20,10 @@ from dbsession.model.attributes import PendingExpression
 from dbsession.model.entity import EntityBase
 from dbsession.model.mapping import Mapping
 from dbsession.model.references import ReferenceAttribute
-from dbsession.model.state import UNSET, Status
+from dbsession.model.state import NOT_LOADED, UNSET, Status
 from dbsession.session.changes import raw_value
 
-__all__ = ["Action", "Operation", "Pending", "Run", "in_order"]
+__all__ = ["Action", "Operation", "Pending", "Run", "frees_values", "in_order"]
 
 
 class Action(IntEnum):
@@ -74,6 +74,11 @@ def in_order(pending: Pending) -> list[Run]:
         return usual
     operations = [Operation(run.action, obj) for run in usual for obj in run.objects]
     return _as_runs(_Graph(operations, freed).sorted())
+
+
+def frees_values(pending: Pending) -> bool:
+    """Tell whether saving *pending* gives up a unique value, a key among them."""
+    return bool(_freed(pending))
 
 
 def _usual_order(pending: Pending) -> list[Run]:
@@ -182,21 +187,25 @@ def _new_value(obj: EntityBase, group: _Group) -> _Value | None:
     return None if None in values else (obj._mapping_.root, group, tuple(values))
 
 
-def _freed(pending: Pending) -> dict[_Value, Operation]:
-    """Return the unique values that this flush gives up, with the operation that does."""
-    freed: dict[_Value, Operation] = {}
+def _freed(pending: Pending) -> dict[_Value, list[Operation]]:
+    """Return the unique values that this flush gives up, and the operations that do; () stands for values not known."""
+    freed: dict[_Value, list[Operation]] = {}
+    moving = [obj for obj in pending.dirty if not _unique_names(obj._mapping_).isdisjoint(obj._changes_)]
+    if not pending.new and not moving:
+        return freed  # and nobody takes any
     for obj in pending.deleted:
         for group in _groups(obj._mapping_):
-            if (value := _row_value(obj, group)) is not None:
-                freed[value] = Operation(Action.DELETE, obj)
-    for obj in pending.dirty:
-        if _unique_names(obj._mapping_).isdisjoint(obj._changes_):
-            continue
+            value = _row_value(obj, group)
+            if value is not None and NOT_LOADED in value[2]:
+                freed.setdefault((*value[:2], ()), []).append(Operation(Action.DELETE, obj))
+            elif value is not None:
+                freed[value] = [Operation(Action.DELETE, obj)]
+    for obj in moving:
         for group in _groups(obj._mapping_):
             if not obj._changes_.keys().isdisjoint(group):
                 value = _row_value(obj, group)
                 if value is not None and value != _new_value(obj, group):
-                    freed[value] = Operation(Action.UPDATE, obj)
+                    freed[value] = [Operation(Action.UPDATE, obj)]
     return freed
 
 
@@ -206,7 +215,7 @@ def _freed(pending: Pending) -> dict[_Value, Operation]:
 class _Graph:
     """Operations, and which has to wait for which."""
 
-    def __init__(self, usual: list[Operation], freed: dict[_Value, Operation]) -> None:
+    def __init__(self, usual: list[Operation], freed: dict[_Value, list[Operation]]) -> None:
         self.operations = list(usual)
         self.number = {(operation.action, id(operation.obj)): index for index, operation in enumerate(usual)}
         self.waits: list[set[int]] = [set() for _ in usual]  # for each operation, those that come before it
@@ -257,19 +266,22 @@ class _Graph:
                 way_out = None
         self.breakable[before, index] = way_out
 
-    def _add_uniques(self, index: int, operation: Operation, freed: dict[_Value, Operation]) -> None:
+    def _add_uniques(self, index: int, operation: Operation, freed: dict[_Value, list[Operation]]) -> None:
         obj = operation.obj
         for group in _groups(obj._mapping_):
             value = _new_value(obj, group)
-            giver = freed.get(value) if value is not None else None
-            if giver is None or giver.obj is obj:
+            if value is None:
                 continue
-            before = self.number[giver.action, id(giver.obj)]
-            nullable = [name for name in group if giver.obj._mapping_.attributes[name].nullable]
-            reasons = [f"{giver.obj._mapping_.name}.{name}" for name in group]
-            self._wait(
-                index, before, reasons, Operation(Action.VACATE, giver.obj, (nullable[0],)) if nullable else None
-            )
+            unknown = freed.get((*value[:2], ()), [])
+            for giver in [*freed.get(value, ()), *unknown]:
+                if giver.obj is obj:
+                    continue
+                nullable = [name for name in group if giver.obj._mapping_.attributes[name].nullable][:1]
+                way_out = Operation(Action.VACATE, giver.obj, tuple(nullable))
+                reasons = [f"{giver.obj._mapping_.name}.{name}" for name in group]
+                # That somebody might have the value is no reason to refuse a circle.
+                can_wait = bool(nullable) or giver in unknown
+                self._wait(index, self.number[giver.action, id(giver.obj)], reasons, way_out if can_wait else None)
 
     def sorted(self) -> list[Operation]:
         """Sort by level, then in the usual order, breaking circles where that is possible.
@@ -318,7 +330,8 @@ class _Graph:
             if way_out.action is Action.VACATE:
                 known = first.get(id(way_out.obj), way_out)
                 names = tuple(dict.fromkeys((*known.names, *way_out.names)))
-                first[id(way_out.obj)] = way_out._replace(names=names)
+                if names:
+                    first[id(way_out.obj)] = way_out._replace(names=names)
             elif way_out.action is Action.INSERT:
                 operation = self.operations[after]
                 self.operations[after] = operation._replace(names=(*operation.names, *way_out.names))

@@ -34,7 +34,7 @@ _ENDED: dict[DatabaseLink, UnitOfWork] = {}  # stands for the units of a session
 class Session:
     """The work of one scope: what it has loaded and changed, in each database that it has touched."""
 
-    __slots__ = ("_autoflush", "_failed_inside", "_options", "_owner", "_units")
+    __slots__ = ("_autoflush", "_failed_inside", "_options", "_owner", "_units", "has_committed", "inner_scopes")
 
     def __init__(self, options: Options) -> None:
         self._options = options
@@ -42,6 +42,8 @@ class Session:
         self._units: dict[DatabaseLink, UnitOfWork] = {}
         self._failed_inside: BaseException | None = None
         self._autoflush = True
+        self.inner_scopes = 0  # how many scopes have joined, and not ended
+        self.has_committed = False  # something was saved before the end: running the work again would save it twice
 
     def __repr__(self) -> str:
         return f"<Session of {self._owner}, {len(self._units)} database(s)>"
@@ -89,28 +91,30 @@ class Session:
         """Save everything since the last commit; on return it is committed, verifiably. Objects stay as they are.
 
         Raises:
+            NestedScopeError: the current scope is an inner one, which has joined an outer one's transaction.
             SessionDoomed: an earlier failure has lost the transaction; nothing was committed.
             OptimisticCheckError, TransactionIntegrityError: as for `flush`; nothing was committed.
             CommitOutcomeUnknown: the connection broke while COMMIT was under way.
             PartialCommitException: of several databases, one had committed before another failed.
         """
         self._require_open("commit")
+        self._require_outermost("commit")
         self._require_no_hook("commit")
         self._require_whole()
         units = list(self._units.values())
+        saves = any(unit.has_pending() or unit.transaction.wrote for unit in units)
         if len(units) == 1:
             units[0].run(units[0].commit())
             if len(self._units) > 1:  # a hook has used another database
                 self._commit_several(units)
         elif units:
             self._commit_several([])
+        self.has_committed = self.has_committed or saves
 
     def _commit_several(self, committed: list[UnitOfWork]) -> None:
-        """Flush all units, then commit those that are not *committed* yet, one after the other."""
+        """Flush all units, then commit one after the other; for those *committed* already, what came after it."""
         units = self._flush_all()
         for unit in units:
-            if unit in committed:
-                continue
             try:
                 unit.run(unit.commit())
             except OrmError as error:
@@ -122,9 +126,10 @@ class Session:
                 raise PartialCommitException(
                     f"{names} committed, but {unit.database} failed: {error}",
                     committed=[done.database for done in committed],
-                    failed=[left.database for left in units if left not in committed],
+                    failed=[left.database for left in units if left is unit or left not in committed],
                 ) from error
-            committed.append(unit)
+            if unit not in committed:
+                committed.append(unit)
 
     def _flush_all(self) -> list[UnitOfWork]:
         """Flush until the hooks of one database make no changes in another one; return all units."""
@@ -156,12 +161,21 @@ class Session:
                 f"Cannot {doing}: {_OVER}; do it within the scope, or open another one with `with db_session:`"
             )
 
+    def _require_outermost(self, verb: str) -> None:
+        """Leave the end of the transaction to the outermost scope."""
+        if self.inner_scopes:
+            raise NestedScopeError(
+                f"{verb}() in an inner db_session would end the transaction of the outer one; only the outermost scope "
+                f"does that: leave it to it, or use flush() to send changes now"
+            )
+
     def _require_whole(self) -> None:
         """Refuse to commit what a failed inner scope left half done."""
         if self._failed_inside is not None:
             raise SessionDoomed(
                 f"an inner db_session failed with {type(self._failed_inside).__name__} after it had changed something, "
-                f"and the outer one went on; nothing was committed. Let the error leave the outer scope, or rollback()"
+                f"and the outer one went on; nothing since the last commit was saved. Let the error leave the outer "
+                f"scope, or call rollback()"
             ) from self._failed_inside
 
     def rollback(self) -> None:
@@ -171,6 +185,7 @@ class Session:
             RollbackException: the database did not answer; it rolls back by itself when the connection is closed.
         """
         self._require_open("roll back")
+        self._require_outermost("rollback")
         self._require_no_hook("rollback")
         self._failed_inside = None
         failure: TransactionError | None = None

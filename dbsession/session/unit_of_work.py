@@ -26,7 +26,7 @@ from dbsession.session.changes import checked_places
 from dbsession.session.flush import flush
 from dbsession.session.identity_map import IdentityMap
 from dbsession.session.journal import Journal, empty
-from dbsession.session.ordering import Pending
+from dbsession.session.ordering import Pending, frees_values
 from dbsession.session.transaction import Transaction, TransactionPolicy
 
 __all__ = ["DatabaseLink", "Link", "UnitOfWork"]
@@ -273,8 +273,9 @@ class UnitOfWork:
         return self.run(relations.is_linked(self, collection, item))
 
     def flush_objects(self, objects: Iterable[EntityBase]) -> None:
-        """Save *objects* and what they need to exist."""
-        self.run(flush(self, only=deleting.with_parents(self, objects)))
+        """Save *objects* and what they need to exist; everything, if a unique value is given up that they may want."""
+        everything = frees_values(self.pending())
+        self.run(flush(self, only=None if everything else deleting.with_parents(self, objects)))
 
     def refresh_lazy(self, obj: EntityBase, attributes: Iterable[Attribute[Any]]) -> None:
         """Load *attributes* of *obj* where they are missing."""

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import gc
 import sys
 from collections.abc import Callable
 from contextlib import contextmanager
@@ -79,6 +80,16 @@ NAMES = [
 
 
 @contextmanager
+def no_collection():
+    """Keep the garbage collector, whose finalizers and callbacks may be Python, out of the block."""
+    gc.disable()
+    try:
+        yield
+    finally:
+        gc.enable()
+
+
+@contextmanager
 def python_calls():
     """Note every Python function, of anybody's, that the block calls, by the profiler and by the tracer."""
     calls: list[str] = []
@@ -88,13 +99,14 @@ def python_calls():
             calls.append(f"{frame.f_code.co_filename}:{frame.f_code.co_qualname}")
 
     before = sys.getprofile(), sys.gettrace()
-    sys.setprofile(note)
-    sys.settrace(note)
-    try:
-        yield calls
-    finally:
-        sys.setprofile(before[0])
-        sys.settrace(before[1])
+    with no_collection():
+        sys.setprofile(note)
+        sys.settrace(note)
+        try:
+            yield calls
+        finally:
+            sys.setprofile(before[0])
+            sys.settrace(before[1])
     calls[:] = [call for call in calls if "contextlib" not in call]
 
 
@@ -108,11 +120,12 @@ def c_calls():
             calls.append(argument.__qualname__)
 
     before = sys.getprofile()
-    sys.setprofile(note)
-    try:
-        yield calls
-    finally:
-        sys.setprofile(before)
+    with no_collection():
+        sys.setprofile(note)
+        try:
+            yield calls
+        finally:
+            sys.setprofile(before)
 
 
 def read(obj: Any, name: str) -> Callable[[], Any]:

@@ -156,3 +156,14 @@ def test_outside_a_scope(shop):
     with pytest.raises(NoScopeError, match=r"helper\(\) uses the database outside any db_session \(line \d+ of "):
         helper()
     assert User.select(User.age > 5).get_sql().startswith("SELECT")  # a value needs no scope
+
+
+def test_a_query_has_no_truth_value(db):
+    """``if User.select(...):`` would always be true, so it says what to ask instead."""
+
+    class User(db.Entity):
+        name = Required(str)
+
+    db.generate_mapping(create_tables=True)
+    with db_session, pytest.raises(TypeError, match=r"ask with exists\(\) or count\(\)"):
+        bool(User.select(name="x"))

@@ -327,3 +327,28 @@ def test_inner_scopes_work_in_other_threads_too(db, entities):
     with db_session:
         elsewhere(db_session(lambda: entities["Tag"]()))
         assert rows(db, "SELECT count(*) FROM tag") == [2]
+
+
+@pytest.mark.parametrize("verb", ["commit", "rollback"])
+def test_the_handle_of_an_inner_scope_does_not_end_the_transaction(entities, verb):
+    """79. session.commit() and session.rollback() in an inner scope are refused as the functions are."""
+    before = snapshot(entities["db"])
+    with pytest.raises(ZeroDivisionError), db_session as outer:
+        entities["Tag"]()
+        with db_session as session:
+            assert session is outer
+            with pytest.raises(NestedScopeError, match=f"{verb}\\(\\) in an inner db_session"):
+                getattr(session, verb)()
+        outer.flush()
+        1 / 0
+    assert snapshot(entities["db"]) == before
+
+
+def test_the_handle_works_again_after_the_inner_scope(entities):
+    """79. When the inner scope has ended, also by an error, the outer one may commit."""
+    with db_session as outer:
+        with pytest.raises(Odd), db_session:
+            raise Odd
+        tag = entities["Tag"]()
+        outer.commit()
+    assert tag.id is not None

@@ -392,8 +392,8 @@ def test_retry_costs_nothing_while_all_is_well(db, Counter):
     assert rows(db, "SELECT value FROM counter") == [5]
 
 
-def test_commit_in_the_middle_is_not_undone_by_a_retry(db, Counter, waits):
-    """97. What was committed in the middle of the function stays when it runs again: the user has said so."""
+def test_work_that_was_committed_in_the_middle_is_not_run_again(db, Counter, waits):
+    """97. What commit() has saved would be saved twice by another run: the error is raised, and says so."""
     calls = []
 
     @db_session(retry=1)
@@ -401,11 +401,27 @@ def test_commit_in_the_middle_is_not_undone_by_a_retry(db, Counter, waits):
         calls.append(1)
         Counter(name=f"call {len(calls)}")
         commit()
+        raise TransactionError
+
+    with pytest.raises(TransactionError) as caught:
+        work()
+    assert "commit() had saved a part of the work" in caught.value.__notes__[0]
+    assert rows(db, "SELECT name FROM counter ORDER BY name") == ["call 1", "first"]
+
+
+def test_a_commit_that_saved_nothing_does_not_stand_in_the_way_of_a_retry(db, Counter, waits):
+    """97. A commit() before anything was changed saved nothing, so the work runs again."""
+    calls = []
+
+    @db_session(retry=1)
+    def work():
+        calls.append(Counter.get(name="first").value)
+        commit()
         if len(calls) == 1:
             raise TransactionError
 
     work()
-    assert rows(db, "SELECT name FROM counter ORDER BY name") == ["call 1", "call 2", "first"]
+    assert calls == [0, 0]
 
 
 def test_a_block_with_retry_says_why_it_does_not_run_again(db, Counter):

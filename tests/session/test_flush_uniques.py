@@ -31,6 +31,24 @@ def User(db):
     return User
 
 
+@pytest.fixture
+def Box(db):
+    class Box(db.Entity):
+        label = Optional(int, unique=True)
+        things = Set("Thing")
+        inside = Optional("Box", reverse="boxes")
+        boxes = Set("Box", reverse="inside")
+
+    class Thing(db.Entity):
+        box = Required(Box)
+
+    db.generate_mapping(create_tables=True)
+    with db_session:
+        Thing(box=Box(label=1))
+        Box(label=2)
+    return Box
+
+
 def make(User, *names):
     """Save users, and return their keys."""
     with db_session:
@@ -81,6 +99,18 @@ def test_a_row_takes_the_value_of_a_row_that_is_deleted_unread(db, User):
         User.select(User.id == second).delete()
         User[first].email = "b@x"
     assert rows(db, USERS) == [("b@x", "a")]
+
+
+def test_a_new_row_takes_the_value_of_an_object_that_was_never_loaded(db, Box):
+    """46. Only the key of the deleted box is known: what takes any unique value in its table waits for it to go."""
+    with db_session:
+        one, two = Box.select().order_by(Box.label).fetch()
+        two.inside = one
+    with db_session:
+        two = Box.get(label=2)
+        two.inside.delete()  # known by its key alone
+        Box(label=1)
+    assert rows(db, "SELECT label, inside FROM box ORDER BY label") == [(1, None), (2, None)]
 
 
 def test_values_move_along_a_chain(db, User):
@@ -150,6 +180,30 @@ def test_a_new_row_joins_a_swap(db, User):
         one.nick, two.nick = "b", "c"
         User(email="c@x", nick="a")
     assert rows(db, "SELECT nick FROM account ORDER BY id") == ["b", "c", "a"]
+
+
+def test_a_swap_with_a_reference_to_a_new_row(db, Box):
+    """47. One of the two swapping rows refers to a new row, too, whose key is not known yet when the other is emptied."""
+    with db_session:
+        one, two = Box.select().order_by(Box.label).fetch()
+        one.label, two.label = two.label, one.label
+        one.inside = Box(label=3)
+        two.inside = Box(label=4)
+    found = rows(db, "SELECT b.label, o.label FROM box b JOIN box o ON o.id = b.inside ORDER BY b.id")
+    assert found == [(2, 3), (1, 4)]
+
+
+def test_a_new_row_takes_the_value_and_the_children_of_a_deleted_one(db, Box):
+    """46. The things move to the new box before the old one goes, and the new one has the old one's label."""
+    with db_session:
+        old = Box.get(label=1)
+        (thing,) = old.things
+        thing.box = Box(label=1)
+        old.delete()
+        assert len(thing.box.things) == 1
+    found = rows(db, "SELECT b.label, t.id FROM thing t JOIN box b ON b.id = t.box")
+    assert found == [(1, thing.id)]
+    assert rows(db, "SELECT label FROM box ORDER BY label") == [1, 2]
 
 
 def test_a_swap_that_cannot_be_made_names_the_circle(db, User):

@@ -5,7 +5,6 @@ from types import SimpleNamespace
 import pytest
 
 from dbsession import (
-    Database,
     Optional,
     Required,
     SessionDoomed,
@@ -435,59 +434,3 @@ def test_the_session_is_not_stuck_after_a_refused_flush(db):
         shop.Item(name="b")
     assert len(refused) == 2
     assert rows(db, "SELECT name FROM item ORDER BY name") == ["a", "b"]
-
-
-# --- several databases ------------------------------------------------------------------------------------
-
-
-@pytest.fixture
-def archive(sqlite_file_url):
-    """A second database, that hooks write to; `archive.answer`, if there is one, runs behind each of its inserts."""
-    archive = SimpleNamespace(db=Database(sqlite_file_url), answer=None)
-
-    class Note(archive.db.Entity):
-        text = Required(str)
-
-        def after_insert(self):
-            if archive.answer is not None:
-                archive.answer()
-
-    archive.db.generate_mapping(create_tables=True)
-    archive.Note = Note
-    yield archive
-    archive.db.close()
-
-
-def test_what_hooks_make_in_another_database_is_saved_too(db, archive):
-    """57. The other database is first touched by a hook of the last flush, and committed all the same."""
-
-    def after_insert(self):
-        archive.Note(text=f"made for {self.name}")
-
-    shop = declare(db, after_insert=after_insert)
-    with db_session:
-        shop.Item(name="a")
-    assert rows(archive.db, "SELECT text FROM note") == ["made for a"]
-    with pytest.raises(ZeroDivisionError):
-        with db_session:
-            shop.Item(name="b")
-            flush()
-            1 / 0
-    assert rows(archive.db, "SELECT text FROM note") == ["made for a"]
-    assert rows(db, "SELECT name FROM item") == ["a"]
-
-
-def test_hooks_that_keep_two_databases_busy_are_an_error(db, archive):
-    """57. Each database's hook makes work in the other one, without an end: an error, and nothing is committed."""
-
-    def after_insert(self):
-        archive.Note(text=self.name)
-
-    shop = declare(db, after_insert=after_insert)
-    archive.answer = lambda: shop.Item(name="again")
-    with pytest.raises(TransactionError, match="hooks"):
-        with db_session:
-            archive.Note(text="first")
-            shop.Item(name="first")
-    assert rows(db, "SELECT count(*) FROM item") == [0]
-    assert rows(archive.db, "SELECT count(*) FROM note") == [0]
