@@ -53,6 +53,9 @@ _QUOTED = re.compile(r"'[^']*'|\"[^\"]*\"")
 _PROVIDERS = {"sqlite": "filename", "postgres": "dsn", "postgresql": "dsn"}
 
 
+_STREAM = re.compile(r"\b(?:FROM\s+STDIN|TO\s+STDOUT)\b", re.IGNORECASE)
+
+
 class RawResult:
     """What `Database.execute` answers: `rows` (tuples), `rowcount`, `columns`; iterates over the rows."""
 
@@ -211,6 +214,7 @@ class Database:
         """Make the tables and indexes that are not there; what is there stays as it is."""
         tables, dialect = self._require_tables(), self.backend.dialect.name
         with _Direct(self.backend) as connection:
+            connection.execute(_alone(dialect))  # two processes may start at once, and IF NOT EXISTS is a race
             existing = _existing(connection, tables, dialect)
             statements: list[str] = []
             later: list[str] = []
@@ -218,7 +222,7 @@ class Database:
                 if table.quoted not in existing:
                     statements.append(table.create)
                     later += table.afterwards
-            _run_ddl(connection, [*statements, *later])
+            connection.execute((*[Statement(sql, kind=Kind.WRITE) for sql in [*statements, *later]], _COMMIT))
         if check_tables:
             self.check_tables()
 
@@ -335,6 +339,10 @@ class Database:
                 f"{moves[1].upper()} belongs to the session, which has to know where its transaction stands; "
                 f"use commit(), rollback() or flush()"
             )
+        if word == "COPY" and _STREAM.search(sql):
+            raise ProgrammingError(
+                "COPY to and from the client is a stream, which db.execute() cannot carry; use INSERT"
+            )
         if word not in _READS or (_WRITE_WORD.search(sql) and _WRITE_WORD.search(_QUOTED.sub("", sql))):
             writes = True
         unit = self.gateway.unit()
@@ -376,12 +384,22 @@ def _drops(tables: list[Table], *, is_sqlite: bool) -> list[str]:
     return [f"DROP TABLE {', '.join([table.quoted for table in tables])}"] if tables else []
 
 
+_COMMIT = Statement("COMMIT", kind=Kind.COMMIT)
+
+
+def _alone(dialect: str) -> tuple[Statement, ...]:
+    """Return what begins a transaction that nobody else makes tables beside."""
+    if dialect == "sqlite":
+        return (Statement("BEGIN IMMEDIATE", kind=Kind.BEGIN),)
+    lock = Statement("SELECT pg_advisory_xact_lock(hashtext('dbsession: create tables'))", returns=True)
+    return (Statement("BEGIN", kind=Kind.BEGIN), lock)
+
+
 def _run_ddl(connection: Connection, statements: Iterable[str]) -> None:
     """Run *statements* as one transaction."""
     batch = [Statement(sql, kind=Kind.WRITE) for sql in statements]
     if batch:
-        begin, commit = Statement("BEGIN", kind=Kind.BEGIN), Statement("COMMIT", kind=Kind.COMMIT)
-        connection.execute((begin, *batch, commit))
+        connection.execute((Statement("BEGIN", kind=Kind.BEGIN), *batch, _COMMIT))
 
 
 def _existing(connection: Connection, tables: Iterable[Table], dialect: str) -> set[str]:

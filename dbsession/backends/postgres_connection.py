@@ -26,6 +26,7 @@ from dbsession.backends.postgres_dialect import guard
 from dbsession.backends.postgres_dumpers import register_dumpers, restore_dumpers
 from dbsession.backends.postgres_errors import is_stale_plan, translate
 from dbsession.backends.postgres_pipeline import Cursor, Sent, failing_statement
+from dbsession.backends.postgres_settings import leaves_settings
 from dbsession.backends.statements import Batch, Kind, Result, Row, Statement, require_transaction
 from dbsession.errors import ConnectionLost, InterfaceError, OperationalError, OrmError, SessionDoomed, SessionForkError
 
@@ -52,7 +53,18 @@ _make_result = tuple.__new__  # half the cost of the NamedTuple's own
 class PostgresConnection:
     """One session's link at a time. `spent` says that it must not go back to the pool."""
 
-    __slots__ = ("__weakref__", "_blocked", "_counters", "_cursors", "_first", "_link", "_raw", "_transacting", "spent")
+    __slots__ = (
+        "__weakref__",
+        "_blocked",
+        "_counters",
+        "_cursors",
+        "_first",
+        "_link",
+        "_raw",
+        "_settings",
+        "_transacting",
+        "spent",
+    )
 
     def __init__(self, link: Link, counters: Counters) -> None:
         self._link = link
@@ -61,6 +73,7 @@ class PostgresConnection:
         self._transacting = False  # whether we began a transaction and have not ended it
         self._first: BaseException | None = None  # what made the server abort the transaction
         self._blocked: OrmError | None = None  # why nothing but ROLLBACK may run
+        self._settings = False  # whether it has changed what a ROLLBACK does not bring back
         self._raw = False  # whether user-written SQL has run, which may have made or altered tables
         self.spent = False
         register_dumpers(link.adapters)
@@ -86,6 +99,7 @@ class PostgresConnection:
         """Whether another session may have it."""
         return (
             not self.spent
+            and not self._settings
             and self._blocked is None
             and not self._transacting
             and self._link.pgconn.transaction_status == _IDLE
@@ -152,7 +166,7 @@ class PostgresConnection:
             cursor, columns = self._run_cached(sql, () if params is None else params, statement)
         elif kind is Kind.RAW:
             guarded = False
-            cursor = self._run(self._raw_cursor(), sql, params, statement)
+            cursor = self._run(self._raw_cursor(sql), sql, params, statement)
             while cursor.nextset():  # several statements in one text: the last one answers
                 pass
             columns = tuple(column.name for column in cursor.description or ())
@@ -211,12 +225,13 @@ class PostgresConnection:
         except Exception as exc:
             raise self._failed(exc, statement) from exc
 
-    def _raw_cursor(self) -> Cursor:
+    def _raw_cursor(self, sql: str) -> Cursor:
         """Return a cursor for user-written SQL.
 
         It sends values as psycopg does: ``f(smallint)`` would not be found for an int4.
         """
         self._raw = True
+        self._settings = self._settings or leaves_settings(sql)
         cursor = self._link.cursor()
         restore_dumpers(cursor.adapters)
         return cursor
@@ -300,7 +315,7 @@ class PostgresConnection:
         entry = Sent(statement, guarded)
         sent.append(entry)
         if kind is Kind.RAW:
-            cursor = self._raw_cursor()
+            cursor = self._raw_cursor(sql)
             entry.cursors.append(cursor)
             cursor.execute(sql, params)
         elif kind is not Kind.READ and kind is not Kind.WRITE:

@@ -54,7 +54,18 @@ class SqliteConnection:
     rolled back on its own counts until ROLLBACK is sent, as a failed one does on PostgreSQL.
     """
 
-    __slots__ = ("__weakref__", "_altered", "_blocked", "_columns", "_counters", "_cursor", "_db", "_open", "_timeout")
+    __slots__ = (
+        "__weakref__",
+        "_altered",
+        "_blocked",
+        "_columns",
+        "_counters",
+        "_cursor",
+        "_db",
+        "_leaves",
+        "_open",
+        "_timeout",
+    )
 
     def __init__(self, db: sqlite3.Connection, counters: Counters, timeout: float) -> None:
         self._db = db
@@ -63,6 +74,7 @@ class SqliteConnection:
         self._timeout = timeout
         self._open = False
         self._blocked: OrmError | None = None  # why nothing but ROLLBACK may run
+        self._leaves = False
         self._altered = False  # a PRAGMA may have been changed
         self._columns: dict[str, tuple[Any, tuple[str, ...]]] = {}
         self._configure()
@@ -128,7 +140,7 @@ class SqliteConnection:
 
     def make_clean(self) -> bool:
         """Bring the connection back to its first state; False if that is not possible."""
-        if self._blocked is not None or self._open or self._db.in_transaction:
+        if self._blocked is not None or self._open or self._leaves or self._db.in_transaction:
             return False
         if self._altered:
             try:
@@ -268,8 +280,11 @@ class SqliteConnection:
 
     def _check_raw(self, statement: Statement) -> None:
         """Notice user-written SQL that moved the transaction or the settings of the connection."""
-        if "pragma" in statement.sql.lower():
+        text = statement.sql.lower()
+        if "pragma" in text:
             self._altered = True
+        if "attach" in text or "temp" in text:
+            self._leaves = True  # something that the next session would see, and that no setting brings back
         alive = self._db.in_transaction
         if alive is not self._open:
             error = self._drift(alive)

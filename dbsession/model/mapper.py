@@ -8,6 +8,7 @@ tables of many-to-many relations, `_rank` the order in which tables depend on ea
 from __future__ import annotations
 
 from collections.abc import Iterable
+from keyword import iskeyword
 from operator import itemgetter
 from typing import Any
 
@@ -151,9 +152,10 @@ def _find_reverse(mapping: Mapping, attribute: _Relation) -> None:
     ]
     if not candidates:
         kind = "Set" if isinstance(attribute, ReferenceAttribute) else "Required or Optional"
+        name = f"{mapping.name.lower()}{'s' if kind == 'Set' else ''}"
         raise ERDiagramError(
             f"the reverse of {attribute!r} is missing: declare it in {target.name}, "
-            f"for instance  {mapping.name.lower()}{'s' if kind == 'Set' else ''} = "
+            f"for instance  {f'{name}_' if iskeyword(name) else name} = "
             f'{"Set" if kind == "Set" else "Optional"}("{mapping.name}")'
         )
     if len(candidates) > 1:

@@ -32,21 +32,32 @@ def key_statement(mapping: Mapping, key: Any, *, lock: str = "") -> Statement:
     return Statement(sql, key if isinstance(key, tuple) else (key,), returns=True)
 
 
+_SOMEBODY = ("somebody else", "retry the work, with @db_session(retry=...) for instance")
+_SOMEBODY_OR_WE = (
+    "somebody else, or by the db.execute() of this session,",
+    "read objects after db.execute() has changed their rows, not before; if it was somebody else, retry the work",
+)
+
+
 def explain_conflict(unit: UnitOfWork, obj: EntityBase) -> Flow[OrmError]:
     """Return the `OptimisticCheckError` for *obj*, whose row was not matched; the transaction is rolled back by now."""
     mapping = obj._mapping_
     checked = unit.checks_names(obj)
+    who, way_out = _SOMEBODY
+    if unit.forgets_reads:
+        who, way_out = _SOMEBODY_OR_WE
     try:
         results = yield from execute(key_statement(mapping, mapping.key_of(obj._row_)))
         rows = results[0].rows
     except OrmError:  # the first error is the one that counts
         rows = None
     if rows is None:
-        return OptimisticCheckError(f"{obj!r} was changed or deleted by somebody else since it was read here", obj=obj)
+        return OptimisticCheckError(
+            f"{obj!r} was changed or deleted by {who} since it was read here; {way_out}", obj=obj
+        )
     if not rows:
         return OptimisticCheckError(
-            f"{obj!r} was deleted by somebody else since it was read here; retry the work, with @db_session(retry=...) "
-            f"for instance, so that it starts from what is there now",
+            f"{obj!r} was deleted by {who} since it was read here; {way_out}, so that it starts from what is there now",
             obj=obj,
         )
     project = mapping.projection(mapping.wide)
@@ -54,8 +65,7 @@ def explain_conflict(unit: UnitOfWork, obj: EntityBase) -> Flow[OrmError]:
     differences = seen_and_found(obj, row, checked)
     changed = "; ".join(f"{name}: {seen!r} was seen, {found!r} is there now" for name, seen, found in differences)
     return OptimisticCheckError(
-        f"{obj!r} was changed by somebody else since it was read here"
-        f"{f' ({changed})' if changed else ''}; retry the work, with @db_session(retry=...) for instance, "
+        f"{obj!r} was changed by {who} since it was read here{f' ({changed})' if changed else ''}; {way_out}, "
         f"or lock the row with get_for_update()",
         obj=obj,
         differences=differences,

@@ -249,9 +249,24 @@ def delete_in_bulk(unit: UnitOfWork, selected: Selected) -> Flow[int]:
             if obj is not None:
                 unit.journal.remember([obj])
                 unit.deleted_now(obj)
-    for root in below(mapping.root):
+    tables = below(mapping.root)
+    for root in tables:
         for obj in list(unit.identity.of(root).values()):
             if obj._state_.status is Status.CLEAN:
                 unit.journal.remember([obj])
                 unit.forget_row(obj)
+    _forget_ends(unit, {mapping.root, *tables})
     return count
+
+
+def _forget_ends(unit: UnitOfWork, tables: set[Mapping]) -> None:
+    """Load the ends of relations to *tables* that have no column again when they are needed."""
+    for obj in unit.identity:
+        for name, value in list(obj.__dict__.items()):
+            attribute = obj._mapping_.member(name)
+            if attribute is None or not attribute.is_virtual or attribute.target.root not in tables:
+                continue
+            if isinstance(attribute, CollectionAttribute):
+                value.forget()
+            elif value is not None and not value._state_.may_change:
+                del obj.__dict__[name]

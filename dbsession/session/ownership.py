@@ -12,7 +12,7 @@ from typing import Any
 
 from dbsession.errors import ScopeOwnershipError
 
-__all__ = ["Owner", "current_owner"]
+__all__ = ["Owner"]
 
 
 class _Here(threading.local):
@@ -53,8 +53,3 @@ class Owner:
         if self._task is not None:
             return f"task {self._task.get_name()!r}"
         return f"thread {self._thread.name!r}" if self._thread is not None else "another thread"
-
-
-def current_owner() -> Owner:
-    """Return the owner that a session opened here would have."""
-    return Owner()

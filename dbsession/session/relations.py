@@ -160,7 +160,9 @@ def _load_linked(unit: UnitOfWork, attribute: CollectionAttribute, owners: list[
     for result in results:
         for row in result.rows:
             key = row[0] if width == 1 else tuple(row[:width])
-            items[by_key[key]] += materialize(unit, target, [row[width:]], target.wide)
+            linked = materialize(unit, target, [row[width:]], target.wide)
+            # A new object may have the key of a deleted one, whose links go with it.
+            items[by_key[key]] += [item for item in linked if not item._state_.is_new]
     _fill(unit, attribute, items)
 
 

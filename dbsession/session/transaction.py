@@ -106,11 +106,6 @@ class Transaction:
             self.wrote = True
         return (yield from self._send(statements, begins=self.phase is Phase.IDLE, is_flush=is_flush))
 
-    def autocommit(self, statement: Statement) -> Flow[list[Result]]:
-        """Send one statement as a transaction of its own (DDL that refuses to run in one)."""
-        self.require_usable()
-        return (yield from execute(statement))
-
     def _send(self, statements: tuple[Statement, ...], *, begins: bool, is_flush: bool) -> Flow[list[Result]]:
         batch = (self._begin, *statements) if begins else statements
         if begins:
