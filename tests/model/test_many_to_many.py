@@ -237,7 +237,7 @@ def declare(db, **entities):
         ),
         (
             {"A": {"b": Required("B")}, "B": {}},
-            r"the reverse of A\.b is missing: declare it in B, for instance  as = Set\(\"A\"\)",
+            r"the reverse of A\.b is missing: declare it in B, for instance  as_ = Set\(\"A\"\)",
         ),
         (
             {"A": {"b": Optional("B")}, "B": {"xs": Set("A"), "ys": Set("A")}},
