@@ -10,8 +10,7 @@ stay together.
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterable, Sequence
-from operator import itemgetter
+from collections.abc import Iterable, Sequence
 from typing import Any
 
 from dbsession.backends.base import Dialect
@@ -20,7 +19,6 @@ from dbsession.errors import UnexpectedError
 from dbsession.model.attributes import ValueAttribute
 from dbsession.model.entity import EntityBase
 from dbsession.model.mapping import Column, LinkTable, Mapping
-from dbsession.model.references import ReferenceAttribute
 from dbsession.model.state import NOT_LOADED, set_row
 from dbsession.query.compiler import Compiler
 from dbsession.session.changes import (
@@ -30,10 +28,10 @@ from dbsession.session.changes import (
     columns_of,
     key_parameters,
     row_seen,
-    spread,
     unsaved,
     version_only,
 )
+from dbsession.session.inserts import insert_plan, volatile_columns
 
 __all__ = ["DeleteWrite", "GoneWrite", "InsertWrite", "LinkWrite", "UpdateWrite", "VacateWrite", "Write"]
 
@@ -66,11 +64,6 @@ class Write:
         raise NotImplementedError
 
 
-def _volatile(mapping: Mapping) -> list[Column]:
-    """Return the columns of which the database may have made another value than the one that was sent."""
-    return [column for column in mapping.columns if column.attribute.is_volatile]
-
-
 def _renew(objects: Iterable[EntityBase], columns: Iterable[Column]) -> None:
     """Let *objects* show what their rows came back with in *columns*, if that is the last word."""
     for obj in objects:
@@ -93,118 +86,47 @@ class InsertWrite(Write):
     def __init__(self, mapping: Mapping, shape: tuple[str, ...], tag: int, most: int) -> None:
         super().__init__(mapping, tag)
         self.shape = shape
-        names = set(shape)
-        self.attributes = [a for a in mapping.attributes.values() if a.name in names and not a.is_virtual]
-        self.columns = columns_of(self.attributes)
-        self.volatile = _volatile(mapping)
-        self.returned = [c for c in mapping.columns if c not in self.columns or c in self.volatile]
-        dialect = mapping.dialect
-        several = dialect.rows_per_insert if self._can_match() else 1
-        self.is_multi = several > 1
-        by_parameters = dialect.max_parameters // max(len(self.columns) + 2, 1)
-        self.room = max(1, min(several, by_parameters)) if self.is_multi else most
+        self.plan = plan = insert_plan(mapping, shape)
+        self.volatile = plan.volatile
+        self.room = plan.rows_at_once if plan.is_multi else most
         self.rows: list[tuple[Any, ...]] = []
-        self._plain = self._getter()
-
-    def _can_match(self) -> bool:
-        """Whether the rows that come back can be told apart, by a key that the statement itself knows."""
-        if not self.returned:
-            return True
-        auto = self.mapping.auto_column
-        return auto is not None and auto not in self.columns
-
-    def _getter(self) -> Callable[[dict[str, Any]], tuple[Any, ...]] | None:
-        """Return what takes the row from an object's values at once, where none of them has to be converted."""
-        for attribute in self.attributes:
-            if isinstance(attribute, ReferenceAttribute) or attribute.encode is not None:  # type: ignore[attr-defined]
-                return None
-        if len(self.attributes) < 2:
-            return None
-        getter: Callable[[dict[str, Any]], tuple[Any, ...]] = itemgetter(
-            *[attribute.name for attribute in self.attributes]
-        )
-        return getter
 
     def add(self, obj: EntityBase, left_out: tuple[str, ...]) -> None:
         """Take in one more object; references *left_out* stay NULL for now."""
+        plan = self.plan
         values = obj.__dict__
         self.objects.append(obj)
-        self.rows.append(self._plain(values) if self._plain is not None else self._row(values, left_out))
-
-    def _row(self, values: dict[str, Any], left_out: tuple[str, ...]) -> tuple[Any, ...]:
-        row: list[Any] = []
-        for attribute in self.attributes:
-            value = values[attribute.name]
-            if isinstance(attribute, ReferenceAttribute):
-                key = None if value is None or attribute.name in left_out else value._key_
-                row += spread(attribute, key)
-            else:
-                row.append(attribute.raw(value))  # type: ignore[attr-defined]
-        return tuple(row)
+        self.rows.append(plan.values_of(values) if plan.values_of is not None else plan.row(values, left_out))
 
     def statement(self) -> Statement:
         """Return one INSERT for all rows, or one for each row where that is cheaper or the only sound way."""
-        count = len(self.rows)
-        multi = self.is_multi and count > 1
-        sql = self._sql(count if multi else 1)
-        if multi:
-            flat = [value for row in self.rows for value in row]
-            return Statement(sql, flat, Kind.WRITE, expect=count, tag=self.tag, returns=bool(self.returned))
-        returns = bool(self.returned)
+        plan, tag, count = self.plan, self.tag, len(self.rows)
+        returns = bool(plan.returned)
         if count == 1:
-            return Statement(sql, self.rows[0], Kind.WRITE, expect=1, tag=self.tag, returns=returns)
-        return Statement(sql, list(self.rows), Kind.WRITE, many=True, expect=1, tag=self.tag, returns=returns)
-
-    def _sql(self, rows: int) -> str:
-        mapping = self.mapping
-        cache_key = ("insert", tuple(column.position for column in self.columns), rows)
-        sql: str | None = mapping.sql.get(cache_key)
-        if sql is None:
-            auto = mapping.auto_column
-            columns = [(column.quoted, column.sql_type) for column in self.columns]
-            returning = [column.quoted for column in self.returned]
-            key = auto.quoted if auto is not None and auto not in self.columns else None
-            sql = mapping.dialect.insert(mapping.quoted, columns, returning, rows, key)
-            if rows in (1, self.room):  # other sizes are leftovers; their texts are not worth keeping
-                mapping.sql[cache_key] = sql
-        return sql
+            return Statement(plan.sql(1), self.rows[0], Kind.WRITE, expect=1, tag=tag, returns=returns)
+        if not plan.is_multi:
+            return Statement(plan.sql(1), list(self.rows), Kind.WRITE, many=True, expect=1, tag=tag, returns=returns)
+        flat = [value for row in self.rows for value in row]
+        return Statement(plan.sql(count), flat, Kind.WRITE, expect=count, tag=tag, returns=returns)
 
     def apply(self, result: Result) -> None:
         """Give each object its row, with what the database made; rows are matched by their number, never by place."""
+        plan = self.plan
         count = len(self.objects)
-        if not self.returned:
-            returned: Sequence[tuple[Any, ...]] = ((),) * count
-        elif self.is_multi and count > 1:
-            by_number: list[tuple[Any, ...] | None] = [None] * count
-            for row in result.rows:
-                by_number[row[0]] = row[1:]
-            if None in by_number:
+        returned: Sequence[tuple[Any, ...]] = result.rows if plan.returned else ((),) * count
+        if plan.returned and plan.is_multi and count > 1:
+            by_number = {row[0]: row[1:] for row in result.rows}
+            if len(by_number) < count:
                 raise UnexpectedError(
                     f"{count} {self.mapping.name} were inserted, and {len(result.rows)} rows came back"
                 )
-            returned = by_number  # type: ignore[assignment]
-        else:
-            returned = result.rows
-        places = [column.position for column in (*self.columns, *self.returned)]
-        size = len(self.mapping.columns)
-        in_order = places == list(range(size))
-        order = sorted(range(size), key=places.__getitem__) if not self._has_doubles(places) else None
+            returned = [by_number[number] for number in range(count)]
+        arrange = plan.arrange
         for obj, given, made in zip(self.objects, self.rows, returned, strict=True):
             row = (*given, *made)
-            if not in_order:
-                row = tuple([row[index] for index in order]) if order is not None else self._placed(row, places, size)
-            set_row(obj, row)
+            set_row(obj, row if arrange is None else arrange(row))
         if self.volatile:
             _renew(self.objects, self.volatile)
-
-    def _has_doubles(self, places: list[int]) -> bool:
-        return len(set(places)) < len(places)
-
-    def _placed(self, row: tuple[Any, ...], places: list[int], size: int) -> tuple[Any, ...]:
-        placed: list[Any] = [None] * size
-        for place, value in zip(places, row, strict=True):  # a returned value stands behind the given one, and wins
-            placed[place] = value
-        return tuple(placed)
 
 
 # --- UPDATE and DELETE -----------------------------------------------------------------------------
@@ -224,7 +146,7 @@ class UpdateWrite(Write):
         self.rows: list[tuple[Any, ...]] = []
         self.old_keys: list[Any] = []
         names = {name for name, _ in change.expressions}
-        self.volatile = _volatile(mapping)
+        self.volatile = volatile_columns(mapping)
         self.returned = [c for c in mapping.columns if c in self.volatile or c.attribute.name in names]
 
     def takes(self, mapping: Mapping, change: Change) -> bool:
