@@ -95,9 +95,6 @@ class State:
 
     def __init__(self, status: Status, unit: Unit | None, reason: str = "") -> None:
         self.reason = reason
-        self._become(status, unit)
-
-    def _become(self, status: Status, unit: Unit | None) -> None:
         self.status = status
         self.unit = unit
         # Asked on hot paths, where hashing an enum member would be the most expensive thing.
@@ -109,8 +106,9 @@ class State:
     def end(self, reason: str) -> None:
         """Detach every object that has this state; *reason* says why, in later messages."""
         self.reason = reason
-        was_saved = self.status is not Status.NEW and self.status is not Status.TRANSIENT
-        self._become(Status.DETACHED if was_saved else Status.TRANSIENT, None)
+        self.unit = None
+        self.status = Status.TRANSIENT if self.is_new else Status.DETACHED
+        self.is_new = self.has_changes = self.is_persistent = self.may_change = False
 
     def require_unit(self, obj: EntityBase, doing: str) -> Unit:
         """Return the unit of work of *obj*, checked to be usable from here.

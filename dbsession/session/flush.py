@@ -141,8 +141,7 @@ class _Sender:
         while True:
             writes = [*removed, *self._next_batch(runs)]
             removed = []
-            links_wait = any(obj._state_.is_new for write in writes for obj in write.objects)
-            if not runs and not (links_wait and self._adds_links()):
+            if not runs and not (self._adds_links() and any(obj._state_.is_new for w in writes for obj in w.objects)):
                 writes += self._link_writes(adds=True)
                 self.links = {}
             is_last = not runs and not self.links
@@ -293,6 +292,8 @@ class _Sender:
 
     def _link_writes(self, *, adds: bool) -> list[Write]:
         writes: list[Write] = []
+        if not self.links:
+            return writes
         for link in sorted(self.links, key=lambda link: link.quoted):
             pairs = [pair for pair, wanted in self.links[link].items() if wanted is adds]
             if pairs:

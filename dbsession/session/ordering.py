@@ -104,6 +104,8 @@ def _as_runs(operations: list[Operation]) -> list[Run]:
 def _by_table(
     objects: list[EntityBase], *, known_keys: bool = True, reverse: bool = False
 ) -> Iterable[list[EntityBase]]:
+    if not objects:
+        return
     tables: dict[Mapping, list[EntityBase]] = {}
     for obj in objects:
         root = obj._mapping_.root
