@@ -82,12 +82,14 @@ class Attribute(Expression[T], Generic[T]):
         obj._state_.require_change(obj, doing)
         raise OrmError(f"Cannot {doing}")
 
-    def require_change(self, obj: EntityBase) -> None:
-        """Raise unless *obj* may be changed."""
+    def require_change(self, obj: EntityBase) -> Unit:
+        """Return the unit of work of *obj*, or raise unless the object may be changed from here."""
         state = obj._state_
-        if not state.may_change or state.unit is None:
+        unit = state.unit
+        if not state.may_change or unit is None:
             self.refuse(obj)
-        state.unit.check_owner()
+        unit.check_owner()
+        return unit
 
     def load(self, obj: EntityBase) -> None:
         """Fill the gap in the row of *obj*, or raise what says why that cannot be done."""
@@ -220,11 +222,8 @@ class ValueAttribute(Attribute[T]):
 
     def assign(self, obj: EntityBase, value: Any) -> None:
         """Check *value* and record the change; an equal value changes nothing."""
+        unit = self.require_change(obj)
         state = obj._state_
-        unit = state.unit
-        if not state.may_change or unit is None:
-            self.refuse(obj)
-        unit.check_owner()
         if isinstance(value, Expression):
             self._assign_expression(obj, unit, value)
             return

@@ -144,11 +144,7 @@ class ReferenceAttribute(Attribute[Any]):
 
     def assign(self, obj: EntityBase, value: Any) -> None:
         """Refer to another object; both ends of the relation agree at once."""
-        state = obj._state_
-        unit = state.unit
-        if not state.may_change or unit is None:
-            self.refuse(obj)
-        unit.check_owner()
+        unit = self.require_change(obj)
         self.refer(obj, self.coerce(obj, unit, value), unit)
 
     def refer(self, obj: EntityBase, target: EntityBase | None, unit: Unit) -> None:

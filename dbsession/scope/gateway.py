@@ -33,12 +33,7 @@ class ScopeGateway:
             NoScopeError: there is no scope here.
             ScopeOwnershipError: the scope belongs to another thread or task.
         """
-        frame = stack.current_frame()
-        if frame is None:
-            raise stack.no_scope()
-        session = frame.session
-        session.check_owner()
-        return session.unit(self._database)
+        return stack.current_session().unit(self._database)
 
     # --- the model's Gateway ------------------------------------------------------------------
 

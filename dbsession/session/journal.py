@@ -79,6 +79,9 @@ class Journal:
         """Forget everything: it is committed."""
         for collection in self._collections.values():
             collection.settle()
+        self._forget()
+
+    def _forget(self) -> None:
         self._before.clear()
         self._collections.clear()
         self._back_references.clear()
@@ -115,11 +118,7 @@ class Journal:
                 obj.__dict__.pop(name, None)
             elif obj._state_.status is not Status.TRANSIENT:
                 obj.__dict__[name] = value
-        self._before.clear()
-        self._collections.clear()
-        self._back_references.clear()
-        self._filled.clear()
-        self._loaded.clear()
+        self._forget()
 
 
 def _changes_of(obj: EntityBase) -> dict[str, bool]:

@@ -377,6 +377,12 @@ class UnitOfWork:
     def restore(self) -> None:
         """Put every object back as it was at the last commit."""
         unsaved = [*self.new, *self.dirty, *self.deleted]
+        self._forget_unsaved()
+        self.journal.restore(unsaved, self.identity, self.states)
+        self._transaction_ended()
+
+    def _forget_unsaved(self) -> None:
+        """Forget what a flush would send, and what was found for it."""
         self.new.clear()
         self.dirty.clear()
         self.deleted.clear()
@@ -384,8 +390,6 @@ class UnitOfWork:
         self.known_links.clear()
         self.referring.clear()
         self.seen_for.clear()
-        self.journal.restore(unsaved, self.identity, self.states)
-        self._transaction_ended()
 
     def _transaction_ended(self) -> None:
         """Forget what held within the transaction only."""
@@ -414,11 +418,6 @@ class UnitOfWork:
         """Detach every object and forget them; the connection goes back."""
         self.states.end(reason)
         self.identity.clear()
-        self.new.clear()
-        self.dirty.clear()
-        self.deleted.clear()
-        self.links.clear()
-        self.known_links.clear()
+        self._forget_unsaved()
         self.exempt.clear()
-        self.referring.clear()
         self.link.release()
