@@ -82,6 +82,7 @@ from dbsession.model.types import Json
 from dbsession.query.query import Query
 from dbsession.scope.db_session import DBSession, db_session
 from dbsession.scope.stack import commit, flush, rollback
+from dbsession.session.options import RetryPolicy
 from dbsession.session.session import Session
 
 __version__ = "0.1.0"
@@ -130,6 +131,7 @@ __all__ = [
     "Query",
     "ReplayDiverged",
     "Required",
+    "RetryPolicy",
     "RollbackException",
     "RowNotFound",
     "ScopeOwnershipError",

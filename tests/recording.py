@@ -11,7 +11,7 @@ from contextlib import contextmanager
 from unittest import mock
 
 from dbsession.backends.statements import Batch, Result, Statement
-from dbsession.session.unit_of_work import Link
+from dbsession.session.link import Link
 
 __all__ = ["recorded", "set_columns", "verbs"]
 

@@ -9,7 +9,7 @@ from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from typing import Any, NamedTuple, Protocol
 
-from dbsession.backends.statements import Batch, Result, Statement
+from dbsession.backends.statements import Batch, Result
 from dbsession.errors import DatabaseError
 
 __all__ = [
@@ -76,6 +76,9 @@ class TransactionMode:
     isolation: str | None = None  # "read committed", "repeatable read", "serializable"
     read_only: bool = False
     deferrable: bool = False
+    statement_timeout: float | None = None  # seconds that one statement may take
+    lock_timeout: float | None = None  # seconds to wait for one lock
+    foreign_keys: bool = True  # SQLite: False leaves them unchecked until the commit
 
 
 class Dialect(Protocol):
@@ -114,8 +117,8 @@ class Dialect(Protocol):
         """Return the column definition, behind the name, of an integer key that the database makes."""
         ...
 
-    def begin(self, mode: TransactionMode) -> Statement:
-        """Return the statement that begins a transaction in *mode*."""
+    def begin(self, mode: TransactionMode) -> Batch:
+        """Return the statements that begin a transaction in *mode*."""
         ...
 
     def insert(

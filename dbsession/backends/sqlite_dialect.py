@@ -13,7 +13,7 @@ from dbsession.backends import placeholders
 from dbsession.backends import sqlite_values as values
 from dbsession.backends.base import Codec, TransactionMode, ValueType
 from dbsession.backends.json_text import encode_json
-from dbsession.backends.statements import Kind, Statement
+from dbsession.backends.statements import Batch, Kind, Statement
 from dbsession.errors import BindingError, InterfaceError
 
 __all__ = ["BEGIN_READ_ONLY", "SqliteDialect"]
@@ -105,15 +105,15 @@ class SqliteDialect:
         """
         return "INTEGER PRIMARY KEY AUTOINCREMENT"
 
-    def begin(self, mode: TransactionMode) -> Statement:
-        """Return the statement that begins a transaction in *mode*.
+    def begin(self, mode: TransactionMode) -> Batch:
+        """Return the statements that begin a transaction in *mode*.
 
         Every isolation level is serializable here. A writer takes the write lock at once: a lock
         asked for after a read could be refused for good (SQLITE_BUSY_SNAPSHOT).
         """
         if mode.read_only:
-            return BEGIN_READ_ONLY
-        return _BEGIN_WRITE if mode.write else _BEGIN_READ
+            return (BEGIN_READ_ONLY,)
+        return (_BEGIN_WRITE if mode.write else _BEGIN_READ,)
 
     def insert(
         self,

@@ -19,7 +19,7 @@ from dbsession.model.registration import suggest
 from dbsession.scope import stack
 from dbsession.scope.retry import may_retry, wait_before
 from dbsession.scope.stack import Frame
-from dbsession.session.options import Options, make_options
+from dbsession.session.options import Nesting, Options, RetryPolicy, make_options
 from dbsession.session.session import Session
 
 __all__ = ["DBSession", "db_session"]
@@ -43,7 +43,9 @@ class DBSession:
         shown = [field for field in fields(Options) if field.repr]
         values = {field.name: (getattr(self._options, field.name), field.default) for field in shown}
         given = [
-            f"{name}={value!r}" for name, (value, usual) in values.items() if value != usual and not callable(value)
+            f"{name}={_as_given(value)!r}"
+            for name, (value, usual) in values.items()
+            if value != usual and not callable(value)
         ]
         return f"db_session({', '.join(given)})" if given else "db_session"
 
@@ -102,7 +104,7 @@ class DBSession:
             if not frame.is_inner:
                 self._explain_retry(exc)
                 session.end(exc)  # the hooks of the last flush still run within the scope
-            elif exc is not None and not self._options.allows(exc) and session.generation() != frame.generation:
+            elif exc is not None and not self._options.is_allowed(exc) and session.generation() != frame.generation:
                 session.fail_inside(exc)
         except Exception as failure:
             self._explain_retry(failure)
@@ -116,8 +118,8 @@ class DBSession:
         """Say why an error that *retry* was meant for leaves a block all the same."""
         if self._options.retry and error is not None and may_retry(error, self._options):
             error.add_note(
-                f"retry={self._options.retry} could not help: a `with` block cannot run its body again; "
-                f"put the work into a function with @db_session(retry={self._options.retry})"
+                f"retry={self._options.retry.retries} could not help: a `with` block cannot run its body again; "
+                f"put the work into a function with @db_session(retry={self._options.retry.retries})"
             )
 
     # --- the same verbs as the functions of these names --------------------------------------------
@@ -151,8 +153,8 @@ class DBSession:
                     return function(*args, **kwargs)
             if stack.is_inside():
                 warnings.warn(
-                    f"retry={options.retry} of {function.__qualname__}() is ignored: it is called within another "
-                    f"db_session: only the outermost scope can run its work again",
+                    f"retry={options.retry.retries} of {function.__qualname__}() is ignored: it is called within "
+                    f"another db_session: only the outermost scope can run its work again",
                     RuntimeWarning,
                     stacklevel=2,
                 )
@@ -161,6 +163,15 @@ class DBSession:
             return _attempts(attempts, options, function, args, kwargs)
 
         return in_session
+
+
+def _as_given(value: Any) -> Any:
+    """Return the value of an option as it is usually written."""
+    if isinstance(value, Nesting):
+        return value.value
+    if isinstance(value, RetryPolicy) and value == RetryPolicy(value.retries):
+        return value.retries
+    return value
 
 
 class _Attempts(DBSession):
@@ -183,12 +194,12 @@ def _attempts(scope: DBSession, options: Options, function: Callable[..., R], ar
                 try:
                     return function(*args, **kwargs)
                 except Exception as error:
-                    if options.allows(error):
+                    if options.is_allowed(error):
                         allowed = error
                     raise
         except Exception as error:
             # If it is still the allowed one, the work is committed. (If the commit failed, it is another.)
-            wanted = len(failed) < options.retry and may_retry(error, options)
+            wanted = len(failed) < options.retry.retries and may_retry(error, options)
             if wanted and session is not None and session.has_committed:
                 error.add_note("not retried: commit() had saved a part of the work, and would have saved it again")
                 wanted = False

@@ -35,7 +35,7 @@ def may_retry(error: BaseException, options: Options) -> bool:
     if isinstance(error, SessionDoomed):
         cause = error.__cause__
         return cause is not None and may_retry(cause, options)
-    return options.retries(error)
+    return options.is_retried(error)
 
 
 def wait_before(attempt: int) -> None:

@@ -4,39 +4,116 @@ from __future__ import annotations
 
 from collections.abc import Callable, Iterable
 from dataclasses import dataclass, field
+from enum import Enum
 from typing import Any, TypeAlias
 
 from dbsession.backends.base import TransactionMode
 from dbsession.errors import TransactionError
 from dbsession.session.transaction import TransactionPolicy
 
-__all__ = ["ExceptionFilter", "Options", "make_options"]
+__all__ = ["ExceptionFilter", "Nesting", "Options", "RetryPolicy", "make_options"]
 
 ExceptionFilter: TypeAlias = Callable[[BaseException], bool]
+
+# From the weakest to the strongest. PostgreSQL 13.2 "Transaction Isolation"; every one is serializable on SQLite.
+_ISOLATION = ("read committed", "repeatable read", "serializable")
+
+
+def _check_seconds(name: str, value: Any) -> None:
+    if isinstance(value, bool) or not isinstance(value, (int, float)):
+        raise TypeError(f"{name} is a number of seconds, not {value!r}")
+    if not value > 0:
+        raise ValueError(f"{name} is a number of seconds above 0, not {value!r}")
+
+
+class Nesting(Enum):
+    """What a scope does where another one is open already."""
+
+    JOIN = "join"
+    SAVEPOINT = "savepoint"
+    INDEPENDENT = "independent"
+    FORBID = "forbid"
+
+
+@dataclass(frozen=True)
+class RetryPolicy:
+    """How often work is run again after a conflict, and how long to wait before that.
+
+    At most *retries* more runs. The wait before the n-th of them is drawn evenly between nothing and
+    ``min(cap, base * 2**n)`` seconds. No run begins later than *deadline* seconds after the first one.
+
+    Raises:
+        TypeError: *retries* is no int of at least 0, or one of the others no number.
+        ValueError: *base*, *cap* or *deadline* is not above 0.
+    """
+
+    retries: int
+    base: float = 0.01
+    cap: float = 1.0
+    deadline: float | None = None
+
+    def __post_init__(self) -> None:
+        if type(self.retries) is not int or self.retries < 0:
+            raise TypeError(f"retry is the number of retries, an int of at least 0, not {self.retries!r}")
+        _check_seconds("base", self.base)
+        _check_seconds("cap", self.cap)
+        if self.deadline is not None:
+            _check_seconds("deadline", self.deadline)
+
+    def __bool__(self) -> bool:
+        return self.retries > 0
+
+
+_NO_RETRY = RetryPolicy(0)
 
 
 @dataclass(frozen=True)
 class Options:
     """What a scope was asked to be."""
 
-    retry: int = 0
+    retry: RetryPolicy = _NO_RETRY
     immediate: bool = False
+    ddl: bool = False
     serializable: bool = False
+    strict: bool = False
     optimistic: bool = True
-    retries: ExceptionFilter = lambda error: isinstance(error, TransactionError)
-    allows: ExceptionFilter = lambda _: False
+    sql_debug: bool | None = None
+    show_values: bool | None = None
+    nested: Nesting = Nesting.JOIN
+    isolation: str | None = None
+    read_only: bool = False
+    deferrable: bool = False
+    statement_timeout: float | None = None  # seconds
+    lock_timeout: float | None = None  # seconds
+    is_retried: ExceptionFilter = lambda error: isinstance(error, TransactionError)
+    is_allowed: ExceptionFilter = lambda _: False
 
     policy: TransactionPolicy = field(init=False, compare=False, repr=False)
     """What these options want of a transaction; made once, since each scope asks for it."""
 
     def __post_init__(self) -> None:
+        mode = TransactionMode(
+            write=not self.read_only,
+            isolation="serializable" if self.serializable else self.isolation,
+            read_only=self.read_only,
+            deferrable=self.deferrable,
+            statement_timeout=self.statement_timeout,
+            lock_timeout=self.lock_timeout,
+            foreign_keys=not self.ddl,
+        )
         policy = TransactionPolicy(
-            TransactionMode(isolation="serializable" if self.serializable else None),
-            immediate=self.immediate or self.serializable or not self.optimistic,
+            mode,
+            immediate=self.immediate or not self.optimistic or mode != TransactionMode(),
             # A retry must know whether a commit whose reply was lost has happened; autocommit cannot tell.
             autocommit_writes=not self.retry,
         )
         object.__setattr__(self, "policy", policy)
+
+    @property
+    def isolation_rank(self) -> int:
+        """How strong the isolation is that was asked for; 0: the database's default will do."""
+        isolation = self.policy.mode.isolation
+        return 0 if isolation is None else 1 + _ISOLATION.index(isolation)
 
 
 _DEFAULT_RETRY_EXCEPTIONS = (TransactionError,)
@@ -44,37 +121,91 @@ _DEFAULT_RETRY_EXCEPTIONS = (TransactionError,)
 
 def make_options(
     *,
-    retry: int = 0,
+    retry: int | RetryPolicy = 0,
     immediate: bool = False,
+    ddl: bool = False,
     serializable: bool = False,
+    strict: bool = False,
     optimistic: bool = True,
     retry_exceptions: Any = _DEFAULT_RETRY_EXCEPTIONS,
     allowed_exceptions: Any = (),
+    sql_debug: bool | None = None,
+    show_values: bool | None = None,
+    nested: str = "join",
+    isolation: str | None = None,
+    read_only: bool = False,
+    deferrable: bool = False,
+    statement_timeout: float | None = None,
+    lock_timeout: float | None = None,
 ) -> Options:
     """Check the options of a scope.
 
     Raises:
-        TypeError: *retry* is no int of at least 0; an exception list holds something else; the same class is
-            in both lists.
+        TypeError: an option has the wrong type; options contradict each other; an exception list holds something
+            else; the same class is in both lists.
+        ValueError: there is no such nesting or isolation level; a timeout is not above 0.
     """
-    if type(retry) is not int or retry < 0:
-        raise TypeError(f"retry is the number of retries, an int of at least 0, not {retry!r}")
-    for name, value in (("immediate", immediate), ("serializable", serializable), ("optimistic", optimistic)):
+    flags = {"immediate": immediate, "ddl": ddl, "serializable": serializable, "strict": strict}
+    flags |= {"optimistic": optimistic, "read_only": read_only, "deferrable": deferrable}
+    for name, value in flags.items():
         if not isinstance(value, bool):
             raise TypeError(f"{name} is True or False, not {value!r}")
+    for name, debug in (("sql_debug", sql_debug), ("show_values", show_values)):
+        if debug is not None and not isinstance(debug, bool):
+            raise TypeError(f"{name} is True, False or None (as set_sql_debug() says), not {debug!r}")
+    policy = retry if isinstance(retry, RetryPolicy) else RetryPolicy(retry)
+    isolation = _isolation(isolation)
+    _require_agreement(policy, isolation, flags)
+    for name, seconds in (("statement_timeout", statement_timeout), ("lock_timeout", lock_timeout)):
+        if seconds is not None:
+            _check_seconds(name, seconds)
     retried = _classes("retry_exceptions", retry_exceptions)
     allowed = _classes("allowed_exceptions", allowed_exceptions)
     if retry_exceptions is not _DEFAULT_RETRY_EXCEPTIONS and retried and allowed and set(retried) & set(allowed):
         both = ", ".join(sorted(cls.__name__ for cls in set(retried) & set(allowed)))
         raise TypeError(f"{both}: an exception cannot be retried and allowed at the same time")
     return Options(
-        retry=retry,
-        immediate=immediate,
-        serializable=serializable,
-        optimistic=optimistic,
-        retries=_filter(retried, retry_exceptions),
-        allows=_filter(allowed, allowed_exceptions),
+        retry=policy,
+        **flags,
+        sql_debug=sql_debug,
+        show_values=show_values,
+        nested=_nesting(nested),
+        isolation=isolation,
+        statement_timeout=statement_timeout,
+        lock_timeout=lock_timeout,
+        is_retried=_filter(retried, retry_exceptions),
+        is_allowed=_filter(allowed, allowed_exceptions),
     )
+
+
+def _require_agreement(retry: RetryPolicy, isolation: str | None, flags: dict[str, bool]) -> None:
+    """Raise unless the options go together."""
+    if flags["ddl"] and retry:
+        raise TypeError("ddl and retry do not go together: a schema change that was made cannot be run again")
+    if flags["ddl"] and flags["read_only"]:
+        raise TypeError("ddl and read_only contradict each other")
+    if flags["serializable"] and isolation not in (None, "serializable"):
+        raise TypeError(f"serializable=True and isolation={isolation!r} contradict each other")
+    if flags["deferrable"] and not ((flags["serializable"] or isolation == "serializable") and flags["read_only"]):
+        raise TypeError("deferrable=True has an effect only together with serializable=True and read_only=True")
+
+
+def _nesting(given: str) -> Nesting:
+    try:
+        return Nesting(given)
+    except ValueError:
+        known = ", ".join(repr(nesting.value) for nesting in Nesting)
+        raise ValueError(f"nested is one of {known}, not {given!r}") from None
+
+
+def _isolation(given: str | None) -> str | None:
+    if given is None:
+        return None
+    if not isinstance(given, str):
+        raise TypeError(f"isolation is the name of a level, not {given!r}")
+    if given.lower() not in _ISOLATION:
+        raise ValueError(f"isolation is one of {', '.join(map(repr, _ISOLATION))}, not {given!r}")
+    return given.lower()
 
 
 def _classes(name: str, given: Any) -> tuple[type[BaseException], ...] | None:

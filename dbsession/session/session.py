@@ -257,7 +257,7 @@ class Session:
         if not self._units:
             self._units = _ENDED
             return
-        if error is None or self._options.allows(error):
+        if error is None or self._options.is_allowed(error):
             try:
                 self.commit()
             except BaseException as failure:

@@ -107,7 +107,7 @@ class Transaction:
         return (yield from self._send(statements, begins=self.phase is Phase.IDLE, is_flush=is_flush))
 
     def _send(self, statements: tuple[Statement, ...], *, begins: bool, is_flush: bool) -> Flow[list[Result]]:
-        batch = (self._begin, *statements) if begins else statements
+        batch = (*self._begin, *statements) if begins else statements
         if begins:
             self.phase = Phase.OPEN
         try:
@@ -118,11 +118,13 @@ class Transaction:
                 raise
             yield from self._failed(error, is_flush=is_flush)
             raise
-        return results[1:] if begins else results
+        return results[len(self._begin) :] if begins else results
 
     def _never_began(self, error: Exception) -> bool:
         """Tell whether *error*, of a batch with BEGIN, came before the transaction was open."""
-        return getattr(error, "nothing_sent", False) or getattr(error, "statement", None) is self._begin
+        return getattr(error, "nothing_sent", False) or any(
+            getattr(error, "statement", None) is begin for begin in self._begin
+        )
 
     def _failed(self, error: Exception, *, is_flush: bool) -> Flow[None]:
         if self.phase is not Phase.OPEN:
@@ -158,7 +160,7 @@ class Transaction:
         if self.phase is Phase.IDLE and self._may_autocommit(statements):
             return (yield from self._commit_alone(statements[0]))
         begins = self.phase is Phase.IDLE
-        batch = (self._begin, *statements, COMMIT) if begins else (*statements, COMMIT)
+        batch = (*self._begin, *statements, COMMIT) if begins else (*statements, COMMIT)
         self.phase = Phase.OPEN
         try:
             results = yield from execute(*batch)
@@ -172,7 +174,7 @@ class Transaction:
             raise
         self._verify(results[-1])
         self._ended()
-        return results[1:-1] if begins else results[:-1]
+        return results[len(self._begin) : -1] if begins else results[:-1]
 
     def _may_autocommit(self, statements: tuple[Statement, ...]) -> bool:
         policy = self.policy

@@ -10,10 +10,9 @@ from __future__ import annotations
 from collections.abc import Callable, Iterable
 from typing import Any, Protocol, TypeVar
 
-from dbsession.backends.base import Backend, Connection, Dialect
+from dbsession.backends.base import Backend, Dialect
 from dbsession.backends.flow import Flow, run
-from dbsession.backends.statements import Batch, Result
-from dbsession.errors import CacheIndexError, NotLoadedError, OrmError, TransactionError
+from dbsession.errors import CacheIndexError, NotLoadedError, TransactionError
 from dbsession.model.attributes import Attribute, PendingExpression
 from dbsession.model.collections import Collection, CollectionAttribute
 from dbsession.model.entity import EntityBase
@@ -26,10 +25,11 @@ from dbsession.session.changes import checked_places
 from dbsession.session.flush import flush
 from dbsession.session.identity_map import IdentityMap
 from dbsession.session.journal import Journal, empty
+from dbsession.session.link import Link
 from dbsession.session.ordering import Pending, frees_values
 from dbsession.session.transaction import Transaction, TransactionPolicy
 
-__all__ = ["DatabaseLink", "Link", "UnitOfWork"]
+__all__ = ["DatabaseLink", "UnitOfWork"]
 
 T = TypeVar("T")
 
@@ -45,50 +45,6 @@ class DatabaseLink(Protocol):
             BindingError: the database is bound to nothing yet.
         """
         ...
-
-
-class Link:
-    """The connection of one unit of work: taken with the first batch, given back at the end."""
-
-    __slots__ = ("_backend", "_connection", "_discard")
-
-    def __init__(self, backend: Backend) -> None:
-        self._backend = backend
-        self._connection: Connection | None = None
-        self._discard = False
-
-    def execute(self, batch: Batch) -> list[Result]:
-        """Run *batch* on the connection."""
-        connection = self._connection
-        if connection is None:
-            connection = self._connection = self._acquire()
-        try:
-            return connection.execute(batch)
-        except OrmError:
-            raise
-        except BaseException:
-            # Interrupted in the middle: nobody knows what is still on the wire.
-            self._discard = True
-            raise
-
-    def _acquire(self) -> Connection:
-        try:
-            return self._backend.acquire()
-        except OrmError as error:
-            error.nothing_sent = True
-            raise
-
-    @property
-    def is_broken(self) -> bool:
-        """Whether nothing more can be sent over the connection that it had."""
-        return self._connection is not None and (self._discard or not self._connection.usable)
-
-    def release(self, *, discard: bool = False) -> None:
-        """Give the connection back, if one was taken."""
-        connection, self._connection = self._connection, None
-        if connection is not None:
-            self._backend.release(connection, discard=discard or self._discard)
-        self._discard = False
 
 
 class UnitOfWork:

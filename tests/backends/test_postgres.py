@@ -694,7 +694,7 @@ def test_locks_and_conflicts(backend, connection):
         other.execute((BEGIN, Statement('SELECT * FROM "user" FOR UPDATE NOWAIT')))
     connection.execute((ROLLBACK,))
     other.execute((ROLLBACK,))
-    serializable = backend.dialect.begin(TransactionMode(isolation="serializable"))
+    serializable = backend.dialect.begin(TransactionMode(isolation="serializable"))[0]
     other.execute((serializable, Statement('SELECT * FROM "user"')))
     connection.execute((write(UPDATE, (5, key), expect=1),))
     with pytest.raises(SerializationConflict) as caught:
@@ -1033,7 +1033,7 @@ def test_a_pool_that_was_never_used_serves_the_child(postgres_url):
 )
 def test_begin(mode, text):
     """The mode is in the BEGIN itself, so the first statement has it already."""
-    assert PostgresDialect().begin(mode) == (text, None, Kind.BEGIN, False, None, 0, False)
+    assert PostgresDialect().begin(mode)[0] == (text, None, Kind.BEGIN, False, None, 0, False)
 
 
 def test_begin_refuses_other_levels():

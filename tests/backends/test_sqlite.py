@@ -52,7 +52,7 @@ def connection(backend):
 
 
 def begin(connection, **mode):
-    return connection.execute((BEGIN if not mode else SqliteBackend().dialect.begin(TransactionMode(**mode)),))
+    return connection.execute((BEGIN,) if not mode else SqliteBackend().dialect.begin(TransactionMode(**mode)))
 
 
 BEGIN = Statement("BEGIN IMMEDIATE", kind=Kind.BEGIN)
@@ -428,9 +428,9 @@ def test_stale_snapshot_is_a_conflict(file_backend):
 def test_begin_takes_the_write_lock_only_for_writers():
     """Writers begin IMMEDIATE, readers deferred."""
     dialect = SqliteBackend().dialect
-    assert dialect.begin(TransactionMode()).sql == "BEGIN IMMEDIATE"
-    assert dialect.begin(TransactionMode(isolation="serializable")).sql == "BEGIN IMMEDIATE"
-    assert dialect.begin(TransactionMode(write=False)).sql == "BEGIN"
+    assert dialect.begin(TransactionMode())[-1].sql == "BEGIN IMMEDIATE"
+    assert dialect.begin(TransactionMode(isolation="serializable"))[-1].sql == "BEGIN IMMEDIATE"
+    assert dialect.begin(TransactionMode(write=False))[-1].sql == "BEGIN"
 
 
 @pytest.mark.parametrize("end", [COMMIT, ROLLBACK])

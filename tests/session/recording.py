@@ -7,7 +7,7 @@ from contextlib import contextmanager
 from typing import Any
 
 from dbsession.backends.statements import Batch, Kind, Result, Statement
-from dbsession.session.unit_of_work import Link
+from dbsession.session.link import Link
 
 __all__ = ["Sent", "recorded"]
 
