@@ -80,7 +80,8 @@ from dbsession.model.entity import Entity
 from dbsession.model.expressions import desc
 from dbsession.model.types import Json
 from dbsession.query.query import Query
-from dbsession.scope.db_session import DBSession, db_session
+from dbsession.scope.db_session import DBSession, db_session, savepoint
+from dbsession.scope.hooks import on_commit, on_rollback
 from dbsession.scope.stack import commit, flush, rollback
 from dbsession.session.options import RetryPolicy
 from dbsession.session.session import Session
@@ -155,5 +156,8 @@ __all__ = [
     "db_session",
     "desc",
     "flush",
+    "on_commit",
+    "on_rollback",
     "rollback",
+    "savepoint",
 ]

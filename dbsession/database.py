@@ -354,7 +354,8 @@ class Database:
             if not writes:
                 return (yield from unit.transaction.read(statement))[0]
             unit.forgets_reads = True
-            unit.generation += 1
+            if unit.savepoint is not None:
+                unit.savepoint.require_writable()
             return (yield from unit.transaction.write(statement, is_flush=False))[0]
 
         return unit.run(flow())

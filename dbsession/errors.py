@@ -58,6 +58,7 @@ Names that Pony ORM has mean here what they mean there.
 from __future__ import annotations
 
 from collections.abc import Sequence
+from typing import Any
 
 __all__ = [
     "BindingError",
@@ -114,9 +115,14 @@ class OrmError(Exception):
     """Root of every error of dbsession.
 
     ``nothing_sent`` is True where no connection could be had: the statement never left the program.
+    ``transaction_lost`` is True where the database has rolled back the whole transaction on its own.
+    ``results`` are the replies to the statements of a batch that were done before one failed; none
+    where the connection was lost.
     """
 
     nothing_sent = False
+    transaction_lost = False
+    results: Sequence[Any] = ()
 
     def __init__(self, message: str = "", **details: object) -> None:
         super().__init__(message)
@@ -260,7 +266,13 @@ class LockNotAvailable(TransactionError, OperationalError):
 
 
 class ConnectionLost(TransactionError, OperationalError):
-    """The connection broke before anything could have been committed."""
+    """The connection broke before anything could have been committed.
+
+    ``commit_sent`` is False where it was found dead before the COMMIT, or the write that commits itself,
+    was sent: so that was not done. True says nothing: a statement may have been on its way.
+    """
+
+    commit_sent = True
 
 
 class PoolTimeout(TransactionError, OperationalError):

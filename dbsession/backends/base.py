@@ -21,6 +21,7 @@ __all__ = [
     "RowCountMismatch",
     "TransactionMode",
     "ValueType",
+    "milliseconds",
 ]
 
 
@@ -79,6 +80,15 @@ class TransactionMode:
     statement_timeout: float | None = None  # seconds that one statement may take
     lock_timeout: float | None = None  # seconds to wait for one lock
     foreign_keys: bool = True  # SQLite: False leaves them unchecked until the commit
+    nowait: bool = False  # SQLite: do not wait for the write lock (elsewhere a lock says so in its own SQL)
+
+
+def milliseconds(seconds: float) -> int:
+    """Return a timeout in whole milliseconds: at least one, since none means no timeout to databases."""
+    return max(1, min(round(seconds * 1000), _LONGEST))
+
+
+_LONGEST = 2**31 - 1  # milliseconds, on PostgreSQL and SQLite alike
 
 
 class Dialect(Protocol):

@@ -13,16 +13,11 @@ from dbsession.backends import placeholders
 from dbsession.backends import sqlite_values as values
 from dbsession.backends.base import Codec, TransactionMode, ValueType
 from dbsession.backends.json_text import encode_json
+from dbsession.backends.sqlite_limits import Limits
 from dbsession.backends.statements import Batch, Kind, Statement
 from dbsession.errors import BindingError, InterfaceError
 
-__all__ = ["BEGIN_READ_ONLY", "SqliteDialect"]
-
-_BEGIN_WRITE = Statement("BEGIN IMMEDIATE", kind=Kind.BEGIN)
-_BEGIN_READ = Statement("BEGIN", kind=Kind.BEGIN)
-
-BEGIN_READ_ONLY = Statement("BEGIN DEFERRED", kind=Kind.BEGIN)
-"""Begins a transaction in which the connection refuses writes (``PRAGMA query_only``)."""
+__all__ = ["SqliteDialect"]
 
 
 def _int(value_type: ValueType) -> Codec:
@@ -109,11 +104,18 @@ class SqliteDialect:
         """Return the statements that begin a transaction in *mode*.
 
         Every isolation level is serializable here. A writer takes the write lock at once: a lock
-        asked for after a read could be refused for good (SQLITE_BUSY_SNAPSHOT).
+        asked for after a read could be refused for good (SQLITE_BUSY_SNAPSHOT). What else is asked
+        for travels as the parameters of BEGIN, and holds until the transaction has ended.
         """
-        if mode.read_only:
-            return (BEGIN_READ_ONLY,)
-        return (_BEGIN_WRITE if mode.write else _BEGIN_READ,)
+        limits = Limits(
+            query_only=mode.read_only,
+            foreign_keys=mode.foreign_keys,
+            lock_timeout=mode.lock_timeout,
+            statement_timeout=mode.statement_timeout,
+            nowait=mode.nowait,
+        )
+        sql = "BEGIN IMMEDIATE" if mode.write and not mode.read_only else "BEGIN"
+        return (Statement(sql, None if limits == Limits() else limits, Kind.BEGIN),)
 
     def insert(
         self,

@@ -88,17 +88,25 @@ def _constraint_details(text: str) -> dict[str, object]:
 
 
 def translate(
-    exc: Exception, statement: Statement | None, *, tag: int | None = None, lost: bool = False
+    exc: Exception,
+    statement: Statement | None,
+    *,
+    tag: int | None = None,
+    lost: bool = False,
+    timeout: float | None = None,
 ) -> DatabaseError:
     """Make one of our errors of the driver's *exc*; the caller raises it ``from exc``.
 
-    *lost* says that SQLite has rolled the transaction back on its own. Parameter values are never shown.
+    *lost* says that SQLite has rolled the transaction back on its own, *timeout* which
+    statement_timeout was over. Parameter values are never shown.
     """
     code: int | None = getattr(exc, "sqlite_errorcode", None)
     cls = _class_of(exc, code)
     text = str(exc)
     if isinstance(exc, UnicodeError):
         text = "a string holds characters that UTF-8 cannot encode"  # the driver's text shows the value
+    elif code == sqlite3.SQLITE_INTERRUPT and timeout is not None:
+        text = f"the statement ran longer than its statement_timeout of {timeout:g} seconds"
     details: dict[str, object] = {"original_exc": exc}
     if issubclass(cls, TransactionIntegrityError):
         details |= _constraint_details(text)
@@ -107,6 +115,7 @@ def translate(
     if tag is not None:
         details["tag"] = tag
     if lost:
+        details["transaction_lost"] = True
         text += " (SQLite has rolled back the whole transaction)"
     elif cls in _HINTS:
         text += f" ({_HINTS[cls]})"

@@ -108,7 +108,8 @@ class Attribute(Expression[T], Generic[T]):
         """Return the dict of the unsaved changes of a persistent object."""
         if obj._state_.status is Status.CLEAN:
             return unit.mark_dirty(obj)
-        unit.generation += 1
+        if unit.savepoint is not None:
+            unit.savepoint.keep(obj)
         return obj._changes_
 
     def refuse_missing(self) -> NoReturn:
@@ -232,27 +233,27 @@ class ValueAttribute(Attribute[T]):
             change_key(obj, unit, (self.name,), lambda: self.store(obj, unit, value))
             return
         values = obj.__dict__
+        if unit.savepoint is not None:
+            unit.savepoint.keep(obj)
         if state.is_new:
-            unit.generation += 1
             values[self.name] = self.held(obj, value)
             return
         changes = obj._changes_ if state.status is Status.DIRTY else None
         if changes is not None and isinstance(changes.get(self.name), PendingExpression):
-            unit.generation += 1
             self.forget_expression(obj)
         if self._equals_row(obj, value):
             self._unchange(obj, unit, value, changes)
             return
         if changes is None:
             changes = unit.mark_dirty(obj)
-        unit.generation += 1
         if self.name not in changes:
             changes[self.name] = self.name in values
         values[self.name] = self.held(obj, value)
 
     def store(self, obj: EntityBase, unit: Unit, value: Any) -> None:
         """Take *value*, which is checked, as the new part of the key of *obj*."""
-        unit.generation += 1
+        if unit.savepoint is not None:
+            unit.savepoint.keep(obj)
         if obj._state_.is_new:
             obj.__dict__[self.name] = value
         elif self._equals_row(obj, value):
@@ -288,7 +289,6 @@ class ValueAttribute(Attribute[T]):
         """Take back the change of this attribute, if there is one."""
         if changes is None or self.name not in changes:
             return
-        unit.generation += 1
         if changes.pop(self.name):
             obj.__dict__[self.name] = self.held(obj, value)
         else:
@@ -335,9 +335,7 @@ class ValueAttribute(Attribute[T]):
         unit = state.unit
         if unit is None:
             return
-        if state.is_new:
-            unit.generation += 1
-        else:
+        if not state.is_new:
             self._changes(obj, unit).setdefault(self.name, True)
 
 

@@ -305,7 +305,7 @@ class Collection(Generic[T]):
 
     def note_added(self, item: Any, unit: Unit) -> None:
         """Take *item* in; the other end of the relation has been told."""
-        unit.collection_touched(self)
+        unit.collection_changing(self, item)
         if item not in self._removed:
             self._added[item] = None
         else:  # it is back
@@ -317,7 +317,7 @@ class Collection(Generic[T]):
 
     def note_removed(self, item: Any, unit: Unit) -> None:
         """Let *item* go; the other end of the relation has been told."""
-        unit.collection_touched(self)
+        unit.collection_changing(self, item)
         known_new = item in self._added and self._items is not None and self._attribute.link is not None
         self._added.pop(item, None)
         if not known_new:  # it may have been here all along
@@ -339,6 +339,29 @@ class Collection(Generic[T]):
     def forget(self) -> None:
         """Load the items again when they are needed."""
         self._items = None
+
+    def place_of(self, item: Any) -> tuple[bool, bool, bool]:
+        """Return whether *item* is among the items, those added, and those removed; `put_back` takes it."""
+        return self._items is not None and item in self._items, item in self._added, item in self._removed
+
+    def put_back(self, item: Any, place: tuple[bool, bool, bool]) -> None:
+        """Let *item* be where it was when `place_of` was asked."""
+        for held, was_in in zip((self._items, self._added, self._removed), place, strict=True):
+            if held is None:
+                continue
+            if was_in:
+                held[item] = None
+            else:
+                held.pop(item, None)
+
+    def unsaved(self) -> tuple[dict[T, None], dict[T, None]]:
+        """Return copies of what was added and what was removed; `forget_since` takes them."""
+        return self._added.copy(), self._removed.copy()
+
+    def forget_since(self, unsaved: tuple[dict[T, None], dict[T, None]]) -> None:
+        """Be as before it was loaded, when `unsaved` was asked."""
+        self._items = None
+        self._added, self._removed = unsaved
 
     def settle(self) -> None:
         """Forget what was added and removed: it is committed."""

@@ -193,9 +193,9 @@ class ReferenceAttribute(Attribute[Any]):
     def store(self, obj: EntityBase, unit: Unit, target: EntityBase | None) -> None:
         """Take *target* as the new one of *obj*; the other end is not told."""
         values = obj.__dict__
-        if obj._state_.is_new:
-            unit.generation += 1
-        else:
+        if unit.savepoint is not None:
+            unit.savepoint.keep(obj)
+        if not obj._state_.is_new:
             changes = self._changes(obj, unit)
             if self.name not in changes:
                 changes[self.name] = self.name in values

@@ -39,6 +39,7 @@ __all__ = [
     "NOT_LOADED",
     "ROLLED_BACK",
     "UNSET",
+    "Savepoint",
     "Slots",
     "State",
     "States",
@@ -185,12 +186,23 @@ class States:
             state.end(reason)
 
 
+class Savepoint(Protocol):
+    """What an inner scope needs to be undone in memory."""
+
+    def keep(self, obj: EntityBase) -> None:
+        """Keep what *obj* is, before the first change that the inner scope makes to it."""
+        ...
+
+
 class Unit(Protocol):
     """What entities ask of their unit of work. The session room has the only implementation."""
 
     states: States
-    generation: int
-    """Counts changes, so that a scope can tell whether there were any."""
+
+    @property
+    def savepoint(self) -> Savepoint | None:
+        """Whom to tell of a change before it is made: there only within an inner scope."""
+        ...
 
     def check_owner(self) -> None:
         """Raise `ScopeOwnershipError` if the caller is not the thread and task that opened the scope."""
@@ -244,8 +256,8 @@ class Unit(Protocol):
         """Load the items of *collection*."""
         ...
 
-    def collection_touched(self, collection: Collection[Any]) -> None:
-        """Note a collection with unsaved changes, to be settled by commit or rollback."""
+    def collection_changing(self, collection: Collection[Any], item: EntityBase) -> None:
+        """Note *collection* before *item* comes or goes; it is settled by commit or rollback."""
         ...
 
     def link_changed(

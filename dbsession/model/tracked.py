@@ -41,7 +41,9 @@ class Holder:
         """Raise unless the object may change, and the tree is its value still."""
         if self.is_free:
             return
-        self.attribute.require_change(self.obj)
+        unit = self.attribute.require_change(self.obj)
+        if unit.savepoint is not None:
+            unit.savepoint.keep(self.obj)
         root = self.obj.__dict__.get(self.attribute.name)
         if getattr(root, "_holder", None) is not self:
             what = f"{self.obj!r}.{self.attribute.name}"

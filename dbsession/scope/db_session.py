@@ -15,6 +15,7 @@ from dataclasses import fields
 from types import TracebackType
 from typing import Any, ParamSpec, TypeVar, overload
 
+from dbsession.errors import NestedScopeError
 from dbsession.model.registration import suggest
 from dbsession.scope import stack
 from dbsession.scope.retry import may_retry, wait_before
@@ -22,7 +23,7 @@ from dbsession.scope.stack import Frame
 from dbsession.session.options import Nesting, Options, RetryPolicy, make_options
 from dbsession.session.session import Session
 
-__all__ = ["DBSession", "db_session"]
+__all__ = ["DBSession", "db_session", "savepoint"]
 
 P = ParamSpec("P")
 R = TypeVar("R")
@@ -79,13 +80,15 @@ class DBSession:
         options = self._options
         if outer is None or not outer.session.is_here():  # the scope of another task, in a copied context
             session = Session(options)
-            stack.set_frame(Frame(outer, session, self, 0))
-            return session
-        session = outer.session
-        if options is not _DEFAULT:
-            session.require_options(options)
-        session.inner_scopes += 1
-        stack.set_frame(Frame(outer, session, self, session.generation()))
+        elif options.nested is Nesting.INDEPENDENT:
+            session = Session(options, outer.session)
+        elif options.nested is Nesting.FORBID:
+            raise NestedScopeError("this db_session is nested='forbid', and was entered within another one")
+        else:
+            session = outer.session
+            session.enter_inner(options)
+        frame = session.place = Frame(outer, session, self)
+        stack.set_frame(frame)
         return session
 
     def __exit__(
@@ -101,18 +104,18 @@ class DBSession:
         try:
             if exc is None and exc_type is not None:
                 exc = exc_type()  # called by hand, with the class alone
-            if not frame.is_inner:
+            if frame.is_inner:
+                session.leave_inner(exc)
+            else:
                 self._explain_retry(exc)
                 session.end(exc)  # the hooks of the last flush still run within the scope
-            elif exc is not None and not self._options.is_allowed(exc) and session.generation() != frame.generation:
-                session.fail_inside(exc)
         except Exception as failure:
             self._explain_retry(failure)
             raise
         finally:
-            if frame.is_inner:
-                session.inner_scopes -= 1
+            session.place = frame.parent if frame.is_inner else None
             stack.set_frame(frame.parent)
+            session.run_hooks()
 
     def _explain_retry(self, error: BaseException | None) -> None:
         """Say why an error that *retry* was meant for leaves a block all the same."""
@@ -163,6 +166,29 @@ class DBSession:
             return _attempts(attempts, options, function, args, kwargs)
 
         return in_session
+
+
+class _Savepoint(DBSession):
+    """The scope of `savepoint`."""
+
+    __slots__ = ()
+
+    def __enter__(self) -> Session:
+        stack.current_session()  # raises if there is none to be within
+        return super().__enter__()
+
+
+def savepoint() -> DBSession:
+    """Return a scope for a part of the current one that may fail alone, as in ``with savepoint(): ...``.
+
+    It is ``db_session(nested="savepoint")`` that insists on a scope around it. Its changes are flushed at
+    its own end, so that what the database refuses is raised there; then they are undone, in memory and in
+    the database, and the outer scope can go on.
+
+    Raises:
+        NoScopeError: it is entered where there is no db_session.
+    """
+    return _SAVEPOINT
 
 
 def _as_given(value: Any) -> Any:
@@ -232,3 +258,4 @@ def _require_plain(function: Any) -> None:
 
 
 db_session = DBSession(_DEFAULT)
+_SAVEPOINT = _Savepoint(make_options(nested="savepoint"))

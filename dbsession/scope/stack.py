@@ -35,7 +35,10 @@ class Frame(NamedTuple):
     parent: Frame | None
     session: Session
     scope: Any  # the DBSession that was entered
-    generation: int  # of the session, when the scope was entered
+
+    def make_current(self) -> None:
+        """Let this be the current frame of the context that calls."""
+        _current.set(self)
 
     @property
     def is_inner(self) -> bool:

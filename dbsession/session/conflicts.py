@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING, Any
 
-from dbsession.backends.flow import Flow, execute
+from dbsession.backends.flow import Flow
 from dbsession.backends.statements import Statement
 from dbsession.errors import DatabaseError, IntegrityError, OptimisticCheckError, OrmError
 from dbsession.model.attributes import PendingExpression, ValueAttribute
@@ -47,8 +47,8 @@ def explain_conflict(unit: UnitOfWork, obj: EntityBase) -> Flow[OrmError]:
     if unit.forgets_reads:
         who, way_out = _SOMEBODY_OR_WE
     try:
-        results = yield from execute(key_statement(mapping, mapping.key_of(obj._row_)))
-        rows = results[0].rows
+        result = yield from unit.transaction.ask(key_statement(mapping, mapping.key_of(obj._row_)))
+        rows = result.rows
     except OrmError:  # the first error is the one that counts
         rows = None
     if rows is None:

@@ -135,6 +135,8 @@ def in_doubt(deleted: list[EntityBase]) -> set[EntityBase]:
 
 
 def _mark(unit: UnitOfWork, obj: EntityBase) -> None:
+    if unit.savepoint is not None:
+        unit.savepoint.keep(obj)
     for attribute in obj._mapping_.reference_attributes:
         if not attribute.is_virtual and attribute.reverse is not None:
             owner = attribute.known(obj, unit)
@@ -234,7 +236,8 @@ def delete_in_bulk(unit: UnitOfWork, selected: Selected) -> Flow[int]:
     """
     mapping = selected.mapping
     yield from unit.autoflush_for(mapping, selected)
-    unit.generation += 1
+    if unit.savepoint is not None:
+        unit.savepoint.require_writable()
     sql, params = selected.compile_delete()
     objects = unit.identity.of(mapping)
     if objects:
@@ -247,13 +250,13 @@ def delete_in_bulk(unit: UnitOfWork, selected: Selected) -> Flow[int]:
         gone = [objects.get(row[0] if len(row) == 1 else tuple(row)) for row in results[0].rows]
         for obj in gone:
             if obj is not None:
-                unit.journal.remember([obj])
+                unit.remember([obj])
                 unit.deleted_now(obj)
     tables = below(mapping.root)
     for root in tables:
         for obj in list(unit.identity.of(root).values()):
             if obj._state_.status is Status.CLEAN:
-                unit.journal.remember([obj])
+                unit.remember([obj])
                 unit.forget_row(obj)
     _forget_ends(unit, {mapping.root, *tables})
     return count

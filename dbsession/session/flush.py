@@ -9,6 +9,7 @@ COMMIT travels in the last batch where no hook may follow it.
 from __future__ import annotations
 
 from collections import deque
+from collections.abc import Sequence
 from typing import TYPE_CHECKING, Any
 
 from dbsession.backends.base import RowCountMismatch
@@ -23,7 +24,18 @@ from dbsession.session.conflicts import explain_conflict, name_objects
 from dbsession.session.deleting import in_doubt, with_parents
 from dbsession.session.loading import reload
 from dbsession.session.ordering import Action, Pending, Run, in_order
-from dbsession.session.writes import DeleteWrite, GoneWrite, InsertWrite, LinkWrite, UpdateWrite, VacateWrite, Write
+from dbsession.session.savepoint import Layer, layers
+from dbsession.session.transaction import Mark
+from dbsession.session.writes import (
+    DeleteWrite,
+    GoneWrite,
+    InsertWrite,
+    LinkWrite,
+    SavepointWrite,
+    UpdateWrite,
+    VacateWrite,
+    Write,
+)
 
 if TYPE_CHECKING:
     from dbsession.session.unit_of_work import UnitOfWork
@@ -63,7 +75,8 @@ def _rounds(unit: UnitOfWork, *, commit: bool, only: set[EntityBase] | None) -> 
             return False
         hooked = _hooked(pending, "after") if unit.has_hooks else []
         rides = commit and not hooked
-        yield from _Sender(unit, links).send(pending, commit=rides)
+        in_layers, foreign = layers(unit, pending, has_links=bool(links))
+        yield from _Sender(unit, links, foreign).send(in_layers, pending.deleted, commit=rides)
         yield from _run_hooks(unit, "after", hooked)
         if rides:
             return True
@@ -72,7 +85,7 @@ def _rounds(unit: UnitOfWork, *, commit: bool, only: set[EntityBase] | None) -> 
     endless = TransactionError(
         f"the flush did not come to an end in {MAX_ROUNDS} rounds: the hooks of the entities keep making changes"
     )
-    yield from unit.transaction.doom(endless)
+    yield from unit.transaction.fail(endless)
     raise endless
 
 
@@ -92,7 +105,7 @@ def _run_hooks(unit: UnitOfWork, when: str, hooked: list[tuple[str, EntityBase]]
         for kind, obj in hooked:
             getattr(obj, f"{when}_{kind}")()
     except Exception as error:  # a flush that failed, like any other
-        yield from unit.transaction.doom(error)
+        yield from unit.transaction.fail(error)
         raise
 
 
@@ -111,16 +124,22 @@ def _run_before_hooks(unit: UnitOfWork, only: set[EntityBase] | None) -> Flow[se
     endless = TransactionError(
         f"the hooks before the flush did not come to an end in {MAX_ROUNDS} rounds: they keep making new objects"
     )
-    yield from unit.transaction.doom(endless)
+    yield from unit.transaction.fail(endless)
     raise endless
 
 
 class _Sender:
-    """Sends the operations of one round, batch by batch."""
+    """Sends the operations of one round, batch by batch.
 
-    def __init__(self, unit: UnitOfWork, links: dict[LinkTable, dict[tuple[Any, Any], bool]]) -> None:
+    *foreign*: objects that an inner scope has to save though only outer ones have changed them.
+    """
+
+    def __init__(
+        self, unit: UnitOfWork, links: dict[LinkTable, dict[tuple[Any, Any], bool]], foreign: set[EntityBase]
+    ) -> None:
         self.unit = unit
         self.links = links
+        self.foreign = foreign
         self.by_tag: list[EntityBase] = []
         self.in_doubt: set[EntityBase] = set()
         self._adders = {
@@ -130,12 +149,14 @@ class _Sender:
             Action.DELETE: self._delete,
         }
 
-    def send(self, pending: Pending, *, commit: bool) -> Flow[None]:
+    def send(self, in_layers: list[Layer], deleted: list[EntityBase], *, commit: bool) -> Flow[None]:
         """Send everything; with *commit*, COMMIT goes with the last batch."""
         unit = self.unit
-        runs = deque(in_order(pending))
-        if pending.deleted:
-            self.in_doubt = in_doubt(pending.deleted)
+        runs: deque[Run | Mark] = deque()
+        for layer in in_layers:
+            runs.extend([layer] if isinstance(layer, Mark) else in_order(layer))
+        if deleted:
+            self.in_doubt = in_doubt(deleted)
         removed = self._link_writes(adds=False)
         late: list[EntityBase] = []
         while True:
@@ -145,7 +166,7 @@ class _Sender:
                 writes += self._link_writes(adds=True)
                 self.links = {}
             is_last = not runs and not self.links
-            if runs and not writes:
+            if runs and not writes and isinstance(runs[0], Run):
                 raise UnresolvableCyclicDependency(
                     f"{runs[0].objects[0]!r} refers to an object without a key, and nothing in this flush gives it one"
                 )
@@ -153,13 +174,7 @@ class _Sender:
             rides = commit and is_last and not late
             statements = [write.statement() for write in writes]
             results = yield from self._execute(statements, writes, commit=rides)
-            if not rides:
-                unit.journal.remember([obj for write in writes for obj in write.objects])
-            for write, result in zip(writes, results, strict=True):
-                write.apply(result)
-                _settle(unit, write)
-                if not rides:
-                    unit.exempt.update(write.objects)  # nobody else can change these rows before the commit
+            self._apply(writes, results, is_committed=rides)
             if is_last:
                 break
         if late:
@@ -169,18 +184,47 @@ class _Sender:
         if commit:
             unit.committed()
 
+    def _apply(self, writes: list[Write], results: Sequence[Any], *, is_committed: bool = False) -> None:
+        """Bring the objects of *writes* into agreement with what was answered."""
+        unit = self.unit
+        if not is_committed:
+            unit.journal.remember([obj for write in writes for obj in write.objects])
+        for write, result in zip(writes, results, strict=True):
+            write.apply(result)
+            _settle(unit, write)
+            if not is_committed:
+                unit.exempt.update(write.objects)  # nobody else can change these rows before the commit
+
     def _execute(self, statements: list[Statement], writes: list[Write], *, commit: bool) -> Flow[Any]:
         transaction = self.unit.transaction
         try:
             if commit:
                 return (yield from transaction.commit(*statements))
-            return (yield from transaction.write(*statements)) if statements else []
+            return (yield from transaction.write(*statements, sets_marks=True)) if statements else []
         except RowCountMismatch as error:
             obj = self.by_tag[error.tag] if error.tag < len(self.by_tag) else None
-            raise (yield from self._mismatch(error, obj)) from error
+            failure = yield from self._mismatch(error, obj)
+            yield from self._undone(error, failure, writes, [] if obj is None else [obj])
+            raise failure from error
         except DatabaseError as error:
-            self._note(error, statements, writes)
+            yield from self._undone(error, error, writes, self._note(error, statements, writes))
             raise
+
+    def _undone(
+        self, error: DatabaseError, failure: OrmError, writes: list[Write], objects: Sequence[EntityBase]
+    ) -> Flow[None]:
+        """Doom the session if what was refused is the outer scope's; else take what stands before the savepoint."""
+        transaction = self.unit.transaction
+        doomed = transaction.doomed_mark
+        if doomed is None:
+            return
+        if objects and self.foreign.issuperset(objects):
+            yield from transaction.doom(failure)
+            return
+        marks = [getattr(write, "mark", None) for write in writes]
+        if doomed in marks:
+            before = marks.index(doomed)
+            self._apply(writes[:before], error.results[:before])
 
     def _mismatch(self, error: RowCountMismatch, obj: EntityBase | None) -> Flow[OrmError]:
         """Turn a row that was not matched into an error that says what happened to it."""
@@ -191,28 +235,35 @@ class _Sender:
             )
         else:
             failure = yield from explain_conflict(self.unit, obj)
-        self.unit.transaction.first_error = failure
+        self.unit.transaction.blame(failure)
         return failure
 
-    def _note(self, error: DatabaseError, statements: list[Statement], writes: list[Write]) -> None:
-        """Say which objects were being saved."""
+    def _note(self, error: DatabaseError, statements: list[Statement], writes: list[Write]) -> Sequence[EntityBase]:
+        """Say which objects were being saved, and return them."""
         failed = getattr(error, "statement", None)
         for statement, write in zip(statements, writes, strict=True):
             if statement is failed and write.objects:
                 tag = getattr(error, "tag", None)
+                objects = write.objects
                 if isinstance(tag, int) and statement.many and tag < len(self.by_tag):
-                    name_objects(error, [self.by_tag[tag]])
-                else:
-                    name_objects(error, write.objects)
+                    objects = [self.by_tag[tag]]
+                name_objects(error, objects)
+                return objects
+        return ()
 
     # --- batches ------------------------------------------------------------------------------
 
-    def _next_batch(self, runs: deque[Run]) -> list[Write]:
+    def _next_batch(self, runs: deque[Run | Mark]) -> list[Write]:
         """Take operations until one needs a key, or a row, that only the reply to this batch can give."""
         writes: list[Write] = []
         touched: set[int] = set()
         while runs:
-            action, objects, names = runs[0]
+            run = runs[0]
+            if isinstance(run, Mark):
+                writes.append(SavepointWrite(run, len(self.by_tag)))
+                runs.popleft()
+                continue
+            action, objects, names = run
             if touched and any(id(obj) in touched for obj in objects):
                 break
             add = self._adders[action]

@@ -9,7 +9,7 @@ from __future__ import annotations
 
 from collections.abc import Iterable
 from collections.abc import Set as AbstractSet
-from typing import Any, NamedTuple
+from typing import Any, NamedTuple, Protocol
 
 from dbsession.model.attributes import PendingExpression
 from dbsession.model.collections import Collection
@@ -18,7 +18,31 @@ from dbsession.model.state import NOT_LOADED, ROLLED_BACK, UNSET, State, States,
 from dbsession.session.changes import row_seen
 from dbsession.session.identity_map import IdentityMap
 
-__all__ = ["Journal", "empty"]
+__all__ = ["Journal", "SavepointLog", "empty", "make_transient"]
+
+
+class SavepointLog(Protocol):
+    """What an inner scope notes to be undone; the savepoint is the only one."""
+
+    def collection_changing(self, collection: Collection[Any], item: EntityBase) -> None:
+        """Note where *item* is in *collection* before it comes or goes."""
+        ...
+
+    def back_reference_changing(self, obj: EntityBase, name: str) -> None:
+        """Note what a one-to-one attribute without a column has before it changes."""
+        ...
+
+    def loaded(self, objects: Iterable[EntityBase]) -> None:
+        """Note objects that were not known before."""
+        ...
+
+    def merging(self, obj: EntityBase) -> None:
+        """Note *obj*, known before, which is about to take a newer row."""
+        ...
+
+    def filling(self, collection: Collection[Any]) -> None:
+        """Note a collection that is about to be loaded."""
+        ...
 
 
 class _Before(NamedTuple):
@@ -29,9 +53,12 @@ class _Before(NamedTuple):
 
 
 class Journal:
-    """The objects that the open transaction has saved or loaded, as they were before."""
+    """The objects that the open transaction has saved or loaded, as they were before.
 
-    __slots__ = ("_back_references", "_before", "_collections", "_filled", "_loaded")
+    `savepoint` is the innermost inner scope's own; it is told of the same things.
+    """
+
+    __slots__ = ("_back_references", "_before", "_collections", "_filled", "_loaded", "savepoint")
 
     def __init__(self) -> None:
         self._before: dict[EntityBase, _Before] = {}
@@ -39,6 +66,7 @@ class Journal:
         self._back_references: dict[tuple[EntityBase, str], Any] = {}
         self._filled: dict[int, Collection[Any]] = {}
         self._loaded: dict[EntityBase, None] = {}
+        self.savepoint: SavepointLog | None = None
 
     def remember(self, objects: Iterable[EntityBase]) -> None:
         """Note the rows of *objects*, which are about to be saved."""
@@ -54,26 +82,43 @@ class Journal:
                 for name, was_read in read.items():
                     known.read.setdefault(name, was_read)
 
-    def touch(self, collection: Collection[Any]) -> None:
-        """Note a collection with changes that are not committed."""
+    def collection_changing(self, collection: Collection[Any], item: EntityBase) -> None:
+        """Note a collection whose changes are not committed, before *item* comes or goes."""
         self._collections[id(collection)] = collection
+        if self.savepoint is not None:
+            self.savepoint.collection_changing(collection, item)
 
-    def note_back_reference(self, obj: EntityBase, name: str) -> None:
+    def back_reference_changing(self, obj: EntityBase, name: str) -> None:
         """Note what a one-to-one attribute without a column has before it changes."""
+        if self.savepoint is not None:
+            self.savepoint.back_reference_changing(obj, name)
         self._back_references.setdefault((obj, name), obj.__dict__.get(name, UNSET))
 
     def loaded(self, objects: Iterable[EntityBase]) -> None:
         """Note objects that were not known before, and whose rows may show what this transaction has written."""
         self._loaded.update(dict.fromkeys(objects))
+        if self.savepoint is not None:
+            self.savepoint.loaded(objects)
 
     def merging(self, obj: EntityBase) -> None:
         """Note the row of *obj*, known before, which is about to take what this transaction may have written."""
+        if self.savepoint is not None:
+            self.savepoint.merging(obj)
         if obj not in self._before and obj not in self._loaded:
             self.remember((obj,))
 
-    def filled(self, collection: Collection[Any]) -> None:
-        """Note a collection that may show what this transaction has changed."""
+    def filling(self, collection: Collection[Any]) -> None:
+        """Note a collection that is about to be loaded, and may show what this transaction has changed."""
         self._filled[id(collection)] = collection
+        if self.savepoint is not None:
+            self.savepoint.filling(collection)
+
+    def given_names(self, obj: EntityBase) -> AbstractSet[str]:
+        """Return the attributes that the program gave the new object *obj*, and forget that it was ever saved."""
+        before = self._before.pop(obj, None)
+        if before is None:
+            return set(obj.__dict__)
+        return {*before.names, *before.read, *_changes_of(obj)}
 
     def settle(self) -> None:
         """Forget everything: it is committed."""
@@ -100,7 +145,7 @@ class Journal:
                 identity.remove(obj, obj._key_)
         for obj, before in saved.items():
             if before.was_new:
-                _make_transient(obj, {*before.names, *before.read, *_changes_of(obj)})
+                make_transient(obj, {*before.names, *before.read, *_changes_of(obj)})
             else:
                 read[obj] = _restore_saved(obj, before, identity, states)
         for obj in self._loaded:
@@ -137,7 +182,7 @@ def _restore_unsaved(obj: EntityBase, identity: IdentityMap, states: States) -> 
         key = obj._key_
         if key is not None:
             identity.remove(obj, key)
-        _make_transient(obj, obj.__dict__.keys())
+        make_transient(obj, obj.__dict__.keys())
         return {}
     read = _changes_of(obj)
     if read:
@@ -176,7 +221,7 @@ def _read_again(obj: EntityBase, read: dict[str, bool]) -> None:
             getattr(obj, name)
 
 
-def _make_transient(obj: EntityBase, names: AbstractSet[str]) -> None:
+def make_transient(obj: EntityBase, names: AbstractSet[str]) -> None:
     """Leave a new object the values that the program gave it, and nothing that the database made."""
     set_row(obj, obj._mapping_.template)
     set_state(obj, ROLLED_BACK)

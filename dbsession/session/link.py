@@ -41,6 +41,11 @@ class Link:
             raise
 
     @property
+    def is_connected(self) -> bool:
+        """Whether a connection was taken, so that something may have been sent."""
+        return self._connection is not None
+
+    @property
     def is_broken(self) -> bool:
         """Whether nothing more can be sent over the connection that it had."""
         return self._connection is not None and (self._discard or not self._connection.usable)

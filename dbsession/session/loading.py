@@ -194,6 +194,8 @@ def _merge(unit: UnitOfWork, obj: EntityBase, mapping: Mapping, row: tuple[Any, 
     changes: dict[str, Any] = obj._changes_ if obj._state_.status is Status.DIRTY else {}
     # What was read in an earlier transaction of the scope may have changed since.
     refresh = refresh or unit.forgets_reads or (unit.fresh is not None and obj not in unit.fresh)
+    if unit.transaction.wrote:
+        unit.journal.merging(obj)
     merged = list(row)
     for attribute in obj._mapping_.attributes.values():
         for column in attribute.columns:
@@ -202,8 +204,6 @@ def _merge(unit: UnitOfWork, obj: EntityBase, mapping: Mapping, row: tuple[Any, 
                 merged[place] = old[place]
             elif old[place] is not row[place] and old[place] != row[place]:
                 merged[place] = _newer(unit, obj, attribute, changes, old[place], row[place], refresh=refresh)
-    if unit.transaction.wrote:
-        unit.journal.merging(obj)
     set_row(obj, tuple(merged))
 
 

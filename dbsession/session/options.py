@@ -110,6 +110,11 @@ class Options:
         object.__setattr__(self, "policy", policy)
 
     @property
+    def is_serializable(self) -> bool:
+        """Whether its transactions are serializable, however that was said."""
+        return self.policy.mode.isolation == "serializable"
+
+    @property
     def isolation_rank(self) -> int:
         """How strong the isolation is that was asked for; 0: the database's default will do."""
         isolation = self.policy.mode.isolation

@@ -31,6 +31,10 @@ class Owner:
     __slots__ = ("_task", "_thread", "_token")
 
     def __init__(self) -> None:
+        self.move_here()
+
+    def move_here(self) -> None:
+        """Let the caller be the owner."""
         self._token = _here.token
         self._task: Task[Any] | None = None if _get_running_loop() is None else current_task()
         self._thread = threading.current_thread() if self._task is None else None

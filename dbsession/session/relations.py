@@ -38,7 +38,7 @@ def load_back_reference(unit: UnitOfWork, obj: EntityBase, attribute: ReferenceA
     shows_changes = unit.transaction.wrote or unit.has_pending()
     for owner in owners:
         if shows_changes:
-            unit.journal.note_back_reference(owner, attribute.name)
+            unit.journal.back_reference_changing(owner, attribute.name)
         owner.__dict__[attribute.name] = partners.get(owner)
 
 
@@ -126,9 +126,9 @@ def _fill(unit: UnitOfWork, attribute: CollectionAttribute, items: dict[EntityBa
     shows_changes = unit.transaction.wrote or unit.has_pending()  # what is deleted or has moved is not among the items
     for owner, belonging in items.items():
         collection = attribute.of(owner)
-        collection.fill(belonging)
         if shows_changes:
-            unit.journal.filled(collection)
+            unit.journal.filling(collection)
+        collection.fill(belonging)
 
 
 def _load_linked(unit: UnitOfWork, attribute: CollectionAttribute, owners: list[EntityBase]) -> Flow[None]:

@@ -8,42 +8,80 @@ from __future__ import annotations
 from collections.abc import Generator
 from contextlib import contextmanager
 from dataclasses import replace
+from functools import partial
+from threading import RLock
+from typing import Any, NamedTuple, Protocol
 
 from dbsession.errors import (
     CommitException,
     CommitOutcomeUnknown,
     DatabaseSessionIsOver,
+    LockNotAvailable,
     NestedScopeError,
     OrmError,
     PartialCommitException,
-    SessionDoomed,
+    ScopeOwnershipError,
     TransactionError,
 )
 from dbsession.session.flush import MAX_ROUNDS
-from dbsession.session.options import Options
+from dbsession.session.hooks import Event, Hook, run_hooks
+from dbsession.session.options import Nesting, Options
 from dbsession.session.ownership import Owner
+from dbsession.session.transaction import Phase
 from dbsession.session.unit_of_work import DatabaseLink, UnitOfWork
 
-__all__ = ["Session"]
+__all__ = ["Place", "Session"]
 
 _OVER = "the database session is over"
 
 _ENDED: dict[DatabaseLink, UnitOfWork] = {}  # stands for the units of a session that has ended
 
 
+class Place(Protocol):
+    """Where a scope stands among the scopes of a context."""
+
+    def make_current(self) -> None:
+        """Let the scope be the current one of this context."""
+        ...
+
+
+class _Inner(NamedTuple):
+    """A scope that has joined the session."""
+
+    options: Options
+    hooks: list[Hook]
+
+
 class Session:
     """The work of one scope: what it has loaded and changed, in each database that it has touched."""
 
-    __slots__ = ("_autoflush", "_failed_inside", "_options", "_owner", "_units", "has_committed", "inner_scopes")
+    __slots__ = (
+        "__weakref__",
+        "_autoflush",
+        "_busy",
+        "_hooks",
+        "_inner",
+        "_options",
+        "_outer",
+        "_owner",
+        "_ready",
+        "_units",
+        "has_committed",
+        "place",
+    )
 
-    def __init__(self, options: Options) -> None:
+    def __init__(self, options: Options, outer: Session | None = None) -> None:
         self._options = options
+        self._outer = outer  # the session of the scope around this one, which is independent of it
         self._owner = Owner()
+        self._busy = RLock()  # one user at a time, also where the session is handed on
         self._units: dict[DatabaseLink, UnitOfWork] = {}
-        self._failed_inside: BaseException | None = None
+        self._inner: list[_Inner] = []  # the scopes that have joined, and not ended
+        self._hooks: list[Hook] = []
+        self._ready: list[Hook] = []  # what they wait for has happened
         self._autoflush = True
-        self.inner_scopes = 0  # how many scopes have joined, and not ended
         self.has_committed = False  # something was saved before the end: running the work again would save it twice
+        self.place: Place | None = None  # where the scope stands among the scopes of its context
 
     def __repr__(self) -> str:
         return f"<Session of {self._owner}, {len(self._units)} database(s)>"
@@ -62,15 +100,27 @@ class Session:
         if unit is None:
             self._require_open("use the database")
             options = self._options
-            unit = UnitOfWork(
-                database,
-                options.policy,
-                self._owner.check,
-                optimistic=options.optimistic,
-            )
+            unit = UnitOfWork(database, options.policy, self._owner.check, self._busy, optimistic=options.optimistic)
             unit.autoflush = self._autoflush
+            if self._outer is not None and unit.dialect.name == "sqlite":
+                unit.transaction.require_free = partial(self._require_free, database)
+            for inner in self._inner:
+                unit.enter_savepoint(read_only=inner.options.read_only)
             self._units[database] = unit
         return unit
+
+    def _require_free(self, database: DatabaseLink) -> None:
+        """Refuse at once to wait for a lock that only the waiting code itself could give back."""
+        outer = self._outer
+        while outer is not None:
+            unit = outer._units.get(database)
+            if unit is not None and unit.transaction.phase is Phase.OPEN and not outer._options.read_only:
+                raise LockNotAvailable(
+                    f"{database} lets one transaction write at a time, and the outer {outer!r} is in one; the "
+                    f"independent {self!r} would wait for it in vain: commit() the outer one first, or join it",
+                    nothing_sent=True,
+                )
+            outer = outer._outer
 
     # --- verbs --------------------------------------------------------------------------------
 
@@ -97,10 +147,13 @@ class Session:
             CommitOutcomeUnknown: the connection broke while COMMIT was under way.
             PartialCommitException: of several databases, one had committed before another failed.
         """
+        self._commit()
+        self.run_hooks()
+
+    def _commit(self) -> None:
         self._require_open("commit")
         self._require_outermost("commit")
         self._require_no_hook("commit")
-        self._require_whole()
         units = list(self._units.values())
         saves = any(unit.has_pending() or unit.transaction.wrote for unit in units)
         if len(units) == 1:
@@ -110,6 +163,7 @@ class Session:
         elif units:
             self._commit_several([])
         self.has_committed = self.has_committed or saves
+        self._happened(Event.COMMIT)
 
     def _commit_several(self, committed: list[UnitOfWork]) -> None:
         """Flush all units, then commit one after the other; for those *committed* already, what came after it."""
@@ -163,20 +217,11 @@ class Session:
 
     def _require_outermost(self, verb: str) -> None:
         """Leave the end of the transaction to the outermost scope."""
-        if self.inner_scopes:
+        if self._inner:
             raise NestedScopeError(
                 f"{verb}() in an inner db_session would end the transaction of the outer one; only the outermost scope "
                 f"does that: leave it to it, or use flush() to send changes now"
             )
-
-    def _require_whole(self) -> None:
-        """Refuse to commit what a failed inner scope left half done."""
-        if self._failed_inside is not None:
-            raise SessionDoomed(
-                f"an inner db_session failed with {type(self._failed_inside).__name__} after it had changed something, "
-                f"and the outer one went on; nothing since the last commit was saved. Let the error leave the outer "
-                f"scope, or call rollback()"
-            ) from self._failed_inside
 
     def rollback(self) -> None:
         """Undo everything since the last commit: changed objects show the database's values, new ones are transient.
@@ -187,7 +232,6 @@ class Session:
         self._require_open("roll back")
         self._require_outermost("rollback")
         self._require_no_hook("rollback")
-        self._failed_inside = None
         failure: TransactionError | None = None
         for unit in self._units.values():
             try:
@@ -198,8 +242,32 @@ class Session:
             else:
                 if unit.link.is_broken:  # or the session could not go on
                     unit.link.release(discard=True)
+        self._happened(Event.ROLLBACK)
         if failure is not None:
             raise failure
+        self.run_hooks()
+
+    def adopt(self) -> None:
+        """Make this session the current one here: in this thread, task and context, and no longer where it was.
+
+        For frameworks that move a request from one thread or task to another between the entering and
+        the leaving of its scope. What is entered here has to be left before the session is handed on.
+
+        Raises:
+            ScopeOwnershipError: it is at work elsewhere at this very moment.
+            DatabaseSessionIsOver: its scope has ended.
+        """
+        if self._units is _ENDED or self.place is None:
+            raise DatabaseSessionIsOver(f"Cannot adopt a session: {_OVER}; open a scope here with `with db_session:`")
+        if not self._busy.acquire(blocking=False):
+            raise ScopeOwnershipError(
+                f"{self!r} cannot be adopted while it is at work there: two users of one session at the same time"
+            )
+        try:
+            self._owner.move_here()
+            self.place.make_current()
+        finally:
+            self._busy.release()
 
     @contextmanager
     def no_autoflush(self) -> Generator[None]:
@@ -217,49 +285,113 @@ class Session:
 
     # --- for the scope ------------------------------------------------------------------------
 
-    def require_options(self, inner: Options) -> None:
-        """Take over what an *inner* scope asks for beyond this one, while nothing has been touched yet.
+    def enter_inner(self, options: Options) -> None:
+        """Let an inner scope join, which can be undone without this session; nothing is sent for it yet.
 
         Raises:
-            NestedScopeError: it is too late for that.
+            NestedScopeError: it asks for what this session cannot give any more.
         """
+        self._take_options(options)
+        self._inner.append(_Inner(options, []))
+        for unit in self._units.values():
+            unit.enter_savepoint(read_only=options.read_only)
+
+    def _take_options(self, asked: Options) -> None:
+        """Take over what an inner scope asks for beyond this one, as long as nothing has been sent."""
         mine = self._options
-        asked = {
-            "serializable": inner.serializable and not mine.serializable,
-            "immediate": inner.immediate and not (mine.immediate or mine.serializable or not mine.optimistic),
-            "optimistic=False": not inner.optimistic and mine.optimistic and not mine.serializable,
-        }
-        missing = [name for name, is_missing in asked.items() if is_missing]
-        if not missing:
+        more: dict[str, Any] = {}
+        if asked.isolation_rank > mine.isolation_rank:
+            more |= {"serializable": asked.serializable, "isolation": asked.isolation}
+        if asked.immediate and not mine.policy.immediate:
+            more["immediate"] = True
+        if not asked.optimistic and mine.optimistic and not mine.is_serializable:
+            more["optimistic"] = False
+        if asked.deferrable and not mine.deferrable:
+            more["deferrable"] = True
+        if asked.ddl and not mine.ddl:
+            more["ddl"] = True
+        for name in ("statement_timeout", "lock_timeout"):
+            wanted, given = getattr(asked, name), getattr(mine, name)
+            if wanted is not None and (given is None or wanted < given):
+                more[name] = wanted
+        if not more:
             return
-        if self._units:
+        # A schema change is nothing special to PostgreSQL.
+        touched = [unit for unit in self._units.values() if more.keys() != {"ddl"} or unit.dialect.name == "sqlite"]
+        if any(unit.link.is_connected for unit in touched):
+            names = " and ".join(f"{name}={value!r}" for name, value in more.items() if value)
             raise NestedScopeError(
-                f"an inner db_session asks for {' and '.join(missing)}, but the outer one, which it joins, used the "
-                f"database without; ask for it on the outer db_session"
+                f"an inner db_session asks for {names}, but the outer one, which it joins, has used the database "
+                f"without; ask for it on the outer db_session, or let the inner one be nested='independent'"
             )
-        self._options = replace(
-            mine,
-            serializable=mine.serializable or inner.serializable,
-            immediate=mine.immediate or inner.immediate,
-            optimistic=mine.optimistic and inner.optimistic,
-        )
+        self._options = replace(mine, **more)
+        for unit in self._units.values():
+            unit.take_policy(self._options.policy, optimistic=self._options.optimistic)
 
-    def generation(self) -> int:
-        """Return a number that grows with every change of an object."""
-        return sum(unit.generation for unit in self._units.values()) if self._units else 0
+    def leave_inner(self, error: BaseException | None) -> None:
+        """End the innermost inner scope: undo its work because of *error*, or leave it to the scope around it.
 
-    def fail_inside(self, error: BaseException) -> None:
-        """Note that an inner scope failed after it had changed something."""
-        self._failed_inside = self._failed_inside or error
+        Raises:
+            SessionDoomed: the scope has swallowed an error that has lost its work.
+            OptimisticCheckError, TransactionIntegrityError: of a scope with a savepoint of its own; it is undone.
+        """
+        inner = self._inner[-1]
+        undoes = error is not None and not inner.options.is_allowed(error)
+        try:
+            if not undoes:
+                self._finish_inner(inner)
+        except BaseException:
+            undoes = True
+            raise
+        finally:
+            self._inner.pop()
+            for unit in self._units.values():
+                if undoes:
+                    unit.rollback_savepoint()
+                else:
+                    unit.release_savepoint()
+            if undoes:
+                self._ready += [hook for hook in inner.hooks if hook.event is Event.ROLLBACK]
+            else:
+                self._registered.extend(inner.hooks)
+
+    def _finish_inner(self, inner: _Inner) -> None:
+        for unit in self._units.values():
+            unit.transaction.require_usable()
+            if inner.options.nested is Nesting.SAVEPOINT:
+                unit.run(unit.flush())
+
+    @property
+    def _registered(self) -> list[Hook]:
+        """The hooks of the innermost scope."""
+        return self._inner[-1].hooks if self._inner else self._hooks
+
+    def add_hook(self, hook: Hook) -> None:
+        """Call *hook* when the innermost scope's work is committed, or rolled back."""
+        self._require_open(f"wait for its {hook.event.value}")
+        self._registered.append(hook)
+
+    def _happened(self, event: Event) -> None:
+        if self._hooks:
+            self._ready += [hook for hook in self._hooks if hook.event is event]
+            self._hooks = []
+
+    def run_hooks(self) -> None:
+        """Call what has waited for a commit or rollback that has happened."""
+        while self._ready:
+            ready, self._ready = self._ready, []
+            run_hooks(ready)
 
     def end(self, error: BaseException | None) -> None:
         """End the session: commit without an *error* (or with an allowed one), else roll back; detach everything."""
         if not self._units:
             self._units = _ENDED
+            if self._hooks:
+                self._happened(Event.COMMIT if error is None or self._options.is_allowed(error) else Event.ROLLBACK)
             return
         if error is None or self._options.is_allowed(error):
             try:
-                self.commit()
+                self._commit()
             except BaseException as failure:
                 self._abandon(failure)
                 raise
@@ -279,6 +411,8 @@ class Session:
                     unit.link.release(discard=True)
         finally:  # even if it is interrupted, the connections go back
             self._close(f"{_OVER}: {why} {type(error).__name__}")
+        if not isinstance(error, (CommitOutcomeUnknown, PartialCommitException)):
+            self._happened(Event.ROLLBACK)
 
     def _close(self, reason: str) -> None:
         for unit in self._units.values():

@@ -1,9 +1,11 @@
 """Transactions: when BEGIN is sent, what a failure means, and what COMMIT has to answer.
 
-How to read it: `Transaction` has four flows. `read` and `write` add BEGIN to the batch where one is
-due; `commit` sends the last statements and COMMIT together and believes the server's command tag
-only; `rollback` ends whatever is open. A failure that the server's transaction does not survive
-*dooms* it: from then on only `rollback` works, so that nothing that was lost is reported as saved.
+How to read it: `Transaction` has four flows. `read` and `write` add to the batch what is due before
+it (BEGIN, SAVEPOINT, ROLLBACK TO of an inner scope that has failed); `commit` sends the last
+statements and COMMIT together and believes the server's command tag only; `rollback` ends whatever
+is open. A failure that the server's transaction does not survive *dooms* it: from then on only
+`rollback` works, so that nothing that was lost is reported as saved. A failure behind the SAVEPOINT
+of an inner scope dooms that scope alone, unless it is one that a savepoint does not cure.
 
 =========  ==========================================  ==========================================
 phase      what may be sent                            how it is left
@@ -13,32 +15,43 @@ OPEN       everything                                  COMMIT, ROLLBACK -> IDLE;
 DOOMED     nothing                                     ROLLBACK -> IDLE
 =========  ==========================================  ==========================================
 
+The marks of the inner scopes lie upon OPEN and IDLE like a stack; those set in the database are the
+lower ones.
+
 PostgreSQL: 49.3 "Message Flow" (COMMIT of a failed transaction answers with the tag ROLLBACK).
 """
 
 from __future__ import annotations
 
+from collections.abc import Callable
 from dataclasses import dataclass, field
 from enum import Enum
 from typing import NoReturn
 
 from dbsession.backends.base import Dialect, TransactionMode
 from dbsession.backends.flow import Flow, execute
-from dbsession.backends.statements import Kind, Result, Statement
+from dbsession.backends.statements import Batch, Kind, Result, Statement
 from dbsession.errors import (
     CommitOutcomeUnknown,
     ConnectionLost,
     DatabaseError,
+    DeadlockDetected,
     OrmError,
     RollbackException,
+    SerializationConflict,
     SessionDoomed,
     TransactionError,
+    TransactionIntegrityError,
 )
 
-__all__ = ["COMMIT", "ROLLBACK", "Phase", "Transaction", "TransactionPolicy"]
+__all__ = ["COMMIT", "ROLLBACK", "Mark", "Phase", "Transaction", "TransactionPolicy"]
 
 COMMIT = Statement("COMMIT", kind=Kind.COMMIT)
 ROLLBACK = Statement("ROLLBACK", kind=Kind.ROLLBACK)
+_CHECK_FOREIGN_KEYS = Statement("PRAGMA foreign_key_check", returns=True)
+
+# What took the whole transaction with it: no savepoint cures these. (A snapshot is the transaction's.)
+_INCURABLE = (ConnectionLost, DeadlockDetected, SerializationConflict, SessionDoomed)
 
 
 class Phase(Enum):
@@ -63,21 +76,44 @@ class TransactionPolicy:
     autocommit_writes: bool = True
 
 
+class Mark:
+    """The savepoint of one inner scope, set in the database or not yet."""
+
+    __slots__ = ("begin", "error", "is_set", "read_only", "release", "rollback", "wrote")
+
+    def __init__(self, depth: int, *, read_only: bool) -> None:
+        name = f"dbs_{depth}"
+        self.begin = Statement(f"SAVEPOINT {name}", kind=Kind.SAVEPOINT)
+        self.release = Statement(f"RELEASE SAVEPOINT {name}", kind=Kind.SAVEPOINT)
+        self.rollback = Statement(f"ROLLBACK TO SAVEPOINT {name}", kind=Kind.ROLLBACK_TO)
+        self.read_only = read_only
+        self.is_set = False
+        self.wrote = False
+        self.error: BaseException | None = None  # what doomed the scope
+
+
 class Transaction:
     """The transaction of one unit of work."""
 
-    __slots__ = ("_begin", "_dialect", "first_error", "phase", "policy", "wrote")
+    __slots__ = ("_begin", "_dialect", "_due", "first_error", "marks", "phase", "policy", "require_free", "wrote")
 
     def __init__(self, dialect: Dialect, policy: TransactionPolicy) -> None:
         self._dialect = dialect
-        self.policy = policy
-        self._begin = dialect.begin(policy.mode)
+        self.take_policy(policy)
         self.phase = Phase.IDLE
         self.first_error: BaseException | None = None
         self.wrote = False  # something was sent that is not committed: what is loaded now may be rolled back
+        self.marks: list[Mark] = []
+        self._due: Batch = ()  # RELEASE and ROLLBACK TO of inner scopes that have ended; they travel with what follows
+        self.require_free: Callable[[], None] | None = None  # raises if an outer scope holds the only write lock
+
+    def take_policy(self, policy: TransactionPolicy) -> None:
+        """Want *policy* from the next BEGIN on."""
+        self.policy = policy
+        self._begin = self._dialect.begin(policy.mode)
 
     def require_usable(self) -> None:
-        """Raise `SessionDoomed` if the transaction is lost."""
+        """Raise `SessionDoomed` if the transaction, or the inner scope that it stands in, is lost."""
         if self.phase is Phase.DOOMED:
             first = self.first_error
             if isinstance(first, CommitOutcomeUnknown):
@@ -89,26 +125,75 @@ class Transaction:
                 f"the transaction was rolled back because of {type(first).__name__}: {first} "
                 f"- call rollback() or leave the scope before anything else"
             ) from first
+        for mark in self.marks:
+            if mark.error is not None:
+                raise SessionDoomed(
+                    f"the work of the inner db_session is undone because of {type(mark.error).__name__}: {mark.error} "
+                    f"- leave the inner scope before anything else; the outer one can go on"
+                ) from mark.error
+
+    # --- inner scopes -------------------------------------------------------------------------
+
+    def enter(self, *, read_only: bool) -> Mark:
+        """Open the savepoint of an inner scope; nothing is sent before it is needed."""
+        mark = Mark(len(self.marks) + 1, read_only=read_only)
+        self.marks.append(mark)
+        return mark
+
+    def release(self, mark: Mark) -> None:
+        """Leave what was done since *mark*, the innermost, to the scope around it."""
+        self.marks.remove(mark)
+        if mark.wrote and self.marks:
+            self.marks[-1].wrote = True
+        if mark.is_set and self.phase is Phase.OPEN:
+            self._due = (*self._due, mark.release)
+
+    def rollback_to(self, mark: Mark) -> None:
+        """Undo what was done since *mark*, the innermost; ROLLBACK TO travels with the next statement."""
+        self.marks.remove(mark)
+        if mark.is_set and self.phase is Phase.OPEN:
+            self._due = (mark.rollback, mark.release)
+
+    def _unset(self, *, writes: bool) -> Batch:
+        """Return the SAVEPOINTs to be set before a statement: on PostgreSQL a failed read needs them, too."""
+        if not self.marks or not (writes or (self.phase is Phase.OPEN and not self._survives_errors)):
+            return ()
+        return tuple([mark.begin for mark in self.marks if not mark.is_set])
+
+    @property
+    def _survives_errors(self) -> bool:
+        return self._dialect.name == "sqlite"
+
+    # --- statements ---------------------------------------------------------------------------
 
     def read(self, *statements: Statement) -> Flow[list[Result]]:
         """Send statements that change nothing: in autocommit where no transaction is open or wanted."""
         self.require_usable()
         begins = self.phase is Phase.IDLE and self.policy.immediate
-        return (yield from self._send(statements, begins=begins, is_flush=False))
+        before = self._unset(writes=begins) if self.marks else ()
+        return (yield from self._send(statements, before, begins=begins, is_flush=False))
 
-    def write(self, *statements: Statement, is_flush: bool = True) -> Flow[list[Result]]:
+    def write(self, *statements: Statement, is_flush: bool = True, sets_marks: bool = False) -> Flow[list[Result]]:
         """Send statements that may change something, within a transaction.
 
         *is_flush*: they are the session's own, and their failure dooms it on every database.
+        *sets_marks*: the SAVEPOINTs that are due stand among them, or in a later batch.
         """
         self.require_usable()
         if is_flush or statements[0].kind is not Kind.READ:  # a lock is no write
             self.wrote = True
-        return (yield from self._send(statements, begins=self.phase is Phase.IDLE, is_flush=is_flush))
+            if self.marks:
+                self.marks[-1].wrote = True
+        before = self._unset(writes=True) if self.marks and not sets_marks else ()
+        return (yield from self._send(statements, before, begins=self.phase is Phase.IDLE, is_flush=is_flush))
 
-    def _send(self, statements: tuple[Statement, ...], *, begins: bool, is_flush: bool) -> Flow[list[Result]]:
-        batch = (*self._begin, *statements) if begins else statements
+    def _send(
+        self, statements: tuple[Statement, ...], savepoints: Batch, *, begins: bool, is_flush: bool
+    ) -> Flow[list[Result]]:
+        before = (*self._begin, *savepoints) if begins else (*self._due, *savepoints)
+        batch = (*before, *statements) if before else statements
         if begins:
+            self._require_free()
             self.phase = Phase.OPEN
         try:
             results = yield from execute(*batch)
@@ -116,21 +201,72 @@ class Transaction:
             if begins and self._never_began(error):
                 self.phase = Phase.IDLE
                 raise
+            self._trim(error, batch, len(before))
             yield from self._failed(error, is_flush=is_flush)
             raise
-        return results[len(self._begin) :] if begins else results
+        if before or self.marks:
+            self._note_done(batch)
+        return results[len(before) :] if before else results
+
+    def _require_free(self) -> None:
+        if self.require_free is not None:
+            self.require_free()
 
     def _never_began(self, error: Exception) -> bool:
         """Tell whether *error*, of a batch with BEGIN, came before the transaction was open."""
-        return getattr(error, "nothing_sent", False) or any(
-            getattr(error, "statement", None) is begin for begin in self._begin
-        )
+        failing = getattr(error, "statement", None)
+        return getattr(error, "nothing_sent", False) or any(failing is statement for statement in self._begin)
+
+    def _trim(self, error: Exception, batch: Batch, before: int) -> None:
+        """Note what of *batch* was done before *error*; its `results` are those of the statements asked for."""
+        failing = getattr(error, "statement", None)
+        places = [place for place, statement in enumerate(batch) if statement is failing]
+        if places and not isinstance(error, ConnectionLost):
+            self._note_done(batch[: places[0]])
+        if isinstance(error, OrmError):
+            error.results = error.results[before:]
+
+    def _note_done(self, batch: Batch) -> None:
+        """Note which SAVEPOINTs are set now."""
+        self._due = ()
+        if self.marks:
+            done = {id(statement) for statement in batch if statement.kind is Kind.SAVEPOINT}
+            for mark in self.marks:
+                if id(mark.begin) in done:
+                    mark.is_set = True
 
     def _failed(self, error: Exception, *, is_flush: bool) -> Flow[None]:
-        if self.phase is not Phase.OPEN:
+        if self.phase is not Phase.OPEN or getattr(error, "nothing_sent", False):
             return  # autocommit: the statement was a transaction of its own
-        survives = self._dialect.name == "sqlite" and not isinstance(error, (SessionDoomed, ConnectionLost))
-        if is_flush or not survives:
+        survives = self._survives_errors and not isinstance(error, (SessionDoomed, ConnectionLost))
+        if not is_flush and survives and not getattr(error, "transaction_lost", False):
+            return
+        inner = [mark for mark in self.marks if mark.is_set]
+        if inner and not isinstance(error, _INCURABLE) and not getattr(error, "transaction_lost", False):
+            inner[-1].error = error
+        else:
+            yield from self.doom(error)
+
+    @property
+    def doomed_mark(self) -> Mark | None:
+        """The savepoint whose work is lost while the transaction is not, if there is one."""
+        if self.phase is not Phase.OPEN:
+            return None
+        return next((mark for mark in self.marks if mark.error is not None), None)
+
+    def blame(self, error: BaseException) -> None:
+        """Let *error*, which says more, be the reason of what is doomed."""
+        for mark in self.marks:
+            if mark.error is not None:
+                mark.error = error
+        if self.phase is Phase.DOOMED:
+            self.first_error = error
+
+    def fail(self, error: BaseException) -> Flow[None]:
+        """Doom the innermost scope because of *error*, which is not the database's."""
+        if self.marks and self.phase is not Phase.DOOMED:
+            self.marks[-1].error = self.marks[-1].error or error
+        else:
             yield from self.doom(error)
 
     def doom(self, error: BaseException) -> Flow[None]:
@@ -147,34 +283,72 @@ class Transaction:
                 if not isinstance(error, ConnectionLost):
                     error.add_note(f"and ROLLBACK failed: {second}")
 
+    def ask(self, statement: Statement) -> Flow[Result]:
+        """Send a read that is to explain a failure, from what that has left of the transaction."""
+        doomed = self.doomed_mark
+        if doomed is not None:
+            return (yield from execute(doomed.rollback, statement))[1]
+        return (yield from execute(statement))[0]
+
+    # --- its ends -----------------------------------------------------------------------------
+
     def commit(self, *statements: Statement) -> Flow[list[Result]]:
         """Send *statements* and end the transaction; on return all of it is committed, verifiably.
 
         Raises:
             SessionDoomed: the server had rolled back already.
             CommitOutcomeUnknown: the connection broke with COMMIT under way.
+            TransactionIntegrityError: a schema change has left references to rows that are not there.
         """
         self.require_usable()
         if self.phase is Phase.IDLE and not statements:
             return []
+        if not self.policy.mode.foreign_keys and self._dialect.name == "sqlite":
+            replies = (yield from self.write(*statements)) if statements else []
+            yield from self._check_foreign_keys()
+            yield from self._commit(())
+            return replies
         if self.phase is Phase.IDLE and self._may_autocommit(statements):
             return (yield from self._commit_alone(statements[0]))
+        return (yield from self._commit(statements))
+
+    def _commit(self, statements: tuple[Statement, ...]) -> Flow[list[Result]]:
         begins = self.phase is Phase.IDLE
-        batch = (*self._begin, *statements, COMMIT) if begins else (*statements, COMMIT)
+        if begins:
+            self._require_free()
+        # COMMIT releases all savepoints.
+        undo = tuple([statement for statement in self._due if statement.kind is Kind.ROLLBACK_TO])
+        before = self._begin if begins else undo
         self.phase = Phase.OPEN
         try:
-            results = yield from execute(*batch)
+            results = yield from execute(*before, *statements, COMMIT)
         except Exception as error:
             if begins and self._never_began(error):
                 self._ended()
                 raise
-            if isinstance(error, ConnectionLost):
+            if isinstance(error, ConnectionLost) and error.commit_sent:
                 self._unknown(error)
             yield from self.doom(error)
             raise
         self._verify(results[-1])
         self._ended()
-        return results[len(self._begin) : -1] if begins else results[:-1]
+        return results[len(before) : -1]
+
+    def _check_foreign_keys(self) -> Flow[None]:
+        """Look for references to rows that are not there: SQLite did not check them in this transaction."""
+        results = yield from execute(_CHECK_FOREIGN_KEYS)
+        broken = results[0].rows
+        if not broken:
+            return
+        table, row, target, _ = broken[0]
+        more = f", and {len(broken) - 1} more" if len(broken) > 1 else ""
+        error = TransactionIntegrityError(
+            f"the schema change has left rows that refer to nothing: row {row} of {table} refers to {target}{more}; "
+            f"nothing was committed",
+            table=table,
+        )
+        yield from self.doom(error)
+        raise error
 
     def _may_autocommit(self, statements: tuple[Statement, ...]) -> bool:
         policy = self.policy
@@ -184,12 +358,13 @@ class Transaction:
         return only.expect == 1 and not (only.many and len(only.params or ()) != 1)
 
     def _commit_alone(self, statement: Statement) -> Flow[list[Result]]:
+        self._require_free()
         try:
             return (yield from execute(statement))
         except Exception as error:
             if getattr(error, "nothing_sent", False):
                 raise
-            if isinstance(error, ConnectionLost):
+            if isinstance(error, ConnectionLost) and error.commit_sent:
                 self._unknown(error)
             yield from self.doom(error)
             raise
@@ -234,3 +409,4 @@ class Transaction:
         self.phase = Phase.IDLE
         self.first_error = None
         self.wrote = False
+        self._due = ()

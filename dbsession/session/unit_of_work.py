@@ -8,11 +8,12 @@ saves, `loading` reads, `deleting` cascades, `journal` undoes.
 from __future__ import annotations
 
 from collections.abc import Callable, Iterable
+from threading import RLock
 from typing import Any, Protocol, TypeVar
 
 from dbsession.backends.base import Backend, Dialect
 from dbsession.backends.flow import Flow, run
-from dbsession.errors import CacheIndexError, NotLoadedError, TransactionError
+from dbsession.errors import CacheIndexError, NotLoadedError, ScopeOwnershipError, TransactionError
 from dbsession.model.attributes import Attribute, PendingExpression
 from dbsession.model.collections import Collection, CollectionAttribute
 from dbsession.model.entity import EntityBase
@@ -27,6 +28,7 @@ from dbsession.session.identity_map import IdentityMap
 from dbsession.session.journal import Journal, empty
 from dbsession.session.link import Link
 from dbsession.session.ordering import Pending, frees_values
+from dbsession.session.savepoint import LinkChange, Savepoint
 from dbsession.session.transaction import Transaction, TransactionPolicy
 
 __all__ = ["DatabaseLink", "UnitOfWork"]
@@ -55,6 +57,7 @@ class UnitOfWork:
         database: DatabaseLink,
         policy: TransactionPolicy,
         check_owner: Callable[[], None],
+        busy: RLock,
         *,
         optimistic: bool = True,
     ) -> None:
@@ -64,9 +67,8 @@ class UnitOfWork:
         self.link = Link(backend)
         self.transaction = Transaction(self.dialect, policy)
         self.check_owner = check_owner
-        # A serializable transaction needs no checks; but what was read in it is checked in the ones after it.
-        self.optimistic = optimistic and policy.mode.isolation != "serializable"
-        self._optimistic_later = optimistic
+        self._busy = busy
+        self._check_optimistically(policy, optimistic=optimistic)
         self.states = States(self)
         self.identity = IdentityMap()
         self.journal = Journal()
@@ -85,28 +87,50 @@ class UnitOfWork:
         self.forgets_reads = False  # this session's own SQL may have changed anything
         self.fresh: set[EntityBase] | None = None  # objects loaded since the last commit or rollback; None: all
         self.moves_keys = False  # an unsaved change concerns a key
-        self.generation = 0  # counts changes, so that a scope can tell whether there were any
+        self.savepoint: Savepoint | None = None  # of the innermost inner scope
+
+    def _check_optimistically(self, policy: TransactionPolicy, *, optimistic: bool) -> None:
+        # A serializable transaction needs no checks; but what was read in it is checked in the ones after it.
+        self.optimistic = optimistic and policy.mode.isolation != "serializable"
+        self._optimistic_later = optimistic
+
+    def take_policy(self, policy: TransactionPolicy, *, optimistic: bool) -> None:
+        """Want *policy* of the transaction, which has not begun."""
+        self.transaction.take_policy(policy)
+        self._check_optimistically(policy, optimistic=optimistic)
 
     def run(self, flow: Flow[T]) -> T:
-        """Drive *flow* on this unit's connection."""
-        return run(flow, self.link)
+        """Drive *flow* on this unit's connection.
+
+        Raises:
+            ScopeOwnershipError: the session was handed on while its former owner was still at work.
+        """
+        if not self._busy.acquire(blocking=False):
+            flow.close()
+            raise ScopeOwnershipError("this session is at work in another thread: two users of it at the same time")
+        try:
+            return run(flow, self.link)
+        finally:
+            self._busy.release()
 
     # --- what entities ask (the `Unit` of the model) ------------------------------------------
 
     def add_new(self, obj: EntityBase) -> None:
         """Take in an object that the program has constructed."""
+        if self.savepoint is not None:
+            self.savepoint.made(obj)
         mapping = obj._mapping_
         if mapping.auto_column is None or mapping.key[0].name in obj.__dict__:
             self.key_changed(obj)
-        self.generation += 1
         self.new[obj] = None
         if mapping.hooks:
             self.has_hooks = True
 
     def mark_dirty(self, obj: EntityBase) -> dict[str, Any]:
         """Note that *obj* has its first unsaved change, and return the dict of its changes."""
+        if self.savepoint is not None:
+            self.savepoint.keep(obj)
         changes: dict[str, Any] = {}
-        self.generation += 1
         set_changes(obj, changes)
         set_state(obj, self.states.dirty)
         self.dirty[obj] = None
@@ -144,7 +168,6 @@ class UnitOfWork:
 
     def delete(self, obj: EntityBase) -> None:
         """Delete *obj*, and what cascades from it, at the next flush."""
-        self.generation += 1
         deleting.delete(self, obj)
 
     def reference(self, mapping: Mapping, key: Any) -> EntityBase:
@@ -162,8 +185,7 @@ class UnitOfWork:
 
     def back_reference_changing(self, obj: EntityBase, attribute: ReferenceAttribute) -> None:
         """Note what the one-to-one *attribute* of *obj*, which has no column, has before it changes."""
-        self.generation += 1
-        self.journal.note_back_reference(obj, attribute.name)
+        self.journal.back_reference_changing(obj, attribute.name)
 
     def load(self, obj: EntityBase, attribute: Attribute[Any]) -> None:
         """Load what the row of *obj* lacks of *attribute*."""
@@ -186,10 +208,9 @@ class UnitOfWork:
         """Load the items of *collection*; from the second of its kind on, for all objects at once."""
         self.run(relations.load_collection(self, collection))
 
-    def collection_touched(self, collection: Collection[Any]) -> None:
-        """Note a collection with unsaved changes."""
-        self.generation += 1
-        self.journal.touch(collection)
+    def collection_changing(self, collection: Collection[Any], item: EntityBase) -> None:
+        """Note a collection before *item* comes or goes."""
+        self.journal.collection_changing(collection, item)
 
     def link_changed(
         self, attribute: CollectionAttribute, owner: EntityBase, item: EntityBase, *, add: bool, known: bool
@@ -204,6 +225,9 @@ class UnitOfWork:
         pairs = self.links.setdefault(link, {})
         if link.is_symmetric and (item, owner) in pairs:
             pair = (item, owner)
+        if self.savepoint is not None:
+            known_before = (link, pair) in self.known_links
+            self.savepoint.link_changing(LinkChange(link, pair, pairs.get(pair), known_before))
         if pair not in pairs:
             pairs[pair] = add
             if known:
@@ -269,8 +293,10 @@ class UnitOfWork:
         """Take over the links to be made and removed, those of deleted objects left out."""
         if not self.links or only is not None:
             return {}
+        if self.savepoint is not None:
+            self.savepoint.links_taken(self.links, self.known_links)
         taken, self.links = self.links, {}
-        self.known_links.clear()
+        self.known_links = set()
         alive: dict[LinkTable, dict[tuple[Any, Any], bool]] = {}
         for link, pairs in taken.items():
             kept = {pair: add for pair, add in pairs.items() if all(end._state_.may_change for end in pair)}
@@ -306,9 +332,75 @@ class UnitOfWork:
         self.identity.remove(obj, obj._key_)
         set_state(obj, self.states.deleted)
 
+    def remember(self, objects: Iterable[EntityBase]) -> None:
+        """Note *objects* as they are, before something else than a flush changes them."""
+        self.journal.remember(objects)
+        if self.savepoint is not None:
+            self.savepoint.keep_all(objects)
+
     def forget_row(self, obj: EntityBase) -> None:
         """Let *obj* be loaded again when it is needed."""
         empty(obj, self.identity)
+
+    # --- inner scopes ---------------------------------------------------------------------------
+
+    def enter_savepoint(self, *, read_only: bool) -> None:
+        """Begin to keep what an inner scope needs to be undone; nothing is sent."""
+        self._stand_in(Savepoint(self, self.savepoint, self.transaction.enter(read_only=read_only)))
+
+    def release_savepoint(self) -> None:
+        """Leave what the innermost scope has done to the one around it."""
+        savepoint = self.savepoint
+        assert savepoint is not None
+        self.transaction.release(savepoint.mark)
+        savepoint.merge()
+        self._stand_in(savepoint.parent)
+
+    def rollback_savepoint(self) -> None:
+        """Undo what the innermost scope has done; in the database with the next statement."""
+        savepoint = self.savepoint
+        assert savepoint is not None
+        self.transaction.rollback_to(savepoint.mark)
+        self._stand_in(savepoint.parent)
+        savepoint.restore()
+        # Locks that it took are gone, and what was found may have been its own.
+        self.exempt.clear()
+        self.referring.clear()
+        self.seen_for.clear()
+
+    def _stand_in(self, savepoint: Savepoint | None) -> None:
+        self.savepoint = self.journal.savepoint = savepoint
+
+    def forget_unsaved(self, obj: EntityBase) -> None:
+        """Take *obj* from what a flush would send."""
+        self.new.pop(obj, None)
+        self.dirty.pop(obj, None)
+        self.deleted.pop(obj, None)
+
+    def take_unsaved(self, obj: EntityBase) -> None:
+        """Let the next flush save *obj*, if its state says that it has something to save."""
+        status = obj._state_.status
+        if status is Status.NEW:
+            self.new[obj] = None
+        elif status is Status.DIRTY:
+            self.dirty[obj] = None
+        elif status is Status.MARKED_FOR_DELETION:
+            self.deleted[obj] = None
+
+    def restore_link(self, change: LinkChange) -> None:
+        """Let a link be among the unsaved ones as it was."""
+        pairs = self.links.setdefault(change.link, {})
+        if change.add is None:
+            pairs.pop(change.pair, None)
+        else:
+            pairs[change.pair] = change.add
+        if not pairs:
+            del self.links[change.link]
+        known = (change.link, change.pair)
+        if change.is_known:
+            self.known_links.add(known)
+        else:
+            self.known_links.discard(known)
 
     # --- the ends of a transaction --------------------------------------------------------------
 

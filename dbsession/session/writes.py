@@ -32,8 +32,18 @@ from dbsession.session.changes import (
     version_only,
 )
 from dbsession.session.inserts import insert_plan, volatile_columns
+from dbsession.session.transaction import Mark
 
-__all__ = ["DeleteWrite", "GoneWrite", "InsertWrite", "LinkWrite", "UpdateWrite", "VacateWrite", "Write"]
+__all__ = [
+    "DeleteWrite",
+    "GoneWrite",
+    "InsertWrite",
+    "LinkWrite",
+    "SavepointWrite",
+    "UpdateWrite",
+    "VacateWrite",
+    "Write",
+]
 
 
 def _same_check(dialect: Dialect) -> str:
@@ -293,6 +303,21 @@ class GoneWrite(Write):
 
     def apply(self, result: Result) -> None:
         """Do nothing: there was nothing."""
+
+
+class SavepointWrite(Write):
+    """Sets the savepoint of an inner scope."""
+
+    def __init__(self, mark: Mark, tag: int) -> None:
+        super().__init__(None, tag)
+        self.mark = mark
+
+    def statement(self) -> Statement:
+        """Return the SAVEPOINT."""
+        return self.mark.begin
+
+    def apply(self, result: Result) -> None:
+        """Change nothing: the transaction knows."""
 
 
 def _where(mapping: Mapping, checks: Places) -> str:

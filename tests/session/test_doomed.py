@@ -192,7 +192,7 @@ def test_an_autoflush_that_fails_is_a_failed_flush(db, entities):
 
 
 def test_a_doomed_inner_scope(db, entities):
-    """84. A flush that fails in an inner scope dooms the session; the inner scope cannot cure it, the outer can."""
+    """84. A flush that fails in an inner scope dooms that scope; the outer one goes on, and can still roll back."""
     User = entities["User"]
     with db_session:
         User(name="outer")
@@ -201,11 +201,11 @@ def test_a_doomed_inner_scope(db, entities):
             with pytest.raises(NestedScopeError):
                 rollback()
             flush()
-        with pytest.raises(SessionDoomed):
-            commit()
+        commit()
+        User(name="undone")
         rollback()
         User(name="later")
-    assert set(rows(db, 'SELECT name FROM "user"')) == {"Ann", "Bob", "later"}
+    assert set(rows(db, 'SELECT name FROM "user"')) == {"Ann", "Bob", "outer", "later"}
 
 
 def test_errors_keep_what_the_driver_said(db, entities):

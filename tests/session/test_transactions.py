@@ -347,7 +347,7 @@ def _interrupt(db, session):
 @pytest.mark.parametrize("accident", [_disk_full, _or_rollback, _interrupt])
 def test_a_rollback_of_sqlite_itself_is_noticed(db, Note, accident, pending):
     """SQLite has rolled back all of it (disk full, OR ROLLBACK, interrupt): what follows is not saved alone."""
-    first = r"the first error was: .*(full|UNIQUE|interrupted)"
+    first = r"was rolled back because of .*(full|UNIQUE|interrupted)"
     with pytest.raises(SessionDoomed, match=first), db_session as session:
         Note(text="before").flush()
         with pytest.raises(
