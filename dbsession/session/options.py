@@ -90,6 +90,8 @@ class Options:
 
     policy: TransactionPolicy = field(init=False, compare=False, repr=False)
     """What these options want of a transaction; made once, since each scope asks for it."""
+    is_demanding: bool = field(init=False, compare=False, repr=False)
+    """Whether an outer scope may have to be asked for something, where this one joins it."""
 
     def __post_init__(self) -> None:
         mode = TransactionMode(
@@ -108,6 +110,7 @@ class Options:
             autocommit_writes=not self.retry,
         )
         object.__setattr__(self, "policy", policy)
+        object.__setattr__(self, "is_demanding", policy.immediate)
 
     @property
     def is_serializable(self) -> bool:

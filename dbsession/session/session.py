@@ -291,7 +291,8 @@ class Session:
         Raises:
             NestedScopeError: it asks for what this session cannot give any more.
         """
-        self._take_options(options)
+        if options.is_demanding:
+            self._take_options(options)
         self._inner.append(_Inner(options, []))
         for unit in self._units.values():
             unit.enter_savepoint(read_only=options.read_only)

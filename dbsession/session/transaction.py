@@ -26,6 +26,7 @@ from __future__ import annotations
 from collections.abc import Callable
 from dataclasses import dataclass, field
 from enum import Enum
+from functools import lru_cache
 from typing import NoReturn
 
 from dbsession.backends.base import Dialect, TransactionMode
@@ -76,16 +77,23 @@ class TransactionPolicy:
     autocommit_writes: bool = True
 
 
+@lru_cache
+def _savepoint_statements(depth: int) -> tuple[Statement, Statement, Statement]:
+    """Return what sets, releases and rolls back to the savepoint of the scope at *depth*."""
+    return (
+        Statement(f"SAVEPOINT dbs_{depth}", kind=Kind.SAVEPOINT),
+        Statement(f"RELEASE SAVEPOINT dbs_{depth}", kind=Kind.SAVEPOINT),
+        Statement(f"ROLLBACK TO SAVEPOINT dbs_{depth}", kind=Kind.ROLLBACK_TO),
+    )
+
+
 class Mark:
     """The savepoint of one inner scope, set in the database or not yet."""
 
     __slots__ = ("begin", "error", "is_set", "read_only", "release", "rollback", "wrote")
 
     def __init__(self, depth: int, *, read_only: bool) -> None:
-        name = f"dbs_{depth}"
-        self.begin = Statement(f"SAVEPOINT {name}", kind=Kind.SAVEPOINT)
-        self.release = Statement(f"RELEASE SAVEPOINT {name}", kind=Kind.SAVEPOINT)
-        self.rollback = Statement(f"ROLLBACK TO SAVEPOINT {name}", kind=Kind.ROLLBACK_TO)
+        self.begin, self.release, self.rollback = _savepoint_statements(depth)
         self.read_only = read_only
         self.is_set = False
         self.wrote = False
