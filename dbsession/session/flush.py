@@ -54,6 +54,8 @@ def flush(unit: UnitOfWork, *, commit: bool = False, only: set[EntityBase] | Non
         TransactionError: it was called from a hook, or hooks make changes without end.
     """
     unit.transaction.require_usable()
+    if unit.transaction.policy.mode.read_only:
+        yield from _refuse(unit)
     unit.begin_flush()
     try:
         committed = yield from _rounds(unit, commit=commit, only=only)
@@ -62,6 +64,18 @@ def flush(unit: UnitOfWork, *, commit: bool = False, only: set[EntityBase] | Non
             unit.committed()
     finally:
         unit.end_flush()
+
+
+def _refuse(unit: UnitOfWork) -> Flow[None]:
+    """Say of what cannot be saved that the scope has promised to change nothing."""
+    changed = [obj for kind in unit.pending() for obj in kind]
+    what = f"{changed[0]!r} was changed" if changed else "a link was changed"
+    error = TransactionError(
+        f"{what} in a db_session(read_only=True), which saves nothing; leave read_only out, or change it in another "
+        f"scope"
+    )
+    yield from unit.transaction.fail(error)
+    raise error
 
 
 def _rounds(unit: UnitOfWork, *, commit: bool, only: set[EntityBase] | None) -> Flow[bool]:

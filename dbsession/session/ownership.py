@@ -6,6 +6,7 @@ Asking for the current task without a running loop raises, so the loop is asked 
 
 from __future__ import annotations
 
+import sys
 import threading
 from asyncio import Task, _get_running_loop, current_task
 from typing import Any
@@ -48,9 +49,13 @@ class Owner:
         # is_here(), written out: this is asked for every assignment
         if _here.token is self._token and (None if _get_running_loop() is None else current_task()) is self._task:
             return
+        here = Owner()
+        hint = ""
+        if self._task is not None and here._task is not None and sys.version_info < (3, 12):
+            hint = "; asyncio.wait_for() makes a task of its own on this Python: use asyncio.timeout()"
         raise ScopeOwnershipError(
-            f"this db_session belongs to {self}, and was used from {Owner()}; a scope is not inherited: open another "
-            f"one there with `with db_session:`, and pass keys, not objects"
+            f"this db_session belongs to {self}, and was used from {here}; a scope is not inherited: open another one "
+            f"there with `with db_session:`, and pass keys, not objects - or hand it on with session.adopt(){hint}"
         )
 
     def __str__(self) -> str:
