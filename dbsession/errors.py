@@ -19,6 +19,7 @@
      ├── NotLoadedError                 what is asked for was not loaded, and cannot be loaded from here
      ├── WrongColourError               a sync verb in an async scope, or the reverse
      ├── NoScopeError                   there is no db_session here
+     │    └── QueryLeftScope            ... for a query that was made in one (DatabaseSessionIsOver too)
      ├── NestedScopeError               an inner scope asks for what the outer one cannot give
      ├── ScopeOwnershipError            the scope belongs to another thread or task
      ├── SessionForkError               a session or pool of the parent process is used in a forked child
@@ -93,6 +94,7 @@ __all__ = [
     "PartialCommitException",
     "PoolTimeout",
     "ProgrammingError",
+    "QueryLeftScope",
     "ReplayDiverged",
     "RollbackException",
     "RowNotFound",
@@ -330,6 +332,10 @@ class ReplayDiverged(TransactionError):
 
 class DatabaseSessionIsOver(TransactionError):
     """The scope of the object has ended, and what is asked for was not loaded in it."""
+
+
+class QueryLeftScope(NoScopeError, DatabaseSessionIsOver):
+    """A query that was made in a ``db_session`` is sent where there is none."""
 
 
 class UnresolvableCyclicDependency(TransactionError):

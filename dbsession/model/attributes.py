@@ -12,7 +12,7 @@ from collections.abc import Callable
 from dataclasses import replace
 from typing import TYPE_CHECKING, Any, Generic, NamedTuple, NoReturn, TypeVar
 
-from dbsession.errors import ConstraintError, DatabaseSessionIsOver, OrmError
+from dbsession.errors import ConstraintError, OrmError
 from dbsession.model.expressions import Expression, Operation
 from dbsession.model.keys import change_key
 from dbsession.model.mapping import Column, Mapping
@@ -76,18 +76,18 @@ class Attribute(Expression[T], Generic[T]):
         """Whether the database makes the value where the program gives none."""
         return self.is_auto or self.sql_default is not None
 
-    def refuse(self, obj: EntityBase, value_of: str = "assign a new value to") -> NoReturn:
+    def refuse(self, obj: EntityBase, doing: str) -> NoReturn:
         """Raise what fits the state of *obj*, which may not be changed."""
-        doing = f"{value_of} {obj!r}.{self.name}"
+        doing = f"{doing} {obj!r}.{self.name}"
         obj._state_.require_change(obj, doing)
         raise OrmError(f"Cannot {doing}")
 
-    def require_change(self, obj: EntityBase) -> Unit:
+    def require_change(self, obj: EntityBase, doing: str = "assign a new value to") -> Unit:
         """Return the unit of work of *obj*, or raise unless the object may be changed from here."""
         state = obj._state_
         unit = state.unit
         if not state.may_change or unit is None:
-            self.refuse(obj)
+            self.refuse(obj, doing)
         unit.check_owner()
         return unit
 
@@ -97,12 +97,24 @@ class Attribute(Expression[T], Generic[T]):
         if state.status is Status.TRANSIENT:
             return  # in no database: what the database would have made is None, as it is before the flush
         if state.unit is None:
-            raise DatabaseSessionIsOver(
-                f"Cannot load attribute {obj!r}.{self.name}: {state.reason or 'the database session is over'}; "
-                f"read it within the scope, or load it there with {self.mapping.name.lower()}.load()"
-            )
+            raise self.unreadable(obj)
         state.require_unit(obj, f"load attribute {obj!r}.{self.name}")
         state.unit.load(obj, self)
+
+    def unreadable(self, obj: EntityBase) -> OrmError:
+        """Return the error for a value that the scope of *obj* has not loaded before it ended."""
+        mapping = obj._mapping_
+        call, also = f'{mapping.variable}.load("{self.name}")', ""
+        if obj._state_.example:
+            call = obj._state_.example
+        elif not self.is_virtual and mapping.is_hollow(obj._row_):
+            also = f", and only the key of {obj!r} was known in it"
+            if not self.is_lazy:
+                call = f"{mapping.variable}.load()"
+                if mapping.root.references_here:  # by which it must have become known
+                    reference = mapping.root.references_here[0]
+                    call += f", such as {reference.mapping.variable}.{reference.name}.load()"
+        return obj._state_.unreadable(f"attribute {obj!r}.{self.name}", call, also)
 
     def _changes(self, obj: EntityBase, unit: Unit) -> dict[str, Any]:
         """Return the dict of the unsaved changes of a persistent object."""

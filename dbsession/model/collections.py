@@ -12,7 +12,7 @@ from __future__ import annotations
 from collections.abc import Iterable, Iterator
 from typing import TYPE_CHECKING, Any, Generic, NoReturn, TypeVar
 
-from dbsession.errors import ConstraintError, DatabaseSessionIsOver
+from dbsession.errors import ConstraintError
 from dbsession.model.expressions import Expression
 from dbsession.model.mapping import LinkTable, Mapping, Selection
 from dbsession.model.state import Status
@@ -70,10 +70,7 @@ class CollectionAttribute(Expression[Any]):
         collection = self.of(obj)
         if value is collection:  # user.orders += [...] ends here
             return
-        wanted = list(collection.checked(value))
-        for item in [item for item in collection if item not in wanted]:
-            collection.remove(item)
-        collection.add(wanted)
+        collection.replace(value)
 
     def released(self, owner: EntityBase, item: EntityBase, unit: Unit) -> None:
         """Note that *item* refers to *owner* no more."""
@@ -97,8 +94,9 @@ class Collection(Generic[T]):
     def __init__(self, owner: EntityBase, attribute: CollectionAttribute) -> None:
         self._owner = owner
         self._attribute = attribute
-        # dicts are ordered sets
-        self._items: dict[T, None] | None = {} if owner._state_.is_new else None
+        state = owner._state_
+        is_empty = state.is_new or state.status is Status.TRANSIENT  # nobody can refer to what is in no database
+        self._items: dict[T, None] | None = {} if is_empty else None  # dicts are ordered sets
         self._added: dict[T, None] = {}
         self._removed: dict[T, None] = {}
 
@@ -116,15 +114,24 @@ class Collection(Generic[T]):
     def load(self) -> None:
         """Load the items, if they are not loaded yet."""
         if self._items is None:
-            self._unit(f"load collection {self._owner!r}.{self._attribute.name}").load_collection(self)
+            self._reading().load_collection(self)
+
+    def _reading(self) -> Unit:
+        """Return the unit of work that can load the items."""
+        owner, state = self._owner, self._owner._state_
+        what = f"collection {owner!r}.{self._attribute.name}"
+        if state.unit is None:
+            raise state.unreadable(what, f"{self._example}.load()")
+        return state.require_unit(owner, f"load {what}")
+
+    @property
+    def _example(self) -> str:
+        return f"{self._attribute.mapping.variable}.{self._attribute.name}"
 
     def _loaded(self) -> dict[T, None]:
         self.load()
         assert self._items is not None
         return self._items
-
-    def _unit(self, doing: str) -> Unit:
-        return self._owner._state_.require_unit(self._owner, doing)
 
     def __iter__(self) -> Iterator[T]:
         return iter(list(self._loaded()))
@@ -139,6 +146,7 @@ class Collection(Generic[T]):
         if not hasattr(item, "_state_"):
             return False
         candidate: Any = item
+        self._require_same_session(candidate)
         if self._items is not None:
             return candidate in self._items
         if candidate in self._added:
@@ -148,10 +156,27 @@ class Collection(Generic[T]):
         attribute = self._attribute
         if not isinstance(candidate, attribute.target.entity):
             return False
+        unit = self._reading()
         if attribute.link is None:
             return getattr(candidate, attribute.reverse.name) is self._owner
-        unit = self._unit(f"read collection {self._owner!r}.{attribute.name}")
         return unit.is_linked(self, candidate)
+
+    def _require_same_session(self, item: Any) -> None:
+        """Raise where *item* stands for a row that may be here by another object, so that False might be wrong.
+
+        Raises:
+            ConstraintError: it is an object of another session, or the owner is.
+        """
+        mine, theirs = self._owner._state_, item._state_
+        if mine.unit is theirs.unit or Status.TRANSIENT in {mine.status, theirs.status}:
+            return
+        if isinstance(item, self._attribute.target.entity):
+            other = item if theirs.unit is None or mine.unit is not None else self._owner
+            why = other._state_.why_stranger(f"{type(other).__name__}[key]")
+            raise ConstraintError(
+                f"Cannot look for {item!r} in {self._owner!r}.{self._attribute.name}: they are of different sessions. "
+                f"{other!r}{why}"
+            )
 
     def is_empty(self) -> bool:
         """Tell whether there is no item; asks the database for one item at most."""
@@ -159,17 +184,21 @@ class Collection(Generic[T]):
             return not self._items
         if self._added:
             return False
+        self._reading()
         return not self.select().exists()
 
     def count(self) -> int:
         """Return the number of items; asks the database to count them if they are not loaded."""
         if self._items is not None:
             return len(self._items)
+        self._reading()
         return self.select().count()
 
     def select(self, /, *conditions: Any, **values: Any) -> Selection[T]:
         """Return the query for the items, narrowed by *conditions* and *values*."""
-        unit = self._unit(f"query collection {self._owner!r}.{self._attribute.name}")
+        owner, example = self._owner, self._example
+        way_out = f"query it within the scope, or load it there with {example}.load(), and choose from it"
+        unit = owner._state_.require_unit(owner, f"query collection {owner!r}.{self._attribute.name}", way_out)
         query: Selection[T] = unit.select_items(self)
         return query.filter(*conditions, **values) if conditions or values else query
 
@@ -194,20 +223,12 @@ class Collection(Generic[T]):
                 yield from self.checked(value)
 
     def _refuse(self, item: Any) -> NoReturn:
-        why = "belongs to another live session (or database)" if item._state_.unit else "is detached: its scope is over"
-        raise ConstraintError(
-            f"{self._owner!r}.{self._attribute.name} cannot take {item!r}, which {why}; get it again in this scope"
-        )
+        why = item._state_.why_stranger(f"{type(item).__name__}[key]")
+        raise ConstraintError(f"{self._owner!r}.{self._attribute.name} cannot take {item!r}{why}")
 
     def _changing(self) -> Unit:
         owner = self._owner
-        state = owner._state_
-        if state.unit is None:
-            raise DatabaseSessionIsOver(
-                f"Cannot change collection {owner!r}.{self._attribute.name}: "
-                f"{state.reason or 'the database session is over'}"
-            )
-        return state.require_change(owner, f"change collection {owner!r}.{self._attribute.name}")
+        return owner._state_.require_change(owner, f"change collection {owner!r}.{self._attribute.name}")
 
     def add(self, *items: Any) -> None:
         """Put *items* (objects, or iterables of them) into the collection; what is in it already stays.
@@ -262,6 +283,14 @@ class Collection(Generic[T]):
             return item in self._items
         other: Collection[Any] = self._attribute.reverse.of(item)
         return None if other._items is None else self._owner in other._items
+
+    def replace(self, values: Any) -> None:
+        """Make *values* the items: what ``user.orders = [a, b]`` does."""
+        self._changing()
+        wanted = list(self.checked(values))
+        for item in [item for item in self if item not in wanted]:
+            self.remove(item)
+        self.add(wanted)
 
     def clear(self) -> None:
         """Take every item out of the collection, as `remove` does."""
@@ -339,6 +368,11 @@ class Collection(Generic[T]):
     def forget(self) -> None:
         """Load the items again when they are needed."""
         self._items = None
+
+    def empty(self) -> None:
+        """Let go of everything: the scope was strict, and is over."""
+        self._items = None
+        self.settle()
 
     def place_of(self, item: Any) -> tuple[bool, bool, bool]:
         """Return whether *item* is among the items, those added, and those removed; `put_back` takes it."""

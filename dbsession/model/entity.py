@@ -18,7 +18,7 @@ from dbsession.model.keys import assign_key
 from dbsession.model.mapping import Catalog, Gateway, Mapping, Selection
 from dbsession.model.references import ReferenceAttribute
 from dbsession.model.registration import begin_mapping, suggest
-from dbsession.model.state import UNSET, Slots, Status, set_row, set_state
+from dbsession.model.state import UNSET, KeyRow, Slots, Status, set_row, set_state
 from dbsession.model.tracked import plain
 
 __all__ = ["Entity", "EntityBase", "EntityMeta"]
@@ -231,7 +231,7 @@ class EntityBase(Slots, metaclass=EntityMeta, abstract=True):
             if attribute.name in values:
                 value = values[attribute.name]
             elif attribute.is_virtual:
-                continue
+                value = None
             else:
                 value = attribute.default_value()
                 if value is UNSET:
@@ -329,10 +329,11 @@ class EntityBase(Slots, metaclass=EntityMeta, abstract=True):
     def _key_(self) -> Any:
         """The key as rows have it: that of the row, or, of a new object, that of its attributes; None if not known."""
         mapping = self._mapping_
-        state = self._state_
         row = self._row_
-        if not state.is_new and state.status is not Status.TRANSIENT:
+        if self._state_.has_row:
             return mapping.key_of(row)
+        if isinstance(row, KeyRow):
+            return row.key
         raw: list[Any] = []
         for attribute in mapping.key:
             value = self.__dict__.get(attribute.name)
@@ -349,6 +350,8 @@ class EntityBase(Slots, metaclass=EntityMeta, abstract=True):
 
     def get_pk(self) -> Any:
         """Return the primary key: a value, or a tuple where the key has several parts. None before it is known."""
+        if isinstance(self._row_, KeyRow):
+            return self._mapping_.shown_key(self._row_.key)
         values = tuple([self._key_value_(attribute) for attribute in self._mapping_.key])
         return values[0] if len(values) == 1 else values
 
@@ -401,9 +404,10 @@ class EntityBase(Slots, metaclass=EntityMeta, abstract=True):
             unit.flush_objects((self,))
 
     def load(self, *attributes: Any) -> None:
-        """Load what is missing of the object: the named *attributes*, or all, lazy ones too.
+        """Load what is missing of the object: the named *attributes*, or its whole row, lazy ones too.
 
-        Attributes are given by name or as ``User.bio``.
+        Attributes are given by name or as ``User.bio``. What lies in other tables (collections, the end of a
+        one-to-one relation that has no column) has to be named.
 
         Raises:
             ObjectNotFound: the row is gone.
@@ -420,6 +424,8 @@ class EntityBase(Slots, metaclass=EntityMeta, abstract=True):
         for attribute in chosen:
             if isinstance(attribute, CollectionAttribute):
                 attribute.of(self).load()
+            elif attributes and attribute.is_virtual:
+                getattr(self, attribute.name)
 
     def _attribute_(self, attribute: Any) -> Any:
         name = attribute if isinstance(attribute, str) else getattr(attribute, "name", None)

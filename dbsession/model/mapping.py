@@ -8,6 +8,7 @@ A `Mapping` is begun when the class is created and completed by ``generate_mappi
 from __future__ import annotations
 
 from collections.abc import Callable, Hashable, Iterator, Sequence
+from itertools import islice
 from operator import itemgetter
 from typing import TYPE_CHECKING, Any, Protocol, TypeVar
 
@@ -285,6 +286,21 @@ class Mapping:
         parts = key if isinstance(key, tuple) else (key,)
         shown = [repr(column.shown(part)) for column, part in zip(self.key_columns, parts, strict=False)]
         return f"{self.name}[{', '.join(shown)}]"
+
+    def shown_key(self, key: Any) -> Any:
+        """Return *key*, as rows have it, as `get_pk` gives it."""
+        parts = iter(key if isinstance(key, tuple) else (key,))
+        values: list[Any] = []
+        for attribute in self.key:
+            raw = tuple(islice(parts, len(attribute.columns)))
+            target: Mapping | None = getattr(attribute, "target", None)  # of a reference
+            values.append(attribute.columns[0].shown(raw[0]) if target is None else target.shown_key(raw))
+        return values[0] if len(values) == 1 else tuple(values)
+
+    @property
+    def variable(self) -> str:
+        """The name of an object in the examples of messages: ``user``."""
+        return self.name.lower()
 
     def may_turn_out(self, value: Any) -> bool:
         """Tell whether *value*, of which only the key is known, may turn out to be of this subclass once loaded."""

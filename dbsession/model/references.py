@@ -8,12 +8,12 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING, Any, NoReturn
 
-from dbsession.errors import ConstraintError, DatabaseSessionIsOver
+from dbsession.errors import ConstraintError
 from dbsession.model import one_to_one
 from dbsession.model.attributes import Attribute
 from dbsession.model.keys import change_key
 from dbsession.model.mapping import Mapping
-from dbsession.model.state import NOT_LOADED, UNSET, Status, set_row, set_state
+from dbsession.model.state import NOT_LOADED, UNSET, State, Status, set_row, set_state
 
 if TYPE_CHECKING:
     from dbsession.model.declarations import Declaration
@@ -76,7 +76,8 @@ class ReferenceAttribute(Attribute[Any]):
         # The scope is over and this reference was never read in it: its key is all that there is.
         hollow = self.target.entity.__new__(self.target.entity)
         set_row(hollow, self.target.hollow_row(key))
-        set_state(hollow, obj._state_)
+        reason = f"{obj._state_.reason}, and {obj!r}.{self.name} was not read in it"
+        set_state(hollow, State(Status.DETACHED, None, reason, f"{self.mapping.variable}.{self.name}.load()"))
         return hollow
 
     def _read_virtual(self, obj: EntityBase) -> Any:
@@ -84,7 +85,7 @@ class ReferenceAttribute(Attribute[Any]):
         if state.is_new or state.status is Status.TRANSIENT:
             return None
         if state.unit is None:
-            raise DatabaseSessionIsOver(f"Cannot load attribute {obj!r}.{self.name}: the database session is over")
+            raise self.unreadable(obj)
         state.unit.check_owner()
         state.unit.load_back_reference(obj, self)
         return obj.__dict__[self.name]
@@ -124,15 +125,8 @@ class ReferenceAttribute(Attribute[Any]):
 
     def _refuse_stranger(self, obj: EntityBase | None, other: EntityBase) -> NoReturn:
         mine = repr(obj) if obj is not None else f"a new {self.mapping.name}"
-        if other._state_.unit is None:
-            raise ConstraintError(
-                f"{mine}.{self.name} cannot refer to {other!r}: {other._state_.reason or 'its session is over'}; "
-                f"get it again in this scope, for instance with {type(other).__name__}[key]"
-            )
-        raise ConstraintError(
-            f"{mine}.{self.name} cannot refer to {other!r}, which belongs to another live session (or database); "
-            f"get it in this scope, for instance with {type(other).__name__}[key]"
-        )
+        why = other._state_.why_stranger(f"{type(other).__name__}[key]")
+        raise ConstraintError(f"{mine}.{self.name} cannot refer to {other!r}{why}")
 
     def checked(self, obj: EntityBase, value: Any) -> EntityBase | None:
         """Return the object that *value* stands for, or raise as `coerce` does."""

@@ -15,6 +15,7 @@ DIRTY                 yes         yes          an attribute of a clean one was a
 MARKED_FOR_DELETION   still       no           ``delete()``, until the next flush
 DELETED               no          no           flushed; lives again after a rollback
 DETACHED              unknown     no           its scope has ended
+EMPTIED               unknown     no           its scope was strict, and has ended: the key is all it has
 ====================  ==========  ===========  ==================================================
 """
 
@@ -23,7 +24,7 @@ from __future__ import annotations
 from enum import Enum
 from typing import TYPE_CHECKING, Any, Final, Protocol
 
-from dbsession.errors import DatabaseSessionIsOver, OperationWithDeletedObjectError
+from dbsession.errors import DatabaseSessionIsOver, OperationWithDeletedObjectError, OrmError
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterable
@@ -39,6 +40,7 @@ __all__ = [
     "NOT_LOADED",
     "ROLLED_BACK",
     "UNSET",
+    "KeyRow",
     "Savepoint",
     "Slots",
     "State",
@@ -71,6 +73,22 @@ NOT_LOADED: Final[Any] = _Sentinel("NOT_LOADED")
 UNSET: Final[Any] = _Sentinel("UNSET")
 """Stands for an argument that was not given."""
 
+_AGAIN = "get the object again in the db_session that needs it"
+
+
+class KeyRow(tuple[Any, ...]):
+    """The row of an object of a strict scope that has ended: no column is loaded, and the key is kept aside."""
+
+    __slots__ = ()
+
+    def __getitem__(self, position: Any) -> Any:
+        return NOT_LOADED
+
+    @property
+    def key(self) -> Any:
+        """The key as rows have it."""
+        return tuple.__getitem__(self, 0)
+
 
 class Status(Enum):
     """Where an object stands between the program and the database: the table at the head of this module."""
@@ -82,6 +100,7 @@ class Status(Enum):
     MARKED_FOR_DELETION = ("marked for deletion", True, False)
     DELETED = ("deleted", False, False)
     DETACHED = ("detached", False, False)
+    EMPTIED = ("emptied", False, False)
 
     def __init__(self, label: str, is_persistent: bool, may_change: bool) -> None:
         self.label = label
@@ -92,15 +111,27 @@ class Status(Enum):
 class State:
     """A status together with the unit of work that it holds in; shared by all objects that are so."""
 
-    __slots__ = ("has_changes", "is_new", "is_persistent", "may_change", "reason", "status", "unit")
+    __slots__ = (
+        "example",
+        "has_changes",
+        "has_row",
+        "is_new",
+        "is_persistent",
+        "may_change",
+        "reason",
+        "status",
+        "unit",
+    )
 
-    def __init__(self, status: Status, unit: Unit | None, reason: str = "") -> None:
+    def __init__(self, status: Status, unit: Unit | None, reason: str = "", example: str = "") -> None:
         self.reason = reason
+        self.example = example  # a call that would have loaded such objects
         self.status = status
         self.unit = unit
         # Asked on hot paths, where hashing an enum member would be the most expensive thing.
         self.is_new = status is Status.NEW
         self.has_changes = status is Status.DIRTY or status is Status.MARKED_FOR_DELETION  # `_changes_` is set
+        self.has_row = status not in {Status.NEW, Status.TRANSIENT, Status.EMPTIED}  # its row holds its key
         self.is_persistent = status.is_persistent
         self.may_change = status.may_change
 
@@ -111,21 +142,43 @@ class State:
         self.status = Status.TRANSIENT if self.is_new else Status.DETACHED
         self.is_new = self.has_changes = self.is_persistent = self.may_change = False
 
-    def require_unit(self, obj: EntityBase, doing: str) -> Unit:
+    def over(self, doing: str, way_out: str, also: str = "") -> OrmError:
+        """Return the error for *doing* what needs the unit of work, which an object in this state has no more.
+
+        *way_out*: what would have been possible; *also*: what else is to be known of the object.
+        """
+        if self is DISCARDED:
+            return OperationWithDeletedObjectError(f"Cannot {doing}: {self.reason}; make a new object")
+        if self.status is Status.TRANSIENT:
+            way_out = "make a new object"
+        return DatabaseSessionIsOver(f"Cannot {doing}: {self.reason}{also}; {way_out}")
+
+    def unreadable(self, what: str, call: str, also: str = "") -> OrmError:
+        """Return the error for reading *what*, which is not in memory; *call*: what would have loaded it."""
+        if self.status is Status.EMPTIED:
+            return self.over(f"read {what}", "read it within the scope, or do without strict=True")
+        return self.over(f"load {what}", f"read it within the scope, or load it there with {call}", also)
+
+    def why_stranger(self, example: str) -> str:
+        """Say, behind the name of an object, why another session cannot take it; *example* would get it there."""
+        way_out = f"get it {'again ' if self.unit is None else ''}in this scope, for instance with {example}"
+        if self.status is Status.TRANSIENT:
+            return f": {self.reason}; make a new object"
+        if self.unit is None:
+            return f": {self.reason}; {way_out}"
+        return f", which belongs to another live session (or database); {way_out}"
+
+    def require_unit(self, obj: EntityBase, doing: str, way_out: str = _AGAIN) -> Unit:
         """Return the unit of work of *obj*, checked to be usable from here.
 
         Raises:
-            DatabaseSessionIsOver: the object has none any more; *doing* says what was tried.
+            DatabaseSessionIsOver: the object has none any more; *doing* says what was tried, *way_out* what to do.
             OperationWithDeletedObjectError: it was deleted before it was saved.
             ScopeOwnershipError: the scope belongs to another thread or task.
         """
         unit = self.unit
         if unit is None:
-            if self is DISCARDED:
-                raise OperationWithDeletedObjectError(f"Cannot {doing}: {self.reason}; make a new object")
-            again = "get the object again in the db_session that needs it"
-            way_out = "make a new object" if self is ROLLED_BACK else again
-            raise DatabaseSessionIsOver(f"Cannot {doing}: {self.reason or 'the database session is over'}; {way_out}")
+            raise self.over(doing, way_out)
         unit.check_owner()
         return unit
 

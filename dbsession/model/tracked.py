@@ -41,7 +41,7 @@ class Holder:
         """Raise unless the object may change, and the tree is its value still."""
         if self.is_free:
             return
-        unit = self.attribute.require_change(self.obj)
+        unit = self.attribute.require_change(self.obj, "change the value of")
         if unit.savepoint is not None:
             unit.savepoint.keep(self.obj)
         root = self.obj.__dict__.get(self.attribute.name)

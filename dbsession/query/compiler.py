@@ -220,7 +220,8 @@ class Compiler:
             raise TypeError(f"{reference!r} refers to {reference.target.name}, and {obj!r} is none")
         key = obj._key_
         if key is None:
-            raise ConstraintError(f"{obj!r} has no key yet, so nothing can be compared with it; flush() first")
+            why = "flush() first" if obj._state_.is_new else obj._state_.reason
+            raise ConstraintError(f"{obj!r} has no key, so nothing can be compared with it; {why}")
         return key
 
     # --- comparisons --------------------------------------------------------------------------

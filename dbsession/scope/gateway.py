@@ -6,7 +6,7 @@ from typing import Any
 
 from dbsession.backends.flow import Flow
 from dbsession.backends.statements import Statement
-from dbsession.errors import ObjectNotFound
+from dbsession.errors import ObjectNotFound, QueryLeftScope
 from dbsession.model.collections import CollectionAttribute
 from dbsession.model.entity import EntityBase
 from dbsession.model.mapping import Mapping
@@ -21,10 +21,11 @@ __all__ = ["ScopeGateway"]
 class ScopeGateway:
     """Finds the unit of work of the current scope for one database, and runs what is asked there."""
 
-    __slots__ = ("_database",)
+    __slots__ = ("_database", "_from_scope")
 
     def __init__(self, database: DatabaseLink) -> None:
         self._database = database
+        self._from_scope: ScopeGateway = _FromScope(database, self)
 
     def unit(self) -> UnitOfWork:
         """Return the unit of work of the current scope.
@@ -64,41 +65,67 @@ class ScopeGateway:
 
     def select(self, mapping: Mapping, conditions: tuple[Any, ...], values: dict[str, Any]) -> Query[Any]:
         """Return the query for the objects of *mapping*."""
-        query: Query[Any] = Query(Selected(mapping), self)
+        query: Query[Any] = Query(Selected(mapping), self._runner())
         return query.filter(*conditions, **values) if conditions or values else query
 
     def select_linked(self, attribute: CollectionAttribute, owner: EntityBase) -> Query[Any]:
         """Return the query for the objects that *owner* is linked to."""
-        return Query(Selected(attribute.target, link=(attribute, owner)), self)
+        return Query(Selected(attribute.target, link=(attribute, owner)), self._runner())
+
+    def _runner(self) -> ScopeGateway:
+        """Return what is to send a query that is made now."""
+        return self if stack.current_frame() is None else self._from_scope
+
+    def _unit_for(self, selected: Selected) -> UnitOfWork:
+        """Return the unit of work that is to send the query *selected*."""
+        return self.unit()
 
     # --- the queries' QueryRunner -------------------------------------------------------------
 
     def fetch(self, selected: Selected) -> list[Any]:
         """Return the objects."""
-        unit = self.unit()
+        unit = self._unit_for(selected)
         return unit.run(loading.fetch(unit, selected))
 
     def count(self, selected: Selected) -> int:
         """Return how many there are."""
-        unit = self.unit()
+        unit = self._unit_for(selected)
         rows = unit.run(_ask(unit, selected, count=True))
         number: int = rows[0][0]
         return number
 
     def exists(self, selected: Selected) -> bool:
         """Return whether there is one."""
-        unit = self.unit()
+        unit = self._unit_for(selected)
         return bool(unit.run(_ask(unit, selected, count=False)))
 
     def delete(self, selected: Selected, *, bulk: bool) -> int:
         """Delete the objects, and return how many there were."""
-        unit = self.unit()
+        unit = self._unit_for(selected)
         if bulk:
             return unit.run(deleting.delete_in_bulk(unit, selected))
         objects = unit.run(loading.fetch(unit, selected))
         for obj in objects:
             obj.delete()
         return len(objects)
+
+
+class _FromScope(ScopeGateway):
+    """The runner of queries that were made within a scope: what they miss outside of any is the one that is over."""
+
+    __slots__ = ()
+
+    def __init__(self, database: DatabaseLink, gateway: ScopeGateway) -> None:
+        self._database = database
+        self._from_scope = self
+
+    def _unit_for(self, selected: Selected) -> UnitOfWork:
+        if stack.current_frame() is None:
+            raise QueryLeftScope(
+                f"{stack.no_scope()}. This query for {selected.mapping.name} was made in a db_session, but it sends "
+                f"nothing before it is read: read it there, with list(query) for instance"
+            )
+        return self.unit()
 
 
 def _ask(unit: UnitOfWork, selected: Selected, *, count: bool) -> Flow[list[Any]]:

@@ -161,7 +161,7 @@ class Journal:
         for (obj, name), value in self._back_references.items():
             if value is UNSET:
                 obj.__dict__.pop(name, None)
-            elif obj._state_.status is not Status.TRANSIENT:
+            else:
                 obj.__dict__[name] = value
         self._forget()
 

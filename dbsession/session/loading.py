@@ -397,7 +397,8 @@ def _by_keys(mapping: Mapping, keys: list[Any]) -> Statement:
 
 def load_missing(unit: UnitOfWork, obj: EntityBase, attributes: list[Attribute[Any]]) -> Flow[None]:
     """Load the columns of *attributes* that the row of *obj* lacks."""
-    if obj._mapping_.is_polymorphic and not obj._state_.is_new:
+    loads_all_alike = obj._mapping_.is_polymorphic or not any(attribute.is_lazy for attribute in attributes)
+    if loads_all_alike and not obj._state_.is_new:
         yield from _load_if_hollow(unit, obj, ", ".join([attribute.name for attribute in attributes]))
     mapping = obj._mapping_
     pending: dict[str, Any] = obj._changes_ if obj._state_.status is Status.DIRTY else {}

@@ -190,7 +190,7 @@ class Savepoint:
         for (obj, name), value in self._back_references.items():
             if value is UNSET:
                 obj.__dict__.pop(name, None)
-            elif obj._state_.status is not Status.TRANSIENT:
+            else:
                 obj.__dict__[name] = value
         for change in reversed(self._links):
             if isinstance(change, LinkChange):

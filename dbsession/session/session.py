@@ -417,5 +417,5 @@ class Session:
 
     def _close(self, reason: str) -> None:
         for unit in self._units.values():
-            unit.close(reason)
+            unit.close(reason, strict=self._options.strict)
         self._units = _ENDED

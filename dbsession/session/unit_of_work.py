@@ -10,6 +10,7 @@ from __future__ import annotations
 from collections.abc import Callable, Iterable
 from threading import RLock
 from typing import Any, Protocol, TypeVar
+from weakref import ref
 
 from dbsession.backends.base import Backend, Dialect
 from dbsession.backends.flow import Flow, run
@@ -29,6 +30,7 @@ from dbsession.session.journal import Journal, empty
 from dbsession.session.link import Link
 from dbsession.session.ordering import Pending, frees_values
 from dbsession.session.savepoint import LinkChange, Savepoint
+from dbsession.session.strict import empty_objects
 from dbsession.session.transaction import Transaction, TransactionPolicy
 
 __all__ = ["DatabaseLink", "UnitOfWork"]
@@ -75,6 +77,7 @@ class UnitOfWork:
         self.new: dict[EntityBase, None] = {}
         self.dirty: dict[EntityBase, None] = {}
         self.deleted: dict[EntityBase, None] = {}
+        self.gone: list[ref[EntityBase]] = []  # deleted, and in the identity map no more
         self.links: dict[LinkTable, dict[tuple[Any, Any], bool]] = {}
         self.known_links: set[tuple[LinkTable, tuple[Any, Any]]] = set()  # those of links that surely change something
         self.exempt: set[EntityBase] = set()  # locked, or made, in the open transaction: nobody else can change them
@@ -329,6 +332,7 @@ class UnitOfWork:
     def deleted_now(self, obj: EntityBase) -> None:
         """Note that the row of *obj* is gone."""
         self.deleted.pop(obj, None)
+        self.gone.append(ref(obj))
         self.identity.remove(obj, obj._key_)
         set_state(obj, self.states.deleted)
 
@@ -462,8 +466,11 @@ class UnitOfWork:
     def _compares_new(self, selected: Selected | None) -> bool:
         return bool(self.new) and selected is not None and any(obj in self.new for obj in selected.objects())
 
-    def close(self, reason: str) -> None:
-        """Detach every object and forget them; the connection goes back."""
+    def close(self, reason: str, *, strict: bool = False) -> None:
+        """Detach every object and forget them; the connection goes back. *strict*: nothing but keys is left of them."""
+        if strict:
+            gone = [obj for reference in self.gone if (obj := reference()) is not None]
+            empty_objects([*self.identity, *self.dirty, *self.deleted, *gone], reason)
         self.states.end(reason)
         self.identity.clear()
         self._forget_unsaved()

@@ -329,7 +329,10 @@ def test_wrong_items(shop, kind):
         for wrong in (1, [1], [user], "text", None):
             with pytest.raises(TypeError, match=rf"User\[2\]\.{kind} holds"):
                 setattr(user, kind, wrong)
-        with pytest.raises(ConstraintError, match=rf"User\[2\]\.{kind} cannot take .*detached: its scope is over"):
+        with pytest.raises(
+            ConstraintError,
+            match=rf"User\[2\]\.{kind} cannot take .*: the database session is over; get it again in this scope",
+        ):
             collection.add(old)
         gone = fresh(shop, kind)
         gone.delete()
