@@ -86,6 +86,7 @@ from dbsession.scope.hooks import on_commit, on_rollback
 from dbsession.scope.stack import commit, flush, rollback
 from dbsession.session.options import RetryPolicy
 from dbsession.session.session import Session
+from dbsession.session.sql_log import set_sql_debug
 
 __version__ = "0.1.0"
 
@@ -162,4 +163,5 @@ __all__ = [
     "on_rollback",
     "rollback",
     "savepoint",
+    "set_sql_debug",
 ]

@@ -12,25 +12,30 @@ from collections.abc import Iterable, Iterator
 from typing import Any
 
 from dbsession.backends.base import Backend, Connection, Counters
-from dbsession.backends.flow import Flow
+from dbsession.backends.flow import Flow, execute
 from dbsession.backends.statements import Kind, Result, Row, Statement
 from dbsession.backends.urls import make_backend, make_backend_from_provider
 from dbsession.errors import (
     BindingError,
+    CommitOutcomeUnknown,
+    ConnectionLost,
     DBSchemaError,
     ERDiagramError,
     MappingError,
     MultipleRowsFound,
+    NestedScopeError,
     ProgrammingError,
     RowNotFound,
     TableDoesNotExist,
     TableIsNotEmpty,
+    TransactionError,
 )
 from dbsession.model.entity import Entity, EntityBase, EntityMeta
 from dbsession.model.mapper import complete_mappings
 from dbsession.model.mapping import LinkTable, Mapping
 from dbsession.model.schema import Table, tables_of
 from dbsession.scope.gateway import ScopeGateway
+from dbsession.session.transaction import Phase
 
 __all__ = ["Database", "RawResult"]
 
@@ -284,17 +289,27 @@ class Database:
 
     # --- raw SQL ------------------------------------------------------------------------------
 
-    def execute(self, sql: str, params: Any = None) -> RawResult:
+    def execute(self, sql: str, params: Any = None, *, autocommit: bool = False) -> RawResult:
         """Run *sql* in the current scope's transaction; it counts as a write.
 
         Parameters are ``%s`` with a sequence or ``%(name)s`` with a dict, on every database; without
         *params* the text is sent as it is. Unsaved changes are flushed first. What objects have read
         is forgotten where they are loaded again, since the statement may have changed anything.
 
+        With *autocommit* it runs outside any transaction, as CREATE INDEX CONCURRENTLY and VACUUM
+        want it, and no rollback takes it back. That needs ``db_session(ddl=True)``, and a session in
+        which nothing waits to be committed.
+
         Raises:
             NoScopeError: there is no db_session here.
-            ProgrammingError: the SQL is wrong, or tries to end the transaction.
+            ProgrammingError: the SQL is wrong, or tries to end the transaction; or *autocommit* outside
+                ``db_session(ddl=True)``.
+            TransactionError: *autocommit*, and a transaction is open or something is unsaved.
+            NestedScopeError: *autocommit* in an inner scope.
+            CommitOutcomeUnknown: the connection broke while a statement with *autocommit* ran.
         """
+        if autocommit:
+            return RawResult(self._raw_alone(sql, params))
         return RawResult(self._raw(sql, params, writes=True))
 
     def select(self, sql: str, params: Any = None) -> list[Any]:
@@ -328,21 +343,7 @@ class Database:
         return bool(self._raw(sql, params, writes=False).rows)
 
     def _raw(self, sql: str, params: Any, *, writes: bool) -> Result:
-        if not isinstance(sql, str):
-            raise TypeError(f"SQL is a str, not {type(sql).__name__} ({sql!r:.60})")
-        first = _FIRST_WORD.match(sql)
-        word = first[1].upper() if first is not None else ""
-        if not word:
-            raise ProgrammingError("there is no SQL to run")
-        if moves := _MOVES.match(sql):
-            raise ProgrammingError(
-                f"{moves[1].upper()} belongs to the session, which has to know where its transaction stands; "
-                f"use commit(), rollback() or flush()"
-            )
-        if word == "COPY" and _STREAM.search(sql):
-            raise ProgrammingError(
-                "COPY to and from the client is a stream, which db.execute() cannot carry; use INSERT"
-            )
+        word = _require_sql(sql)
         if word not in _READS or (_WRITE_WORD.search(sql) and _WRITE_WORD.search(_QUOTED.sub("", sql))):
             writes = True
         unit = self.gateway.unit()
@@ -359,6 +360,62 @@ class Database:
             return (yield from unit.transaction.write(statement, is_flush=False))[0]
 
         return unit.run(flow())
+
+    def _raw_alone(self, sql: str, params: Any) -> Result:
+        """Run *sql* outside any transaction."""
+        _require_sql(sql)
+        unit = self.gateway.unit()
+        transaction = unit.transaction
+        if transaction.policy.mode.foreign_keys:
+            raise ProgrammingError(
+                "execute(..., autocommit=True) cannot be taken back by a rollback, so it has to be asked for: "
+                "use it in `with db_session(ddl=True)`"
+            )
+        if unit.savepoint is not None:
+            raise NestedScopeError(
+                "execute(..., autocommit=True) in an inner db_session could not be undone with it; run it in the "
+                "outermost scope"
+            )
+        transaction.require_usable()
+        if transaction.phase is not Phase.IDLE or unit.has_pending():
+            raise TransactionError(
+                "execute(..., autocommit=True) runs outside any transaction, and this session has an open one or "
+                "unsaved changes; call commit() first (or make it the first statement of the scope)"
+            )
+        text, values = unit.dialect.raw(sql, params)
+        unit.forgets_reads = True
+        return unit.run(_alone_flow(Statement(text, values, Kind.RAW, returns=True)))
+
+
+def _require_sql(sql: str) -> str:
+    """Return the first word of *sql*, in capitals; refuse what is not for the user to send."""
+    if not isinstance(sql, str):
+        raise TypeError(f"SQL is a str, not {type(sql).__name__} ({sql!r:.60})")
+    first = _FIRST_WORD.match(sql)
+    word = first[1].upper() if first is not None else ""
+    if not word:
+        raise ProgrammingError("there is no SQL to run")
+    if moves := _MOVES.match(sql):
+        raise ProgrammingError(
+            f"{moves[1].upper()} belongs to the session, which has to know where its transaction stands; "
+            f"use commit(), rollback() or flush()"
+        )
+    if word == "COPY" and _STREAM.search(sql):
+        raise ProgrammingError("COPY to and from the client is a stream, which db.execute() cannot carry; use INSERT")
+    return word
+
+
+def _alone_flow(statement: Statement) -> Flow[Result]:
+    try:
+        return (yield from execute(statement))[0]
+    except ConnectionLost as error:
+        if not error.commit_sent:
+            raise
+        raise CommitOutcomeUnknown(
+            f"the connection broke while the statement ran, so nobody here knows whether it was done ({error}); look "
+            f"at the database before running it again",
+            original_exc=error.original_exc,
+        ) from error
 
 
 class _Direct:

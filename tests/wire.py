@@ -87,7 +87,8 @@ class _Link:
                 if not keep:
                     break
                 target.sendall(data)
-        self.close()
+        if client or not self.proxy.keep_open:
+            self.close()
 
     def _client_sent(self, data: bytes) -> bool:
         lose = self.proxy.lose
@@ -144,6 +145,7 @@ class WireCounter:
         self.round_trips = 0
         self.lose: bytes | None = None
         self.refuse = False  # whether new connections are closed at once
+        self.keep_open = False  # whether clients do not hear of it when the server closes
         self._links: list[_Link] = []
         self._threads: list[threading.Thread] = []
         self._listener = socket.create_server(("127.0.0.1", 0))

@@ -11,7 +11,6 @@ import functools
 import itertools
 import logging
 import os
-import select
 import threading
 import weakref
 from collections.abc import Callable
@@ -85,23 +84,6 @@ def _not_ours(record: logging.LogRecord) -> bool:
 logging.getLogger("psycopg.pool").addFilter(_not_ours)
 
 
-class _Idle:
-    """Tells without waiting whether the server has closed an idle connection."""
-
-    def __init__(self) -> None:
-        self._polls: weakref.WeakKeyDictionary[_Link, Any] = weakref.WeakKeyDictionary()
-
-    def readable(self, link: _Link) -> bool:
-        """Say whether something has arrived: nothing should, on an idle connection, but its end."""
-        if not hasattr(select, "poll"):
-            return bool(select.select([link.pgconn.socket], [], [], 0)[0])
-        poll = self._polls.get(link)
-        if poll is None:
-            poll = self._polls[link] = select.poll()
-            poll.register(link.pgconn.socket, select.POLLIN)
-        return bool(poll.poll(0))
-
-
 class PostgresBackend:
     """The database that *conninfo* (a libpq string or URL) names.
 
@@ -141,7 +123,6 @@ class PostgresBackend:
         self._timeout = timeout
         self._max_size = max_size
         self._failures = _Failures()
-        self._idle = _Idle()
         self._holders: dict[PostgresConnection, int] = {}
         self._foreign = False
         self._opened = False
@@ -191,7 +172,7 @@ class PostgresBackend:
             if wrapper is None:
                 self.counters.connections += 1
                 wrapper = link.wrapper = PostgresConnection(link, self.counters)
-            elif link.closed or self._idle.readable(link):
+            elif not wrapper.idle:
                 self._give_back(link, close=True)
                 if not checked:
                     checked = True

@@ -14,7 +14,7 @@ from uuid import UUID
 from psycopg.types.json import Jsonb
 
 from dbsession.backends import placeholders
-from dbsession.backends.base import Codec, TransactionMode, ValueType
+from dbsession.backends.base import Codec, TransactionMode, ValueType, milliseconds
 from dbsession.backends.json_text import decode_json, encode_json, encode_json_text
 from dbsession.backends.statements import Batch, Kind, Statement
 from dbsession.errors import BindingError, InterfaceError
@@ -235,6 +235,8 @@ class PostgresDialect:
     def begin(self, mode: TransactionMode) -> Batch:
         """Return the statements that begin a transaction in *mode*.
 
+        Timeouts are SET LOCAL: they end with the transaction, behind a transaction pooler too.
+
         Raises:
             InterfaceError: there is no such isolation level.
         """
@@ -247,7 +249,15 @@ class PostgresDialect:
             text += " READ ONLY"
         if mode.deferrable:
             text += " DEFERRABLE"
-        return (Statement(text, kind=Kind.BEGIN),)
+        timeouts = {"statement_timeout": mode.statement_timeout, "lock_timeout": mode.lock_timeout}
+        return (
+            Statement(text, kind=Kind.BEGIN),
+            *[
+                Statement(f"SET LOCAL {name} = {milliseconds(seconds)}", kind=Kind.WRITE)
+                for name, seconds in timeouts.items()
+                if seconds is not None
+            ],
+        )
 
     def insert(
         self,

@@ -77,6 +77,9 @@ _DRIVER_CLASSES: tuple[tuple[type[psycopg.Error], type[DatabaseError]], ...] = (
 )
 
 _MISMATCH = re.compile(r"dbs:(\d+):(\d+)")
+
+# The server says "canceling statement due to statement timeout"; whoever has set it knows it by its name.
+_TIMEOUT = re.compile(r"\b(statement|lock) timeout\b")
 _KEY_DETAIL = re.compile(r"\((.+?)\)=\(")
 
 # English only: a server that speaks another language gets no hint. (pattern, passes by itself?, hint)
@@ -136,7 +139,8 @@ def _message(exc: BaseException) -> str:
         return "only one statement at a time can be sent, and the text has several"
     if isinstance(exc, psycopg.Error) and exc.diag.message_primary:
         hint = exc.diag.message_hint
-        return f"{exc.diag.message_primary} ({hint})" if hint else exc.diag.message_primary
+        text = _TIMEOUT.sub(r"\1_timeout", exc.diag.message_primary)
+        return f"{text} ({hint})" if hint else text
     text = str(exc).strip()
     return text.splitlines()[0] if text else type(exc).__name__
 

@@ -109,8 +109,7 @@ class SqliteConnection:
         require_transaction(batch, self._open)
         results: list[Result] = []
         try:
-            for statement in batch:
-                results.append(self._run(statement))
+            results.extend(map(self._run, batch))  # which keeps what came before an error
         except OrmError as error:
             error.results = results
             raise
@@ -118,7 +117,7 @@ class SqliteConnection:
 
     def close(self) -> None:
         """Close the handle. What is not committed is rolled back by SQLite."""
-        if isinstance(self._blocked, SessionForkError):
+        if not self.usable:
             return
         self._blocked = InterfaceError("this connection is closed")
         self._open = False
@@ -231,11 +230,10 @@ class SqliteConnection:
         if kind is Kind.BEGIN:
             self._open = True
             self._counters.transactions += 1
-        elif kind is Kind.COMMIT or kind is Kind.ROLLBACK:
+        elif (kind is Kind.COMMIT or kind is Kind.ROLLBACK) and not self._db.in_transaction:
             # The proof: it was open, the statement gave no error, and now it is not open.
-            if not self._db.in_transaction:
-                self._ended()
-                command = "COMMIT" if kind is Kind.COMMIT else "ROLLBACK"
+            self._ended()
+            command = "COMMIT" if kind is Kind.COMMIT else "ROLLBACK"
         return Result([], 0, (), command)
 
     def _begin_limited(self, statement: Statement) -> None:

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import sqlite3
 from time import monotonic
-from typing import Any, NamedTuple
+from typing import Any, NamedTuple, Self
 
 from dbsession.backends.base import milliseconds
 
@@ -59,7 +59,7 @@ class TimedCursor(sqlite3.Cursor):
         self._deadline = float("inf")
         db.set_progress_handler(self.is_late, _STEPS)
 
-    def execute(self, sql: str, parameters: Any = (), /) -> sqlite3.Cursor:
+    def execute(self, sql: str, parameters: Any = (), /) -> Self:
         """Run *sql*; its time runs until the next one, so reading its rows is part of it."""
         self._deadline = monotonic() + self.seconds
         return super().execute(sql, parameters)

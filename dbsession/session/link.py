@@ -3,35 +3,50 @@
 from __future__ import annotations
 
 from dbsession.backends.base import Backend, Connection
-from dbsession.backends.statements import Batch, Result
-from dbsession.errors import OrmError
+from dbsession.backends.statements import Batch, Kind, Result
+from dbsession.errors import ConnectionLost, OrmError
+from dbsession.session.sql_log import SqlLog, make_sql_log
 
 __all__ = ["Link"]
 
 
 class Link:
-    """The connection of one unit of work: taken with the first batch, given back at the end."""
+    """The connection of one unit of work: taken with the first batch, given back at the end.
 
-    __slots__ = ("_backend", "_connection", "_discard")
+    `log` may be set at any time. An idle connection may have died in the pool: then its first batch is
+    sent once more over another one, if that cannot do anything twice.
+    """
 
-    def __init__(self, backend: Backend) -> None:
+    __slots__ = ("_backend", "_connection", "_discard", "log")
+
+    def __init__(self, backend: Backend, log: SqlLog | None = None) -> None:
         self._backend = backend
         self._connection: Connection | None = None
         self._discard = False
+        self.log = log or make_sql_log()
 
     def execute(self, batch: Batch) -> list[Result]:
         """Run *batch* on the connection."""
+        if self.log.is_on:
+            self.log.write(batch)
         connection = self._connection
+        is_first = connection is None
         if connection is None:
             connection = self._connection = self._acquire()
         try:
             return connection.execute(batch)
+        except ConnectionLost as error:
+            if not is_first or (error.commit_sent and not _is_harmless(batch)):
+                raise
         except OrmError:
             raise
         except BaseException:
             # Interrupted in the middle: nobody knows what is still on the wire.
             self._discard = True
             raise
+        self.release(discard=True)
+        self._connection = self._acquire()
+        return self.execute(batch)
 
     def _acquire(self) -> Connection:
         try:
@@ -56,3 +71,14 @@ class Link:
         if connection is not None:
             self._backend.release(connection, discard=discard or self._discard)
         self._discard = False
+
+
+def _is_harmless(batch: Batch) -> bool:
+    """Tell whether *batch*, its connection lost, can have left nothing behind.
+
+    That is so if it only reads, by our own SQL, or has begun a transaction and did not ask to commit it. User-written
+    SQL in autocommit may have called any function.
+    """
+    if batch[0].kind is Kind.BEGIN:
+        return all(statement.kind is not Kind.COMMIT for statement in batch)
+    return all(statement.kind is Kind.READ for statement in batch)

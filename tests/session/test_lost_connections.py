@@ -209,7 +209,10 @@ def test_a_session_killed_while_it_waits_for_a_lock(db, Note, postgres_url):
     assert locked.wait(30)
     waiter.start()
     with psycopg.connect(postgres_url, autocommit=True) as other:
-        blocked = "SELECT count(*) FROM pg_stat_activity WHERE cardinality(pg_blocking_pids(pid)) > 0"
+        blocked = (
+            "SELECT count(*) FROM pg_stat_activity "
+            "WHERE datname = current_database() AND cardinality(pg_blocking_pids(pid)) > 0"
+        )
         while other.execute(blocked).fetchone() != (1,):
             assert waiter.is_alive()
         other.execute("SELECT pg_terminate_backend(%s, 10000)", (pids[0],))
