@@ -198,18 +198,23 @@ class Query(Generic[E]):
             limit = left if limit is None else min(limit, left)
         return self._with(limit=limit, offset=offset)
 
-    def for_update(self, *, nowait: bool = False, skip_locked: bool = False) -> Query[E]:
+    def for_update(self, *, nowait: bool = False, skip_locked: bool = False, of: Any = None) -> Query[E]:
         """Lock the rows until the transaction ends; the objects take the values of the locked rows.
 
-        On SQLite, which has no row locks, the transaction takes the lock of the database.
-        PostgreSQL 13.3.2. Row-Level Locks.
+        *nowait*: raise `LockNotAvailable` instead of waiting. *skip_locked*: leave out what is locked
+        elsewhere. *of*: the entity whose rows to lock. On SQLite, which has no row locks, the transaction
+        takes the lock of the database. PostgreSQL 13.3.2. Row-Level Locks.
 
         Raises:
-            TypeError: both *nowait* and *skip_locked*.
+            TypeError: both *nowait* and *skip_locked*; the query has no rows of the entity *of*.
         """
         if nowait and skip_locked:
             raise TypeError("nowait and skip_locked exclude each other")
-        return self._with(lock="FOR UPDATE" + (" NOWAIT" if nowait else " SKIP LOCKED" if skip_locked else ""))
+        mapping = self._selected.mapping
+        if of is not None and getattr(getattr(of, "_mapping_", None), "root", None) is not mapping.root:
+            raise TypeError(f"of={of!r:.80}: this query has rows of {mapping.name} only")
+        lock = "FOR UPDATE" if of is None else f"FOR UPDATE OF {mapping.quoted}"
+        return self._with(lock=lock + (" NOWAIT" if nowait else " SKIP LOCKED" if skip_locked else ""))
 
     # --- sending ------------------------------------------------------------------------------
 

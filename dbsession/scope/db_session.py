@@ -179,7 +179,7 @@ class _Savepoint(DBSession):
 
 
 def savepoint() -> DBSession:
-    """Return a scope for a part of the current one that may fail alone, as in ``with savepoint(): ...``.
+    """Return a scope for a part of the current one that may fail alone; enter it with ``with``.
 
     It is ``db_session(nested="savepoint")`` that insists on a scope around it. Its changes are flushed at
     its own end, so that what the database refuses is raised there; then they are undone, in memory and in

@@ -268,7 +268,8 @@ def fetch(unit: UnitOfWork, selected: Selected) -> Flow[list[Any]]:
     statement = Statement(compiled.sql, compiled.params, returns=True)
     locks = bool(selected.lock)
     if locks:
-        results = yield from unit.transaction.write(statement, is_flush=False)
+        nowait = selected.lock.endswith("NOWAIT")
+        results = yield from unit.transaction.write(statement, is_flush=False, nowait=nowait)
     else:
         results = yield from unit.transaction.read(statement)
     found = materialize(unit, mapping, results[0].rows, compiled.source, refresh=locks)

@@ -27,6 +27,7 @@ from dbsession.session.flush import MAX_ROUNDS
 from dbsession.session.hooks import Event, Hook, run_hooks
 from dbsession.session.options import Nesting, Options
 from dbsession.session.ownership import Owner
+from dbsession.session.sql_log import SqlLog, make_sql_log
 from dbsession.session.transaction import Phase
 from dbsession.session.unit_of_work import DatabaseLink, UnitOfWork
 
@@ -106,8 +107,24 @@ class Session:
                 unit.transaction.require_free = partial(self._require_free, database)
             for inner in self._inner:
                 unit.enter_savepoint(read_only=inner.options.read_only)
+            if self._inner or options.sql_debug is not None or options.show_values is not None:
+                unit.link.log = self._sql_log()
             self._units[database] = unit
         return unit
+
+    def _sql_log(self) -> SqlLog:
+        """Return the log that the innermost scope wants which says anything about it."""
+        debug = shows_values = None
+        for options in (self._options, *[inner.options for inner in self._inner]):
+            debug = debug if options.sql_debug is None else options.sql_debug
+            shows_values = shows_values if options.show_values is None else options.show_values
+        return make_sql_log(debug, shows_values)
+
+    def _switch_log(self, options: Options) -> None:
+        """Log as wanted from here on, if *options* say anything about it."""
+        if options.sql_debug is not None or options.show_values is not None:
+            for unit in self._units.values():
+                unit.link.log = self._sql_log()
 
     def _require_free(self, database: DatabaseLink) -> None:
         """Refuse at once to wait for a lock that only the waiting code itself could give back."""
@@ -294,6 +311,7 @@ class Session:
         if options.is_demanding:
             self._take_options(options)
         self._inner.append(_Inner(options, []))
+        self._switch_log(options)
         for unit in self._units.values():
             unit.enter_savepoint(read_only=options.read_only)
 
@@ -346,6 +364,7 @@ class Session:
             raise
         finally:
             self._inner.pop()
+            self._switch_log(inner.options)
             for unit in self._units.values():
                 if undoes:
                     unit.rollback_savepoint()

@@ -24,7 +24,7 @@ PostgreSQL: 49.3 "Message Flow" (COMMIT of a failed transaction answers with the
 from __future__ import annotations
 
 from collections.abc import Callable
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from enum import Enum
 from functools import lru_cache
 from typing import NoReturn
@@ -179,13 +179,16 @@ class Transaction:
         self.require_usable()
         begins = self.phase is Phase.IDLE and self.policy.immediate
         before = self._unset(writes=begins) if self.marks else ()
-        return (yield from self._send(statements, before, begins=begins, is_flush=False))
+        return (yield from self._send(statements, before, self._begin, begins=begins, is_flush=False))
 
-    def write(self, *statements: Statement, is_flush: bool = True, sets_marks: bool = False) -> Flow[list[Result]]:
+    def write(
+        self, *statements: Statement, is_flush: bool = True, sets_marks: bool = False, nowait: bool = False
+    ) -> Flow[list[Result]]:
         """Send statements that may change something, within a transaction.
 
         *is_flush*: they are the session's own, and their failure dooms it on every database.
         *sets_marks*: the SAVEPOINTs that are due stand among them, or in a later batch.
+        *nowait*: a BEGIN that takes a lock (SQLite's) does not wait for it.
         """
         self.require_usable()
         if is_flush or statements[0].kind is not Kind.READ:  # a lock is no write
@@ -193,12 +196,14 @@ class Transaction:
             if self.marks:
                 self.marks[-1].wrote = True
         before = self._unset(writes=True) if self.marks and not sets_marks else ()
-        return (yield from self._send(statements, before, begins=self.phase is Phase.IDLE, is_flush=is_flush))
+        begins = self.phase is Phase.IDLE
+        begin = self._dialect.begin(replace(self.policy.mode, nowait=True)) if nowait and begins else self._begin
+        return (yield from self._send(statements, before, begin, begins=begins, is_flush=is_flush))
 
     def _send(
-        self, statements: tuple[Statement, ...], savepoints: Batch, *, begins: bool, is_flush: bool
+        self, statements: tuple[Statement, ...], savepoints: Batch, begin: Batch, *, begins: bool, is_flush: bool
     ) -> Flow[list[Result]]:
-        before = (*self._begin, *savepoints) if begins else (*self._due, *savepoints)
+        before = (*begin, *savepoints) if begins else (*self._due, *savepoints)
         batch = (*before, *statements) if before else statements
         if begins:
             self._require_free()
@@ -206,7 +211,7 @@ class Transaction:
         try:
             results = yield from execute(*batch)
         except Exception as error:
-            if begins and self._never_began(error):
+            if begins and self._never_began(error, begin):
                 self.phase = Phase.IDLE
                 raise
             self._trim(error, batch, len(before))
@@ -220,10 +225,11 @@ class Transaction:
         if self.require_free is not None:
             self.require_free()
 
-    def _never_began(self, error: Exception) -> bool:
-        """Tell whether *error*, of a batch with BEGIN, came before the transaction was open."""
+    @staticmethod
+    def _never_began(error: Exception, begin: Batch) -> bool:
+        """Tell whether *error*, of a batch with *begin*, came before the transaction was open."""
         failing = getattr(error, "statement", None)
-        return getattr(error, "nothing_sent", False) or any(failing is statement for statement in self._begin)
+        return getattr(error, "nothing_sent", False) or any(failing is statement for statement in begin)
 
     def _trim(self, error: Exception, batch: Batch, before: int) -> None:
         """Note what of *batch* was done before *error*; its `results` are those of the statements asked for."""
@@ -331,7 +337,7 @@ class Transaction:
         try:
             results = yield from execute(*before, *statements, COMMIT)
         except Exception as error:
-            if begins and self._never_began(error):
+            if begins and self._never_began(error, self._begin):
                 self._ended()
                 raise
             if isinstance(error, ConnectionLost) and error.commit_sent:

@@ -176,6 +176,7 @@ GOLDEN: dict[str, tuple[Any, list[Any] | Both]] = {
     # --- locks
     "User.select(age=1).for_update()": (Both('WHERE "age" = ?', 'WHERE "age" = ? FOR UPDATE'), [1]),
     "User.select().limit(1).for_update(nowait=True)": (Both("LIMIT 1", "LIMIT 1 FOR UPDATE NOWAIT"), []),
+    "User.select().for_update(of=User, nowait=True)": (Both("", 'FOR UPDATE OF "user" NOWAIT'), []),
     "User.select().for_update(skip_locked=True)": (Both("", "FOR UPDATE SKIP LOCKED"), []),
     # --- hierarchies and collections
     "Dog.select(name='Rex')": ('WHERE "name" = ? AND "kind" IN (?, ?)', ["Rex", 2, 3]),

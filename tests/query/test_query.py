@@ -338,6 +338,10 @@ def test_for_update_reads_the_locked_row(Person):
             Person.get_for_update(age=20)
         with pytest.raises(TypeError, match="nowait and skip_locked exclude each other"):
             Person.select().for_update(nowait=True, skip_locked=True)
+        for stranger in (int, "person"):
+            with pytest.raises(TypeError, match="this query has rows of Person only"):
+                Person.select().for_update(of=stranger)
+        assert names(Person.select(name="Bob").for_update(of=Person)) == ["Bob"]
         bob.age += 1
     with db_session:
         assert Person[2].age == 21

@@ -6,6 +6,7 @@ from contextlib import contextmanager
 import pytest
 
 from dbsession import (
+    Database,
     LockNotAvailable,
     OperationalError,
     Required,
@@ -15,6 +16,7 @@ from dbsession import (
     rollback,
 )
 from dbsession.errors import OrmError
+from tests.conftest import SELECTED
 from tests.observing import rows
 
 ENDLESS = "WITH RECURSIVE n(i) AS (SELECT 1 UNION ALL SELECT i + 1 FROM n) SELECT max(i) FROM n"
@@ -164,3 +166,25 @@ def test_nothing_is_left(db, Note, options, end):
         pass
     assert settings(db) == before
     assert db.counters.connections == connections
+
+
+@pytest.fixture
+def patient(db_url):
+    """A database in which whoever waits for a lock waits longer than a test may take."""
+    db = Database(db_url, **({"timeout": 3600} if db_url.startswith("sqlite") else {}))
+    yield db
+    db.close()
+
+
+@pytest.mark.parametrize("db_url", ["sqlite-file", *SELECTED], indirect=True)
+def test_nowait(patient):
+    """94. Who does not want to wait for a lock hears at once that it is taken; the scope can go on without it."""
+    Note = declare(patient)
+    with holding(Note), db_session:
+        with pytest.raises(LockNotAvailable):
+            Note.get_for_update(id=1, nowait=True)
+        rollback()
+    with db_session:
+        assert Note.get_for_update(id=1, nowait=True).text == "first"
+        Note(text="second")
+    assert rows(patient, "SELECT text FROM note ORDER BY text") == ["first", "second"]
