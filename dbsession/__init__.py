@@ -81,7 +81,7 @@ from dbsession.model.entity import Entity
 from dbsession.model.expressions import desc
 from dbsession.model.types import Json
 from dbsession.query.query import Query
-from dbsession.scope.db_session import DBSession, db_session, savepoint
+from dbsession.scope.db_session import DBSession, db_session, savepoint, with_transaction
 from dbsession.scope.hooks import on_commit, on_rollback
 from dbsession.scope.stack import commit, flush, rollback
 from dbsession.session.options import RetryPolicy
@@ -164,4 +164,5 @@ __all__ = [
     "rollback",
     "savepoint",
     "set_sql_debug",
+    "with_transaction",
 ]

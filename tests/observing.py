@@ -7,15 +7,18 @@ writer, so look from elsewhere when no transaction is open.
 
 from __future__ import annotations
 
+import time
 from collections.abc import Callable, Iterator
 from concurrent.futures import ThreadPoolExecutor
 from contextlib import contextmanager
 from typing import Any, TypeVar
 
+import psycopg
+
 from dbsession import Database, db_session
 from dbsession.backends.base import Counters
 
-__all__ = ["elsewhere", "rows", "sent"]
+__all__ = ["elsewhere", "rows", "sent", "wait_until_blocked"]
 
 T = TypeVar("T")
 
@@ -46,3 +49,14 @@ def sent(db: Database) -> Iterator[Counters]:
     yield spent
     for name in names:
         setattr(spent, name, getattr(counters, name) - before[name])
+
+
+def wait_until_blocked(watcher: psycopg.Connection, number: int) -> None:
+    """Wait until *number* sessions of this database wait for a lock; that state lasts until the lock is released."""
+    deadline = time.monotonic() + 30
+    sql = (
+        "SELECT count(*) FROM pg_stat_activity "
+        "WHERE datname = current_database() AND cardinality(pg_blocking_pids(pid)) > 0"
+    )
+    while watcher.execute(sql).fetchall()[0][0] < number:
+        assert time.monotonic() < deadline, f"{number} sessions were to wait for a lock"

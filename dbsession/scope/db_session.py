@@ -7,8 +7,8 @@ read or written: connections are taken at the first statement.
 
 from __future__ import annotations
 
-import functools
 import inspect
+import sys
 import warnings
 from collections.abc import Callable
 from dataclasses import fields
@@ -18,15 +18,17 @@ from typing import Any, ParamSpec, TypeVar, overload
 from dbsession.errors import NestedScopeError
 from dbsession.model.registration import suggest
 from dbsession.scope import stack
-from dbsession.scope.retry import may_retry, wait_before
+from dbsession.scope.callables import decorate
+from dbsession.scope.retry import Attempts, may_retry, warn_ignored
 from dbsession.scope.stack import Frame
 from dbsession.session.options import Nesting, Options, RetryPolicy, make_options
 from dbsession.session.session import Session
 
-__all__ = ["DBSession", "db_session", "savepoint"]
+__all__ = ["DBSession", "db_session", "savepoint", "with_transaction"]
 
 P = ParamSpec("P")
 R = TypeVar("R")
+T = TypeVar("T")
 
 
 _DEFAULT = Options()
@@ -51,6 +53,10 @@ class DBSession:
         return f"db_session({', '.join(given)})" if given else "db_session"
 
     @overload
+    def __call__(self, function: staticmethod[P, R], /) -> staticmethod[P, R]: ...
+    @overload
+    def __call__(self, function: classmethod[T, P, R], /) -> classmethod[T, P, R]: ...
+    @overload
     def __call__(self, function: Callable[P, R], /) -> Callable[P, R]: ...
     @overload
     def __call__(self, **options: Any) -> DBSession: ...
@@ -58,15 +64,18 @@ class DBSession:
         """Decorate a function, or return a `db_session` with *options*.
 
         Raises:
-            TypeError: both were given, an option does not exist or does not fit, or the function is of a kind
-                that a session cannot be put around.
+            TypeError: both were given, an option does not exist or does not fit, options were given before, or the
+                function is of a kind that a session cannot be put around.
         """
         if functions and not options and len(functions) == 1:
-            return self._decorate(functions[0])
+            chosen = self._options
+            return decorate(_Rerun(chosen) if chosen.retry else self, chosen, functions[0])
         if functions:
             raise TypeError("db_session takes one function to decorate, or options by keyword, not both")
         if not options:
             return self
+        if self._options is not _DEFAULT:
+            raise TypeError(f"{self!r} has its options already; give all of them at once")
         known = inspect.signature(make_options).parameters
         for name in options:
             if name not in known:
@@ -86,6 +95,8 @@ class DBSession:
             raise NestedScopeError("this db_session is nested='forbid', and was entered within another one")
         else:
             session = outer.session
+            if options is not _DEFAULT:
+                self._warn_if_ignored()
             session.enter_inner(options)
         frame = session.place = Frame(outer, session, self)
         stack.set_frame(frame)
@@ -119,11 +130,19 @@ class DBSession:
 
     def _explain_retry(self, error: BaseException | None) -> None:
         """Say why an error that *retry* was meant for leaves a block all the same."""
-        if self._options.retry and error is not None and may_retry(error, self._options):
+        options = self._options
+        if options.retry and error is not None and may_retry(error, options) and not options.is_allowed(error):
+            retry = f"retry={options.retry.retries}"
             error.add_note(
-                f"retry={self._options.retry.retries} could not help: a `with` block cannot run its body again; "
-                f"put the work into a function with @db_session(retry={self._options.retry.retries})"
+                f"{retry} could not help: a `with` block cannot run its body again. Write it as a loop "
+                f"(`for attempt in db_session.attempts({retry}): with attempt: ...`), or put the work into a function "
+                f"with @db_session({retry})"
             )
+
+    def _warn_if_ignored(self) -> None:
+        """Warn that a block within another scope has asked for *retry*."""
+        if self._options.retry:
+            warn_ignored(self._options.retry, f"`with db_session` in {sys._getframe(2).f_code.co_qualname}()", 3)
 
     # --- the same verbs as the functions of these names --------------------------------------------
 
@@ -142,30 +161,31 @@ class DBSession:
         """Undo everything since the last commit; the same as `dbsession.rollback`."""
         stack.rollback()
 
-    # --- decorator ----------------------------------------------------------------------------
+    # --- run again ----------------------------------------------------------------------------
 
-    def _decorate(self, function: Callable[P, R]) -> Callable[P, R]:
-        _require_plain(function)
-        options = self._options
-        attempts = _Attempts(options)
+    def attempts(self, **options: Any) -> Attempts:
+        """Return the runs of a block: ``for attempt in db_session.attempts(retry=3): with attempt: ...``.
 
-        @functools.wraps(function)
-        def in_session(*args: P.args, **kwargs: P.kwargs) -> R:
-            if not options.retry:
-                with self:
-                    return function(*args, **kwargs)
-            if stack.is_inside():
-                warnings.warn(
-                    f"retry={options.retry.retries} of {function.__qualname__}() is ignored: it is called within "
-                    f"another db_session: only the outermost scope can run its work again",
-                    RuntimeWarning,
-                    stacklevel=2,
-                )
-                with self:
-                    return function(*args, **kwargs)
-            return _attempts(attempts, options, function, args, kwargs)
+        A block that fails with an error to be retried runs again, in a new session, at most *retry* times; success
+        ends the loop. `with attempt:` has to be the last thing in the body of the loop.
 
-        return in_session
+        Raises:
+            TypeError: an option does not exist or does not fit.
+        """
+        chosen = self(**options)._options if options else self._options
+        return Attempts(_Rerun(chosen), chosen)
+
+
+class _Rerun(DBSession):
+    """The scope of work that is run again by whoever entered it."""
+
+    __slots__ = ()
+
+    def _explain_retry(self, error: BaseException | None) -> None:
+        pass
+
+    def _warn_if_ignored(self) -> None:
+        pass
 
 
 class _Savepoint(DBSession):
@@ -200,62 +220,23 @@ def _as_given(value: Any) -> Any:
     return value
 
 
-class _Attempts(DBSession):
-    """The scope of a function that is run again by whoever called it."""
-
-    __slots__ = ()
-
-    def _explain_retry(self, error: BaseException | None) -> None:
-        pass
-
-
-def _attempts(scope: DBSession, options: Options, function: Callable[..., R], args: Any, kwargs: Any) -> R:
-    """Run *function*, each time in a new session, until it ends well or the retries are used up."""
-    failed: list[BaseException] = []
-    while True:
-        allowed: Exception | None = None
-        session: Session | None = None
-        try:
-            with scope as session:
-                try:
-                    return function(*args, **kwargs)
-                except Exception as error:
-                    if options.is_allowed(error):
-                        allowed = error
-                    raise
-        except Exception as error:
-            # If it is still the allowed one, the work is committed. (If the commit failed, it is another.)
-            wanted = len(failed) < options.retry.retries and may_retry(error, options)
-            if wanted and session is not None and session.has_committed:
-                error.add_note("not retried: commit() had saved a part of the work, and would have saved it again")
-                wanted = False
-            if error is allowed or not wanted:
-                if failed:
-                    error.attempts = tuple(failed)  # type: ignore[attr-defined]
-                    error.add_note(f"after {len(failed) + 1} attempts")
-                raise
-            failed.append(error)
-        wait_before(len(failed))
-
-
-def _require_plain(function: Any) -> None:
-    if isinstance(function, (staticmethod, classmethod)):
-        kind = type(function).__name__
-        raise TypeError(f"put @{kind} above @db_session, so that db_session decorates the function itself")
-    if isinstance(function, type) or not callable(function):
-        raise TypeError(f"db_session decorates functions, not {function!r:.80}")
-    if inspect.iscoroutinefunction(function) or inspect.isasyncgenfunction(function):
-        raise TypeError(
-            f"{function.__qualname__}() is async, and db_session is synchronous: its session would block the loop"
-        )
-    if inspect.isgeneratorfunction(function):
-        raise TypeError(
-            f"{function.__qualname__}() is a generator: a session around it would stay open between its values; "
-            f"use `with db_session:` inside, around the work for one value"
-        )
-    if not hasattr(function, "__qualname__"):
-        raise TypeError(f"db_session decorates functions and methods, not {type(function).__name__} objects")
-
-
 db_session = DBSession(_DEFAULT)
 _SAVEPOINT = _Savepoint(make_options(nested="savepoint"))
+
+
+@overload
+def with_transaction(function: staticmethod[P, R], /) -> staticmethod[P, R]: ...
+@overload
+def with_transaction(function: classmethod[T, P, R], /) -> classmethod[T, P, R]: ...
+@overload
+def with_transaction(function: Callable[P, R], /) -> Callable[P, R]: ...
+@overload
+def with_transaction(**options: Any) -> DBSession: ...
+def with_transaction(*functions: Any, **options: Any) -> Any:
+    """Do what `db_session` does: the old name of the decorator.
+
+    Raises:
+        TypeError: as for `db_session`.
+    """
+    warnings.warn("with_transaction is the old name of db_session: use @db_session", DeprecationWarning, stacklevel=2)
+    return db_session(*functions, **options)

@@ -95,6 +95,15 @@ class Session:
         """Tell whether the caller is the thread and task that opened the scope, and the scope has not ended."""
         return self._units is not _ENDED and self._owner.is_here()
 
+    def move_here(self) -> None:
+        """Let the caller be the owner, without making this the current session."""
+        if not self._owner.is_here():
+            self._owner.move_here()
+
+    def has_unsaved(self) -> bool:
+        """Tell whether a rollback would undo something."""
+        return any(unit.has_pending() or unit.transaction.wrote for unit in self._units.values())
+
     def unit(self, database: DatabaseLink) -> UnitOfWork:
         """Return the unit of work for *database*, making it at first touch."""
         unit = self._units.get(database)
@@ -172,7 +181,7 @@ class Session:
         self._require_outermost("commit")
         self._require_no_hook("commit")
         units = list(self._units.values())
-        saves = any(unit.has_pending() or unit.transaction.wrote for unit in units)
+        saves = self.has_unsaved()
         if len(units) == 1:
             units[0].run(units[0].commit())
             if len(self._units) > 1:  # a hook has used another database

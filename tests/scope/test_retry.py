@@ -331,6 +331,33 @@ def test_an_inner_retry_within_a_block_is_ignored_too(waits):
     assert len(calls) == 1
 
 
+def test_an_inner_block_with_retry_is_ignored_too(waits):
+    """101. The same for a `with` block that asks for retry: the warning names the place, and one warning is enough."""
+
+    def work():
+        with db_session(retry=5):
+            raise TransactionError
+
+    with pytest.raises(TransactionError) as caught, db_session, pytest.warns(RuntimeWarning) as warned:
+        work()
+    (warning,) = warned
+    assert warning.filename == __file__
+    where = "test_an_inner_block_with_retry_is_ignored_too.<locals>.work()"
+    assert f"retry=5 of `with db_session` in {where} is ignored" in str(warning.message)
+    assert not hasattr(caught.value, "__notes__")  # a loop would not have helped here
+
+
+def test_an_outermost_retry_gives_no_warning(waits):
+    """101. Blocks, functions and loops that are outermost retry, or say why not, without any warning."""
+    with warnings.catch_warnings():
+        warnings.simplefilter("error")
+        assert failing(1, TransactionError, retry=1)[0]() == 2
+        with db_session(retry=3):
+            pass
+        with db_session, db_session(retry=0):
+            pass
+
+
 # --- real conflicts -----------------------------------------------------------------------------------------
 
 
@@ -424,8 +451,9 @@ def test_a_block_with_retry_says_why_it_does_not_run_again(db, Counter):
     assert len(runs) == 1
     assert caught.value.__notes__ == [
         (
-            "retry=3 could not help: a `with` block cannot run its body again; "
-            "put the work into a function with @db_session(retry=3)"
+            "retry=3 could not help: a `with` block cannot run its body again. Write it as a loop "
+            "(`for attempt in db_session.attempts(retry=3): with attempt: ...`), or put the work into a function "
+            "with @db_session(retry=3)"
         )
     ]
     with pytest.raises(OptimisticCheckError) as raised, db_session(retry=1):
@@ -434,6 +462,9 @@ def test_a_block_with_retry_says_why_it_does_not_run_again(db, Counter):
     with pytest.raises(ZeroDivisionError) as other, db_session(retry=1):
         1 / 0
     assert not hasattr(other.value, "__notes__")
+    with pytest.raises(TransactionError) as saved, db_session(retry=1, allowed_exceptions=TransactionError):
+        raise TransactionError
+    assert not hasattr(saved.value, "__notes__")
 
 
 def test_a_function_with_retry_says_nothing_of_blocks(db, Counter, waits):

@@ -1,14 +1,13 @@
 """Two like sessions take their locks in the same order, so that they wait for each other instead of deadlocking."""
 
 import threading
-import time
 from concurrent.futures import ThreadPoolExecutor
 
 import psycopg
 import pytest
 
 from dbsession import Database, Optional, Required, Set, db_session
-from tests.observing import rows
+from tests.observing import rows, wait_until_blocked
 
 
 @pytest.fixture
@@ -33,14 +32,6 @@ def shop(postgres_url):
             Product(name=name, shelf=shelf)
     yield db, Product, Shelf
     db.close()
-
-
-def wait_until_blocked(watcher, number):
-    """Wait until *number* sessions of this database wait for a lock; that state lasts until the lock is released."""
-    deadline = time.monotonic() + 30
-    blocked = "SELECT count(*) FROM pg_stat_activity WHERE datname = current_database() AND cardinality(pg_blocking_pids(pid)) > 0"
-    while watcher.execute(blocked).fetchone()[0] < number:
-        assert time.monotonic() < deadline, f"{number} sessions were to wait for a lock"
 
 
 def run_blocked(url, lock, *works):

@@ -5,11 +5,28 @@ A line with an error says so: ``# error: mypy[code] pyright[rule]``. All other l
 
 from __future__ import annotations
 
+from collections.abc import Callable, Generator, Iterator
 from datetime import datetime
 from decimal import Decimal
+from functools import partial
 from typing import assert_type
 
-from dbsession import Database, Entity, Json, Optional, PrimaryKey, Required, Session, Set, Version, db_session, desc
+from dbsession import (
+    Database,
+    Entity,
+    Json,
+    Optional,
+    PrimaryKey,
+    Required,
+    RetryPolicy,
+    Session,
+    Set,
+    TransactionError,
+    Version,
+    db_session,
+    desc,
+    with_transaction,
+)
 
 db = Database("sqlite://")
 
@@ -133,6 +150,100 @@ class Service:
     def last_login(self, user_id: int) -> datetime | None:
         """A method is a method."""
         return User[user_id].last_login
+
+    @db_session(retry=RetryPolicy(3, deadline=1.5))
+    @classmethod
+    def of_class(cls, name: str) -> list[str]:
+        """Above @classmethod,"""
+        return [cls.__name__, name]
+
+    @classmethod
+    @db_session
+    def of_class_below(cls, name: str) -> list[str]:
+        """and under it;"""
+        return [cls.__name__, name]
+
+    @db_session
+    @staticmethod
+    def static(name: str) -> str:
+        """above @staticmethod,"""
+        return name
+
+    @staticmethod
+    @db_session(retry=1)
+    def static_below(name: str) -> str:
+        """and under it."""
+        return name
+
+
+@db_session
+def names(limit: int) -> Iterator[str]:
+    """A generator is one still."""
+    for user in User.select()[:limit]:
+        yield user.name
+
+
+@db_session(serializable=True)
+def total() -> Generator[int, str, Decimal]:
+    """What it is sent, and what it returns, has a type, too."""
+    name = yield 1
+    assert_type(name, str)
+    return Decimal(1)
+
+
+class Greeter:
+    def __call__(self, name: str) -> int:
+        return len(name)
+
+
+@with_transaction
+def old(user_id: int) -> User:
+    """The old name has the same types."""
+    return rename(user_id)
+
+
+@with_transaction(retry=3)
+def older(user_id: int) -> User:
+    """With options, too."""
+    return rename(user_id)
+
+
+def call_others() -> None:
+    assert_type(Service.of_class("a"), list[str])
+    assert_type(Service().of_class_below("a"), list[str])
+    assert_type(Service.static("a"), str)
+    assert_type(Service.static_below("a"), str)
+    Service.of_class(1)  # error: mypy[arg-type] pyright[reportArgumentType]
+    Service.static(1)  # error: mypy[arg-type] pyright[reportArgumentType]
+    for name in names(3):
+        assert_type(name, str)
+    names("3")  # error: mypy[arg-type] pyright[reportArgumentType]
+    assert_type(total(), Generator[int, str, Decimal])
+    assert_type(db_session(Greeter())("Ann"), int)
+    assert_type(db_session(partial(rename, 1))(), User)
+    assert_type(old(1), User)
+    assert_type(older(1), User)
+    old("1")  # error: mypy[arg-type] pyright[reportArgumentType]
+    plain: Callable[[int], User] = older
+    print(plain)
+    db_session(1)  # error: mypy[call-overload] pyright[reportCallIssue] pyright[reportArgumentType]
+
+
+def run_again(user_id: int) -> User | None:
+    user: User | None = None
+    for attempt in db_session.attempts(retry=3, serializable=True):
+        assert_type(attempt.number, int)
+        assert_type(attempt.last_error, Exception | None)
+        with attempt as session:
+            assert_type(session, Session)
+            user = User.get(id=user_id)
+    return user
+
+
+def may_end_without_a_return() -> User:  # error: mypy[return] pyright[reportReturnType]
+    for attempt in db_session.attempts(retry=3, retry_exceptions=TransactionError):
+        with attempt:
+            return User[1]
 
 
 def call() -> None:
