@@ -88,8 +88,8 @@ def _checkable(mapping: Mapping) -> dict[str, Places]:
     return checkable
 
 
-def checked_places(obj: EntityBase, mapping: Mapping, changes: dict[str, Any]) -> Places:
-    """Return the columns that the session has read of *obj*, and that a check can be made of."""
+def checked_places(obj: EntityBase, mapping: Mapping, changes: dict[str, Any], held: Places = ()) -> Places:
+    """Return the columns that the session has read of *obj*, and that a check can be made of, without those *held*."""
     checkable = _checkable(mapping)
     places: Places = ()
     for name in obj.__dict__:
@@ -98,6 +98,8 @@ def checked_places(obj: EntityBase, mapping: Mapping, changes: dict[str, Any]) -
     for name, change in changes.items():
         if change.__class__ is PendingExpression and change.was_read and name in checkable:
             places += checkable[name]
+    if held:
+        places = tuple([place for place in places if place not in held])
     version = mapping.version
     if version is not None and version.position not in places:
         places += version_only(obj)
@@ -119,10 +121,11 @@ def row_seen(obj: EntityBase, changes: dict[str, Any]) -> tuple[Any, ...]:
     return tuple(seen)
 
 
-def change_of(obj: EntityBase, *, checked: bool) -> Change | None:
+def change_of(obj: EntityBase, *, checked: bool, held: Places = ()) -> Change | None:
     """Return what an UPDATE of *obj* has to say, or None if nothing has really changed.
 
-    *checked*: compare what was read; the version, where there is one, is compared in any case.
+    *checked*: compare what was read, but for the columns *held*; the version, where there is one, is compared in any
+    case.
     """
     mapping = obj._mapping_
     attributes = mapping.attributes
@@ -162,7 +165,7 @@ def change_of(obj: EntityBase, *, checked: bool) -> Change | None:
         expressions += ((version.name, PendingExpression(Operation("+", version, 1), was_read=False, raw=NOT_LOADED)),)
     if len(sets) > 1:
         sets.sort()
-    checks = checked_places(obj, mapping, changes) if checked else version_only(obj)
+    checks = checked_places(obj, mapping, changes, held) if checked else version_only(obj)
     parameters = [row[place] for place in sets]
     parameters += key_parameters(mapping, mapping.key_of(seen))
     parameters += [seen[place] for place in checks]
@@ -174,7 +177,7 @@ def _is_same(attribute: Attribute[Any], row: list[Any], raw: tuple[Any, ...]) ->
     return before == list(raw) or (len(raw) == 1 and same_raw(attribute, before[0], raw[0]))
 
 
-def vacating(obj: EntityBase, names: tuple[str, ...], *, checked: bool) -> Change:
+def vacating(obj: EntityBase, names: tuple[str, ...], *, checked: bool, held: Places = ()) -> Change:
     """Return the UPDATE that sets *names* to NULL for a while, so that other rows can take their values."""
     mapping = obj._mapping_
     changes = unsaved(obj)
@@ -183,7 +186,7 @@ def vacating(obj: EntityBase, names: tuple[str, ...], *, checked: bool) -> Chang
     sets = tuple([column.position for column in columns_of(mapping.attributes[name] for name in names)])
     for place in sets:
         row[place] = None
-    checks = checked_places(obj, mapping, changes) if checked else version_only(obj)
+    checks = checked_places(obj, mapping, changes, held) if checked else version_only(obj)
     parameters = [None for _ in sets]
     parameters += key_parameters(mapping, mapping.key_of(seen))
     parameters += [seen[place] for place in checks]

@@ -206,8 +206,14 @@ class _Sender:
         for write, result in zip(writes, results, strict=True):
             write.apply(result)
             _settle(unit, write)
-            if not is_committed:
-                unit.exempt.update(write.objects)  # nobody else can change these rows before the commit
+            if is_committed:
+                continue
+            # Nobody else can change these rows before the commit. But of a row that was loaded earlier, what the
+            # UPDATE neither set nor compared may have changed before it.
+            if isinstance(write, InsertWrite):
+                unit.exempt.update(write.objects)
+            elif isinstance(write, UpdateWrite):
+                unit.hold(write.objects, write.holds())
 
     def _execute(self, statements: list[Statement], writes: list[Write], *, commit: bool) -> Flow[Any]:
         transaction = self.unit.transaction
@@ -309,7 +315,7 @@ class _Sender:
         self.by_tag.append(obj)
 
     def _vacate(self, writes: list[Write], obj: EntityBase, names: tuple[str, ...]) -> None:
-        change = vacating(obj, names, checked=self.unit.checks(obj))
+        change = vacating(obj, names, checked=self.unit.checks(obj), held=self.unit.held.get(obj, ()))
         write = VacateWrite(obj._mapping_, change, len(self.by_tag))
         write.add(obj, change)
         writes.append(write)
@@ -319,7 +325,7 @@ class _Sender:
         if obj._state_.status is not Status.DIRTY:
             return
         unit = self.unit
-        change = change_of(obj, checked=unit.optimistic and obj not in unit.exempt)
+        change = change_of(obj, checked=unit.optimistic and obj not in unit.exempt, held=unit.held.get(obj, ()))
         if change is None:
             unit.forget_changes(obj)
             return
@@ -332,7 +338,8 @@ class _Sender:
 
     def _delete(self, writes: list[Write], obj: EntityBase, names: tuple[str, ...]) -> None:
         last = writes[-1] if writes else None
-        checks = DeleteWrite.checks_of(obj, names, checked=self.unit.checks(obj))
+        unit = self.unit
+        checks = DeleteWrite.checks_of(obj, names, checked=unit.checks(obj), held=unit.held.get(obj, ()))
         if obj in self.in_doubt:
             self._delete_in_doubt(writes, obj, checks)
             return

@@ -220,10 +220,13 @@ def _newer(
     """Return the raw value to keep for a column that differs, or raise because the program rests on the old one."""
     name = attribute.name
     change = changes.get(name, UNSET)
+    kept = old
     if isinstance(change, PendingExpression):
-        changes[name] = change._replace(raw=new)
-        return NOT_LOADED
-    if same_raw(attribute, old, new):
+        if not change.was_read or same_raw(attribute, change.raw, new):
+            changes[name] = change._replace(raw=new)
+            return NOT_LOADED
+        old, kept = change.raw, NOT_LOADED
+    elif same_raw(attribute, old, new):
         return new
     if change is not UNSET:
         if change and refresh and attribute.is_checked and not unit.forgets_reads:
@@ -232,7 +235,7 @@ def _newer(
                 f"retry the work, or lock the row before reading it",
                 obj=obj,
             )
-        return old if change else new  # read, then written: the check of the flush will find it
+        return kept if change else new  # read, then written: the check of the flush will find it
     if old is NOT_LOADED or name not in obj.__dict__:
         return new
     if refresh or not attribute.is_checked:
@@ -274,10 +277,31 @@ def fetch(unit: UnitOfWork, selected: Selected) -> Flow[list[Any]]:
         results = yield from unit.transaction.read(statement)
     found = materialize(unit, mapping, results[0].rows, compiled.source, refresh=locks)
     if locks:
-        unit.exempt.update(found)
+        yield from _refresh_lazy(unit, found)
+        # What has unsaved changes (there was no autoflush) may have read what the row had before.
+        unit.exempt.update([obj for obj in found if not obj._state_.has_changes])
     else:
         _mark_filtered(selected, found)
     return found
+
+
+def _refresh_lazy(unit: UnitOfWork, locked: Iterable[EntityBase]) -> Flow[None]:
+    """Load again what was loaded of the lazy attributes of *locked*: it may be older than the lock."""
+    stale: dict[tuple[Mapping, tuple[Column, ...]], list[Any]] = {}
+    for obj in locked:
+        mapping, row = obj._mapping_, obj._row_
+        if len(mapping.eager) < len(mapping.columns):
+            lazy = [column for column in mapping.columns if column.attribute.is_lazy]
+            loaded = tuple([column for column in lazy if row[column.position] is not NOT_LOADED])
+            if loaded:
+                stale.setdefault((mapping, loaded), []).append(obj._key_)
+    for (mapping, columns), keys in stale.items():
+        kind = mapping.root.discriminator
+        source = dict.fromkeys((*mapping.key_columns, *(kind.columns if kind is not None else ()), *columns))
+        for start in range(0, len(keys), KEYS_AT_ONCE):
+            statement = _by_keys(mapping, keys[start : start + KEYS_AT_ONCE], tuple(source))
+            results = yield from unit.transaction.read(statement)
+            materialize(unit, mapping, results[0].rows, tuple(source), refresh=True)
 
 
 def _mark_filtered(selected: Selected, found: Iterable[EntityBase]) -> None:
@@ -379,12 +403,12 @@ def reload(unit: UnitOfWork, objects: Iterable[EntityBase]) -> Flow[None]:
             materialize(unit, base, results[0].rows, base.wide, refresh=True)
 
 
-def _by_keys(mapping: Mapping, keys: list[Any]) -> Statement:
-    """Return the SELECT of the rows with *keys*."""
-    if len(keys) == 1:
+def _by_keys(mapping: Mapping, keys: list[Any], source: tuple[Column, ...] = ()) -> Statement:
+    """Return the SELECT of the rows with *keys*: the columns *source*, or all that are not lazy."""
+    if len(keys) == 1 and not source:
         return key_statement(mapping, keys[0])
     mark = mapping.dialect.placeholder
-    columns = ", ".join([column.quoted for column in mapping.wide])
+    columns = ", ".join([column.quoted for column in source or mapping.wide])
     names = ", ".join([column.quoted for column in mapping.key_columns])
     parts = len(mapping.key_columns)
     one = mark if parts == 1 else f"({', '.join([mark] * parts)})"

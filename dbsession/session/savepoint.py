@@ -23,6 +23,7 @@ from dbsession.model.entity import EntityBase
 from dbsession.model.mapping import LinkTable, Mapping
 from dbsession.model.state import NOT_LOADED, UNSET, State, Status, set_changes, set_row, set_state
 from dbsession.model.tracked import Holder, plain, same, track
+from dbsession.session.changes import row_seen, unsaved
 from dbsession.session.identity_map import IdentityMap
 from dbsession.session.journal import empty, make_transient
 from dbsession.session.ordering import Pending, frees_values
@@ -280,7 +281,7 @@ def _restore(unit: UnitOfWork, obj: EntityBase, kept: _Kept) -> None:
         if other is not None and other is not obj:
             set_state(other, State(Status.DETACHED, None, "its row was rolled back"))
         unit.identity.add(obj, kept.key)
-        if kept.state.is_persistent and mapping.is_hollow(row):
+        if kept.state.is_persistent and mapping.is_hollow(row_seen(obj, unsaved(obj))):
             unit.identity.hollow_of(mapping)[kept.key] = obj
     unit.take_unsaved(obj)
 

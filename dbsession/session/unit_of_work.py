@@ -23,7 +23,7 @@ from dbsession.model.references import ReferenceAttribute
 from dbsession.model.state import States, Status, set_changes, set_state
 from dbsession.query.query import Selected
 from dbsession.session import deleting, loading, relations
-from dbsession.session.changes import checked_places
+from dbsession.session.changes import Places, checked_places
 from dbsession.session.flush import flush
 from dbsession.session.identity_map import IdentityMap
 from dbsession.session.journal import Journal, empty
@@ -81,6 +81,7 @@ class UnitOfWork:
         self.links: dict[LinkTable, dict[tuple[Any, Any], bool]] = {}
         self.known_links: set[tuple[LinkTable, tuple[Any, Any]]] = set()  # those of links that surely change something
         self.exempt: set[EntityBase] = set()  # locked, or made, in the open transaction: nobody else can change them
+        self.held: dict[EntityBase, Places] = {}  # updated in the open transaction: the columns that it set or compared
         self.collections_read: dict[Any, int] = {}  # by the attribute on the other side
         self.referring: dict[ReferenceAttribute, dict[Any, EntityBase]] = {}  # who refers to a key, by the rows
         self.seen_for: dict[Any, int] = {}  # by attribute: how many objects there were when it was loaded for all
@@ -320,8 +321,15 @@ class UnitOfWork:
         """Return the attributes that were read of *obj*."""
         changes = obj._changes_ if obj._state_.status is not Status.CLEAN else {}
         columns = obj._mapping_.columns
-        places = checked_places(obj, obj._mapping_, changes)
+        places = checked_places(obj, obj._mapping_, changes, self.held.get(obj, ()))
         return tuple(dict.fromkeys(columns[place].attribute.name for place in places))
+
+    def hold(self, objects: Iterable[EntityBase], places: Places) -> None:
+        """Note that the rows of *objects* have been locked with what is in memory in the columns *places*."""
+        held = self.held
+        for obj in objects:
+            before = held.get(obj)
+            held[obj] = places if before is None else (*before, *[place for place in places if place not in before])
 
     def forget_changes(self, obj: EntityBase) -> None:
         """Make *obj* clean."""
@@ -369,6 +377,7 @@ class UnitOfWork:
         savepoint.restore()
         # Locks that it took are gone, and what was found may have been its own.
         self.exempt.clear()
+        self.held.clear()
         self.referring.clear()
         self.seen_for.clear()
 
@@ -446,6 +455,7 @@ class UnitOfWork:
     def _transaction_ended(self) -> None:
         """Forget what held within the transaction only."""
         self.exempt.clear()
+        self.held.clear()
         self.forgets_reads = False
         self.fresh = set()
         self.optimistic = self._optimistic_later
@@ -475,4 +485,5 @@ class UnitOfWork:
         self.identity.clear()
         self._forget_unsaved()
         self.exempt.clear()
+        self.held.clear()
         self.link.release()

@@ -228,6 +228,10 @@ class UpdateWrite(Write):
         if self.volatile:
             _renew(self.objects, self.volatile)
 
+    def holds(self) -> Places:
+        """Return the columns of which the objects have what the rows have, from now until the transaction ends."""
+        return (*self.sets, *self.checks, *[column.position for column in self.returned])
+
     def moves_keys(self) -> bool:
         """Whether the keys of the objects change."""
         return any(column.position in self.sets for column in self.mapping.key_columns)
@@ -253,12 +257,12 @@ class DeleteWrite(Write):
         self.rows: list[tuple[Any, ...]] = []
 
     @staticmethod
-    def checks_of(obj: EntityBase, left_out: tuple[str, ...], *, checked: bool) -> Places:
+    def checks_of(obj: EntityBase, left_out: tuple[str, ...], *, checked: bool, held: Places = ()) -> Places:
         """Return the columns that a DELETE of *obj* has to check; *left_out* are attributes that it must not."""
         mapping = obj._mapping_
         if not checked:
             return version_only(obj)
-        places = checked_places(obj, mapping, unsaved(obj))
+        places = checked_places(obj, mapping, unsaved(obj), held)
         excluded = {column.position for column in columns_of(mapping.attributes[name] for name in left_out)}
         return tuple([place for place in places if place not in excluded]) if excluded else places
 
