@@ -222,6 +222,10 @@ class Backend(Protocol):
         """Give *connection* back; one with an open transaction, broken, or *discard*-ed is closed."""
         ...
 
+    def reclaim(self, connection: Connection) -> None:
+        """Close *connection*, whose session is gone; takes no lock, so that the garbage collector may call it."""
+        ...
+
     def close(self) -> None:
         """Close every connection."""
         ...

@@ -54,6 +54,13 @@ class EmbeddedBackend:
         else:
             connection.close()
 
+    def reclaim(self, connection: Connection) -> None:
+        """Close *connection*, whose session is gone."""
+        if self._server is not None:
+            self._server.reclaim(connection)
+        else:
+            connection.close()
+
     def close(self) -> None:
         """Close every connection. The server stops with the last process that uses it."""
         with self._lock:

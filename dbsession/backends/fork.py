@@ -13,7 +13,9 @@ import os
 import weakref
 from typing import Any, Protocol
 
-__all__ = ["Inheritable", "keep_forever", "watch"]
+__all__ = ["REFUSAL", "Inheritable", "keep_forever", "watch"]
+
+REFUSAL = "{} was opened by the parent process; make a new Database in the child, or close() this one there first"
 
 
 class Inheritable(Protocol):

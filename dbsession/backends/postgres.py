@@ -13,6 +13,7 @@ import logging
 import os
 import threading
 import weakref
+from collections import deque
 from collections.abc import Callable
 from contextlib import suppress
 from time import monotonic
@@ -124,6 +125,7 @@ class PostgresBackend:
         self._max_size = max_size
         self._failures = _Failures()
         self._holders: dict[PostgresConnection, int] = {}
+        self._reclaimed: deque[_Link] = deque()
         self._foreign = False
         self._opened = False
         self._pool: psycopg_pool.ConnectionPool[_Link] = psycopg_pool.ConnectionPool(
@@ -159,7 +161,7 @@ class PostgresBackend:
             SessionForkError: the database was opened by the parent process.
         """
         if self._foreign:
-            raise SessionForkError(f"{self.url} was opened by the parent process; make a new Database in the child")
+            raise SessionForkError(fork.REFUSAL.format(self.url))
         if not self._opened:
             self._opened = True
             with suppress(psycopg_pool.PoolClosed):  # reported by _take
@@ -189,6 +191,16 @@ class PostgresBackend:
         if isinstance(link, _Link) and not connection.inherited:
             self._give_back(link, close=discard or not connection.clean)
 
+    def reclaim(self, connection: Connection) -> None:
+        """Close *connection*, whose session is gone; its place in the pool is free when somebody asks for one."""
+        if not isinstance(connection, PostgresConnection) or self._holders.pop(connection, None) is None:
+            return
+        link = connection.link
+        if isinstance(link, _Link) and not connection.inherited:
+            connection.close()
+            link.wrapper = None
+            self._reclaimed.append(link)  # the pool has a lock, which this thread may hold
+
     def reopened(self) -> PostgresBackend:
         """Return a backend like this one, which was closed, with its counters."""
         backend = self._again(url=self.url)
@@ -211,6 +223,9 @@ class PostgresBackend:
         began = monotonic()
         wait = _FIRST_SLICE
         while True:
+            for _ in range(len(self._reclaimed)):
+                with suppress(IndexError):  # another thread was faster
+                    self._pool.putconn(self._reclaimed.popleft())
             try:
                 return self._pool.getconn(timeout=max(min(wait, deadline - monotonic()), 0.001))
             except psycopg_pool.PoolTimeout:
@@ -233,7 +248,7 @@ class PostgresBackend:
 
     def _exhausted(self) -> PoolTimeout:
         names = {thread.ident: thread.name for thread in threading.enumerate()}
-        holders = sorted(names.get(ident, "a thread that has ended") for ident in self._holders.values())
+        holders = sorted(names.get(ident, "a thread that has ended") for ident in list(self._holders.values()))
         if len(holders) < self._max_size:
             return PoolTimeout(f"{self.url} let no new connection in within {self._timeout:g} seconds; try again")
         return PoolTimeout(

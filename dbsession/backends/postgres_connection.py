@@ -22,7 +22,7 @@ from dbsession.backends import fork
 from dbsession.backends.base import Counters
 from dbsession.backends.postgres_arrivals import Arrivals
 from dbsession.backends.postgres_dumpers import register_dumpers, restore_dumpers
-from dbsession.backends.postgres_errors import is_stale_plan, translate
+from dbsession.backends.postgres_errors import is_stale_plan, lost_before, translate
 from dbsession.backends.postgres_pipeline import Cursor, Link, Pipeline, guarded, mismatch, strip
 from dbsession.backends.postgres_settings import leaves_settings
 from dbsession.backends.statements import Batch, Kind, Result, Statement, require_transaction
@@ -69,7 +69,7 @@ class PostgresConnection:
         self._counters = counters
         self._cursors: dict[str, tuple[str, Cursor, tuple[bytes, ...], tuple[str, ...]]] = {}
         self._transacting = False  # whether we began a transaction and have not ended it
-        self._first: BaseException | None = None  # what made the server abort the transaction
+        self._first: BaseException | None = None  # what made the server abort the transaction, or broke the link
         self._blocked: OrmError | None = None  # why nothing but ROLLBACK may run
         self._settings = False  # whether it has changed what a ROLLBACK does not bring back
         self._raw = False  # whether user-written SQL has run, which may have made or altered tables
@@ -134,7 +134,7 @@ class PostgresConnection:
         if not batch:
             return []
         if self.spent and self._link.closed:
-            raise ConnectionLost("this connection is closed", statement=batch[0], commit_sent=False)
+            raise lost_before(self._first, batch[0])
         counters = self._counters
         counters.round_trips += 1
         counters.statements += len(batch)
@@ -322,7 +322,7 @@ class PostgresConnection:
         exc = self._arrivals.read()
         if exc is not None:
             self.close()
-            error = translate(exc, batch[0], broken=True)
+            self._first = error = translate(exc, batch[0], broken=True)
             if isinstance(error, ConnectionLost):
                 error.commit_sent = False
             raise error from exc
@@ -398,7 +398,7 @@ class PostgresConnection:
             tag = statement.tag
         error = translate(exc, statement, broken=broken, tag=tag)
         error.__cause__ = exc
-        if status == _INERROR and self._first is None:
+        if (broken or status == _INERROR) and self._first is None:
             self._first = error
         if status == _IDLE and self._transacting:
             self._blocked = error  # user-written SQL ended the transaction before it failed

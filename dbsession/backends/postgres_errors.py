@@ -27,7 +27,7 @@ from dbsession.errors import (
     TransactionIntegrityError,
 )
 
-__all__ = ["CODES", "cannot_connect", "is_stale_plan", "translate"]
+__all__ = ["CODES", "cannot_connect", "is_stale_plan", "lost_before", "translate"]
 
 # A code is looked up whole, then by its class (the first two characters).
 # https://www.postgresql.org/docs/current/errcodes-appendix.html
@@ -81,6 +81,11 @@ _MISMATCH = re.compile(r"dbs:(\d+):(\d+)")
 # The server says "canceling statement due to statement timeout"; whoever has set it knows it by its name.
 _TIMEOUT = re.compile(r"\b(statement|lock) timeout\b")
 _KEY_DETAIL = re.compile(r"\((.+?)\)=\(")
+
+_POOLER = (
+    "behind a transaction pooler, say prepare=false in the URL: prepared statements belong to one server connection"
+)
+_HINTS = {"26000": _POOLER, "42P05": _POOLER}
 
 # English only: a server that speaks another language gets no hint. (pattern, passes by itself?, hint)
 _CONNECT_HINTS: tuple[tuple[str, bool, str], ...] = (
@@ -138,7 +143,7 @@ def _message(exc: BaseException) -> str:
     if isinstance(exc, psycopg.errors.SyntaxError) and exc.diag.source_function == "exec_parse_message":
         return "only one statement at a time can be sent, and the text has several"
     if isinstance(exc, psycopg.Error) and exc.diag.message_primary:
-        hint = exc.diag.message_hint
+        hint = exc.diag.message_hint or _HINTS.get(exc.sqlstate or "")
         text = _TIMEOUT.sub(r"\1_timeout", exc.diag.message_primary)
         return f"{text} ({hint})" if hint else text
     text = str(exc).strip()
@@ -177,6 +182,18 @@ def translate(
     if cls is ConnectionLost:
         message = f"the connection to PostgreSQL was lost: {message}"
     return cls(message, **details)
+
+
+def lost_before(first: BaseException | None, statement: Statement) -> ConnectionLost:
+    """Make the error for *statement*, which was not sent, since the link broke before; *first* said how."""
+    reason = "it is closed" if first is None else str(first)
+    return ConnectionLost(
+        f"{reason} - nothing more can be sent over this connection; call rollback() or leave the scope",
+        statement=statement,
+        original_exc=getattr(first, "original_exc", None),
+        nothing_sent=True,
+        commit_sent=False,
+    )
 
 
 def cannot_connect(exc: BaseException, where: str) -> OperationalError:

@@ -8,6 +8,7 @@ import sqlite3
 import threading
 import uuid
 import weakref
+from contextlib import suppress
 from pathlib import Path
 
 from dbsession.backends import fork
@@ -68,6 +69,7 @@ class SqliteBackend:
             self._target = str(file) if create else f"{file.as_uri()}?mode=rw"
         self._lock = threading.Lock()
         self._idle: list[SqliteConnection] = []
+        self._in_use: set[Connection] = set()  # kept, so that `reclaim` finds them whole
         self._keeper: list[sqlite3.Connection] = []  # a memdb dies with its last connection
         self._closed = False
         self._foreign = False
@@ -82,24 +84,34 @@ class SqliteBackend:
             SessionForkError: the database was opened by the parent process.
         """
         if self._foreign:
-            raise SessionForkError(f"{self.url} was opened by the parent process; make a new Database in the child")
+            raise SessionForkError(fork.REFUSAL.format(self.url))
         with self._lock:
-            if self._idle:
-                return self._idle.pop()
-            if self._closed:
-                raise InterfaceError(f"{self.url} is closed")
-            if self._memory and not self._keeper:
-                self._keeper.append(self._open())
-        return self._connect()
+            connection = self._idle.pop() if self._idle else None
+            if connection is None:
+                if self._closed:
+                    raise InterfaceError(f"{self.url} is closed")
+                if self._memory and not self._keeper:
+                    self._keeper.append(self._open())
+        if connection is None:
+            connection = self._connect()
+        self._in_use.add(connection)
+        return connection
 
     def release(self, connection: Connection, *, discard: bool = False) -> None:
         """Give *connection* back; one with an open transaction, or *discard*-ed, is closed."""
+        self._in_use.discard(connection)
         if not discard and isinstance(connection, SqliteConnection) and connection.make_clean():
             with self._lock:
                 if not self._closed and len(self._idle) < self._max_idle:
                     self._idle.append(connection)
                     return
         connection.close()
+
+    def reclaim(self, connection: Connection) -> None:
+        """Close *connection*, whose session is gone."""
+        self._in_use.discard(connection)
+        with suppress(sqlite3.ProgrammingError):  # if the backend is gone, too, the handle may have been closed first
+            connection.close()
 
     def reopened(self) -> SqliteBackend:
         """Return a backend like this one, which was closed, with its counters. What was in memory is gone."""

@@ -18,6 +18,7 @@ from dbsession.backends import fork
 from dbsession.backends.base import Counters, RowCountMismatch
 from dbsession.backends.sqlite_errors import translate
 from dbsession.backends.sqlite_limits import Limits, TimedCursor
+from dbsession.backends.sqlite_settings import leaves_settings
 from dbsession.backends.statements import Batch, Kind, Result, Row, Statement, require_transaction
 from dbsession.errors import InterfaceError, OperationalError, OrmError, SessionDoomed, SessionForkError
 
@@ -60,7 +61,7 @@ class SqliteConnection:
         self._open = False
         self._limits: Limits | None = None  # of the open transaction
         self._blocked: OrmError | None = None  # why nothing but ROLLBACK may run
-        self._leaves = False
+        self._leaves = False  # something that the next session would see, and that is not put back
         self._altered = False  # a PRAGMA may have been changed
         self._columns: dict[str, tuple[Any, tuple[str, ...]]] = {}
         self._configure()
@@ -301,11 +302,9 @@ class SqliteConnection:
 
     def _check_raw(self, statement: Statement) -> None:
         """Notice user-written SQL that moved the transaction or the settings of the connection."""
-        text = statement.sql.lower()
-        if "pragma" in text:
+        if "pragma" in statement.sql.lower():
             self._altered = True
-        if "attach" in text or "temp" in text:
-            self._leaves = True  # something that the next session would see, and that no setting brings back
+        self._leaves = self._leaves or leaves_settings(statement.sql)
         alive = self._db.in_transaction
         if alive is not self._open:
             error = self._drift(alive)

@@ -93,19 +93,20 @@ class KeyRow(tuple[Any, ...]):
 class Status(Enum):
     """Where an object stands between the program and the database: the table at the head of this module."""
 
-    TRANSIENT = ("transient", False, False)
-    NEW = ("new", False, True)
-    CLEAN = ("clean", True, True)
-    DIRTY = ("dirty", True, True)
-    MARKED_FOR_DELETION = ("marked for deletion", True, False)
-    DELETED = ("deleted", False, False)
-    DETACHED = ("detached", False, False)
-    EMPTIED = ("emptied", False, False)
+    TRANSIENT = ("transient", False, False, False)
+    NEW = ("new", False, True, False)
+    CLEAN = ("clean", True, True, True)
+    DIRTY = ("dirty", True, True, True)
+    MARKED_FOR_DELETION = ("marked for deletion", True, False, True)
+    DELETED = ("deleted", False, False, True)
+    DETACHED = ("detached", False, False, True)
+    EMPTIED = ("emptied", False, False, False)
 
-    def __init__(self, label: str, is_persistent: bool, may_change: bool) -> None:
+    def __init__(self, label: str, is_persistent: bool, may_change: bool, has_row: bool) -> None:
         self.label = label
         self.is_persistent = is_persistent
         self.may_change = may_change
+        self.has_row = has_row  # the row holds the key
 
 
 class State:
@@ -131,7 +132,7 @@ class State:
         # Asked on hot paths, where hashing an enum member would be the most expensive thing.
         self.is_new = status is Status.NEW
         self.has_changes = status is Status.DIRTY or status is Status.MARKED_FOR_DELETION  # `_changes_` is set
-        self.has_row = status not in {Status.NEW, Status.TRANSIENT, Status.EMPTIED}  # its row holds its key
+        self.has_row = status.has_row
         self.is_persistent = status.is_persistent
         self.may_change = status.may_change
 

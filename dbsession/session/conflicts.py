@@ -32,6 +32,15 @@ def key_statement(mapping: Mapping, key: Any, *, lock: str = "") -> Statement:
     return Statement(sql, key if isinstance(key, tuple) else (key,), returns=True)
 
 
+def _whole_row(mapping: Mapping, key: Any) -> Statement:
+    """Return the SELECT of one row with every column of *mapping*, lazy ones too, in their order."""
+    columns = ", ".join([column.quoted for column in mapping.columns])
+    mark = mapping.dialect.placeholder
+    keys = " AND ".join([f"{column.quoted} = {mark}" for column in mapping.key_columns])
+    sql = f"SELECT {columns} FROM {mapping.quoted} WHERE {keys}"
+    return Statement(sql, key if isinstance(key, tuple) else (key,), returns=True)
+
+
 _SOMEBODY = ("somebody else", "retry the work, with @db_session(retry=...) for instance")
 _SOMEBODY_OR_WE = (
     "somebody else, or by the db.execute() of this session,",
@@ -47,7 +56,7 @@ def explain_conflict(unit: UnitOfWork, obj: EntityBase) -> Flow[OrmError]:
     if unit.forgets_reads:
         who, way_out = _SOMEBODY_OR_WE
     try:
-        result = yield from unit.transaction.ask(key_statement(mapping, mapping.key_of(obj._row_)))
+        result = yield from unit.transaction.ask(_whole_row(mapping, mapping.key_of(obj._row_)))
         rows = result.rows
     except OrmError:  # the first error is the one that counts
         rows = None
@@ -60,9 +69,7 @@ def explain_conflict(unit: UnitOfWork, obj: EntityBase) -> Flow[OrmError]:
             f"{obj!r} was deleted by {who} since it was read here; {way_out}, so that it starts from what is there now",
             obj=obj,
         )
-    project = mapping.projection(mapping.wide)
-    row = project(rows[0]) if project is not None else rows[0]
-    differences = seen_and_found(obj, row, checked)
+    differences = seen_and_found(obj, rows[0], checked)
     changed = "; ".join(f"{name}: {seen!r} was seen, {found!r} is there now" for name, seen, found in differences)
     return OptimisticCheckError(
         f"{obj!r} was changed by {who} since it was read here{f' ({changed})' if changed else ''}; {way_out}, "

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import warnings
+
 from dbsession.backends.base import Backend, Connection
 from dbsession.backends.statements import Batch, Kind, Result
 from dbsession.errors import ConnectionLost, OrmError
@@ -24,6 +26,21 @@ class Link:
         self._connection: Connection | None = None
         self._discard = False
         self.log = log or make_sql_log()
+
+    def __del__(self) -> None:
+        """Give up the connection of a session that was never ended: of a thread that is gone, for instance."""
+        connection = self._connection
+        if connection is None:
+            return
+        is_lost = connection.usable  # not one of a parent process, or one that has broken
+        self._backend.reclaim(connection)
+        if is_lost:
+            warnings.warn(
+                f"a session on {self._backend.url} was never ended, and is gone: its connection was closed, so that "
+                f"what it had not committed is rolled back; use `with db_session:`, which ends it",
+                ResourceWarning,
+                stacklevel=2,
+            )
 
     def execute(self, batch: Batch) -> list[Result]:
         """Run *batch* on the connection."""

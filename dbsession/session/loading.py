@@ -295,13 +295,18 @@ def _refresh_lazy(unit: UnitOfWork, locked: Iterable[EntityBase]) -> Flow[None]:
             loaded = tuple([column for column in lazy if row[column.position] is not NOT_LOADED])
             if loaded:
                 stale.setdefault((mapping, loaded), []).append(obj._key_)
+    statements: list[Statement] = []
+    sources: list[tuple[Mapping, tuple[Column, ...]]] = []
     for (mapping, columns), keys in stale.items():
         kind = mapping.root.discriminator
-        source = dict.fromkeys((*mapping.key_columns, *(kind.columns if kind is not None else ()), *columns))
+        source = tuple(dict.fromkeys((*mapping.key_columns, *(kind.columns if kind is not None else ()), *columns)))
         for start in range(0, len(keys), KEYS_AT_ONCE):
-            statement = _by_keys(mapping, keys[start : start + KEYS_AT_ONCE], tuple(source))
-            results = yield from unit.transaction.read(statement)
-            materialize(unit, mapping, results[0].rows, tuple(source), refresh=True)
+            statements.append(_by_keys(mapping, keys[start : start + KEYS_AT_ONCE], source))
+            sources.append((mapping, source))
+    if statements:
+        results = yield from unit.transaction.read(*statements)
+        for (mapping, source), result in zip(sources, results, strict=True):
+            materialize(unit, mapping, result.rows, source, refresh=True)
 
 
 def _mark_filtered(selected: Selected, found: Iterable[EntityBase]) -> None:

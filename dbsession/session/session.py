@@ -281,10 +281,12 @@ class Session:
 
         Raises:
             ScopeOwnershipError: it is at work elsewhere at this very moment.
+            SessionForkError: it is the parent process's.
             DatabaseSessionIsOver: its scope has ended.
         """
         if self._units is _ENDED or self.place is None:
             raise DatabaseSessionIsOver(f"Cannot adopt a session: {_OVER}; open a scope here with `with db_session:`")
+        self._owner.check_process()
         if not self._busy.acquire(blocking=False):
             raise ScopeOwnershipError(
                 f"{self!r} cannot be adopted while it is at work there: two users of one session at the same time"

@@ -23,6 +23,7 @@ from dbsession.model.references import ReferenceAttribute
 from dbsession.model.state import States, Status, set_changes, set_state
 from dbsession.query.query import Selected
 from dbsession.session import deleting, loading, relations
+from dbsession.session.autoflush import flush_ahead_of
 from dbsession.session.changes import Places, checked_places
 from dbsession.session.flush import flush
 from dbsession.session.identity_map import IdentityMap
@@ -471,7 +472,7 @@ class UnitOfWork:
         if not self.autoflush or self.is_flushing or not self.has_pending():
             return
         if mapping is None or loading.concerns(self, mapping) or self._compares_new(selected):
-            yield from flush(self)
+            yield from flush_ahead_of(self, mapping)
 
     def _compares_new(self, selected: Selected | None) -> bool:
         return bool(self.new) and selected is not None and any(obj in self.new for obj in selected.objects())
