@@ -222,22 +222,43 @@ ROLLED_BACK: Final = State(Status.TRANSIENT, None, "its creation was rolled back
 DISCARDED: Final = State(Status.TRANSIENT, None, "it was deleted before it was saved, it is in no database")
 
 
-class States:
-    """The shared states of one unit of work."""
+_SHARED: Final = {
+    "new": Status.NEW,
+    "clean": Status.CLEAN,
+    "dirty": Status.DIRTY,
+    "marked": Status.MARKED_FOR_DELETION,
+    "deleted": Status.DELETED,
+}
 
-    __slots__ = ("clean", "deleted", "dirty", "marked", "new")
+
+class States:
+    """The shared states of one unit of work, each made when the first object needs it."""
+
+    __slots__ = ("_made", "_unit", "clean", "deleted", "dirty", "marked", "new")
+
+    new: State
+    clean: State
+    dirty: State
+    marked: State
+    deleted: State
 
     def __init__(self, unit: Unit) -> None:
-        self.new = State(Status.NEW, unit)
-        self.clean = State(Status.CLEAN, unit)
-        self.dirty = State(Status.DIRTY, unit)
-        self.marked = State(Status.MARKED_FOR_DELETION, unit)
-        self.deleted = State(Status.DELETED, unit)
+        self._unit: Unit | None = unit
+        self._made: list[State] = []
+
+    def __getattr__(self, name: str) -> State:  # asked for a slot that is empty still
+        if name not in _SHARED:
+            raise AttributeError(f"no state is called {name!r}")
+        state = State(_SHARED[name], self._unit)
+        self._made.append(state)
+        setattr(self, name, state)
+        return state
 
     def end(self, reason: str) -> None:
         """Detach every object of the unit of work."""
-        for state in (self.new, self.clean, self.dirty, self.marked, self.deleted):
+        for state in self._made:
             state.end(reason)
+        self._unit = None  # no cycle is left for the garbage collector
 
 
 class Savepoint(Protocol):

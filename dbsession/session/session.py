@@ -173,17 +173,20 @@ class Session:
             CommitOutcomeUnknown: the connection broke while COMMIT was under way.
             PartialCommitException: of several databases, one had committed before another failed.
         """
-        self._commit()
+        self._commit(goes_on=True)
         self.run_hooks()
 
-    def _commit(self) -> None:
+    def _commit(self, *, goes_on: bool) -> None:
         self._require_open("commit")
         self._require_outermost("commit")
         self._require_no_hook("commit")
         units = list(self._units.values())
         saves = self.has_unsaved()
         if len(units) == 1:
-            units[0].run(units[0].commit())
+            if saves or units[0].transaction.phase is not Phase.IDLE:
+                units[0].run(units[0].commit())
+            elif goes_on:
+                units[0].committed()
             if len(self._units) > 1:  # a hook has used another database
                 self._commit_several(units)
         elif units:
@@ -422,7 +425,7 @@ class Session:
             return
         if error is None or self._options.is_allowed(error):
             try:
-                self._commit()
+                self._commit(goes_on=False)
             except BaseException as failure:
                 self._abandon(failure)
                 raise

@@ -103,11 +103,11 @@ class Mark:
 class Transaction:
     """The transaction of one unit of work."""
 
-    __slots__ = ("_begin", "_dialect", "_due", "first_error", "marks", "phase", "policy", "require_free", "wrote")
+    __slots__ = ("_dialect", "_due", "first_error", "marks", "phase", "policy", "require_free", "wrote")
 
     def __init__(self, dialect: Dialect, policy: TransactionPolicy) -> None:
         self._dialect = dialect
-        self.take_policy(policy)
+        self.policy = policy
         self.phase = Phase.IDLE
         self.first_error: BaseException | None = None
         self.wrote = False  # something was sent that is not committed: what is loaded now may be rolled back
@@ -115,10 +115,13 @@ class Transaction:
         self._due: Batch = ()  # RELEASE and ROLLBACK TO of inner scopes that have ended; they travel with what follows
         self.require_free: Callable[[], None] | None = None  # raises if an outer scope holds the only write lock
 
-    def take_policy(self, policy: TransactionPolicy) -> None:
-        """Want *policy* from the next BEGIN on."""
-        self.policy = policy
-        self._begin = self._dialect.begin(policy.mode)
+    def _begin(self, *, nowait: bool = False) -> Batch:
+        """Return what is to be sent before the first statement; nothing if the transaction is open."""
+        if self.phase is not Phase.IDLE:
+            return ()
+        self._require_free()
+        mode = self.policy.mode
+        return self._dialect.begin(replace(mode, nowait=True) if nowait else mode)
 
     def require_usable(self) -> None:
         """Raise `SessionDoomed` if the transaction, or the inner scope that it stands in, is lost."""
@@ -177,9 +180,9 @@ class Transaction:
     def read(self, *statements: Statement) -> Flow[list[Result]]:
         """Send statements that change nothing: in autocommit where no transaction is open or wanted."""
         self.require_usable()
-        begins = self.phase is Phase.IDLE and self.policy.immediate
-        before = self._unset(writes=begins) if self.marks else ()
-        return (yield from self._send(statements, before, self._begin, begins=begins, is_flush=False))
+        begin = self._begin() if self.policy.immediate else ()
+        savepoints = self._unset(writes=bool(begin)) if self.marks else ()
+        return (yield from self._send(statements, savepoints, begin, is_flush=False))
 
     def write(
         self, *statements: Statement, is_flush: bool = True, sets_marks: bool = False, nowait: bool = False
@@ -195,23 +198,20 @@ class Transaction:
             self.wrote = True
             if self.marks:
                 self.marks[-1].wrote = True
-        before = self._unset(writes=True) if self.marks and not sets_marks else ()
-        begins = self.phase is Phase.IDLE
-        begin = self._dialect.begin(replace(self.policy.mode, nowait=True)) if nowait and begins else self._begin
-        return (yield from self._send(statements, before, begin, begins=begins, is_flush=is_flush))
+        savepoints = self._unset(writes=True) if self.marks and not sets_marks else ()
+        return (yield from self._send(statements, savepoints, self._begin(nowait=nowait), is_flush=is_flush))
 
     def _send(
-        self, statements: tuple[Statement, ...], savepoints: Batch, begin: Batch, *, begins: bool, is_flush: bool
+        self, statements: tuple[Statement, ...], savepoints: Batch, begin: Batch, *, is_flush: bool
     ) -> Flow[list[Result]]:
-        before = (*begin, *savepoints) if begins else (*self._due, *savepoints)
+        before = (*begin, *self._due, *savepoints)
         batch = (*before, *statements) if before else statements
-        if begins:
-            self._require_free()
+        if begin:
             self.phase = Phase.OPEN
         try:
             results = yield from execute(*batch)
         except Exception as error:
-            if begins and self._never_began(error, begin):
+            if begin and self._never_began(error, begin):
                 self.phase = Phase.IDLE
                 raise
             self._trim(error, batch, len(before))
@@ -327,17 +327,14 @@ class Transaction:
         return (yield from self._commit(statements))
 
     def _commit(self, statements: tuple[Statement, ...]) -> Flow[list[Result]]:
-        begins = self.phase is Phase.IDLE
-        if begins:
-            self._require_free()
+        begin = self._begin()
         # COMMIT releases all savepoints.
-        undo = tuple([statement for statement in self._due if statement.kind is Kind.ROLLBACK_TO])
-        before = self._begin if begins else undo
+        before = (*begin, *[statement for statement in self._due if statement.kind is Kind.ROLLBACK_TO])
         self.phase = Phase.OPEN
         try:
             results = yield from execute(*before, *statements, COMMIT)
         except Exception as error:
-            if begins and self._never_began(error, self._begin):
+            if begin and self._never_began(error, begin):
                 self._ended()
                 raise
             if isinstance(error, ConnectionLost) and error.commit_sent:

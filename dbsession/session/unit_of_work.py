@@ -101,7 +101,7 @@ class UnitOfWork:
 
     def take_policy(self, policy: TransactionPolicy, *, optimistic: bool) -> None:
         """Want *policy* of the transaction, which has not begun."""
-        self.transaction.take_policy(policy)
+        self.transaction.policy = policy
         self._check_optimistically(policy, optimistic=optimistic)
 
     def run(self, flow: Flow[T]) -> T:
