@@ -9,7 +9,7 @@ from __future__ import annotations
 
 import inspect
 import logging
-from collections.abc import Callable
+from collections.abc import Callable, Iterable
 from enum import Enum
 from typing import Any, NamedTuple
 
@@ -48,7 +48,7 @@ def make_hook(event: Event, function: Callable[[], Any]) -> Hook:
     return Hook(event, function)
 
 
-def run_hooks(hooks: list[Hook]) -> None:
+def run_hooks(hooks: Iterable[Hook]) -> None:
     """Call *hooks* in order; an error in one is logged, and changes nothing of what has happened."""
     for hook in hooks:
         try:

@@ -22,10 +22,11 @@ __all__ = ["Owner"]
 class _Token:
     """Stands for one thread of one process."""
 
-    __slots__ = ("process",)
+    __slots__ = ("process", "thread")
 
     def __init__(self) -> None:
         self.process = _process
+        self.thread = threading.current_thread()
 
 
 class _Here(threading.local):
@@ -52,16 +53,16 @@ if hasattr(os, "register_at_fork"):  # not on Windows, where nothing forks
 class Owner:
     """A thread and, under asyncio, a task of it."""
 
-    __slots__ = ("_task", "_thread", "_token")
+    __slots__ = ("_task", "_token")
 
     def __init__(self) -> None:
-        self.move_here()
+        self._token = _here.token
+        self._task: Task[Any] | None = None if _get_running_loop() is None else current_task()
 
     def move_here(self) -> None:
         """Let the caller be the owner."""
-        self._token = _here.token
-        self._task: Task[Any] | None = None if _get_running_loop() is None else current_task()
-        self._thread = threading.current_thread() if self._task is None else None
+        here = Owner()
+        self._token, self._task = here._token, here._task
 
     def is_here(self) -> bool:
         """Tell whether this is called by the owner."""
@@ -93,4 +94,4 @@ class Owner:
     def __str__(self) -> str:
         if self._task is not None:
             return f"task {self._task.get_name()!r}"
-        return f"thread {self._thread.name!r}" if self._thread is not None else "another thread"
+        return f"thread {self._token.thread.name!r}"

@@ -75,11 +75,11 @@ class Session:
         self._options = options
         self._outer = outer  # the session of the scope around this one, which is independent of it
         self._owner = Owner()
-        self._busy = RLock()  # one user at a time, also where the session is handed on
+        self._busy: RLock | None = None  # one user at a time, also where the session is handed on
         self._units: dict[DatabaseLink, UnitOfWork] = {}
-        self._inner: list[_Inner] = []  # the scopes that have joined, and not ended
-        self._hooks: list[Hook] = []
-        self._ready: list[Hook] = []  # what they wait for has happened
+        self._inner: tuple[_Inner, ...] = ()  # the scopes that have joined, and not ended
+        self._hooks: tuple[Hook, ...] = ()
+        self._ready: tuple[Hook, ...] = ()  # what they wait for has happened
         self._autoflush = True
         self.has_committed = False  # something was saved before the end: running the work again would save it twice
         self.place: Place | None = None  # where the scope stands among the scopes of its context
@@ -110,7 +110,8 @@ class Session:
         if unit is None:
             self._require_open("use the database")
             options = self._options
-            unit = UnitOfWork(database, options.policy, self._owner.check, self._busy, optimistic=options.optimistic)
+            busy = self._busy = self._busy or RLock()
+            unit = UnitOfWork(database, options.policy, self._owner.check, busy, optimistic=options.optimistic)
             unit.autoflush = self._autoflush
             if self._outer is not None and unit.dialect.name == "sqlite":
                 unit.transaction.require_free = partial(self._require_free, database)
@@ -290,7 +291,8 @@ class Session:
         if self._units is _ENDED or self.place is None:
             raise DatabaseSessionIsOver(f"Cannot adopt a session: {_OVER}; open a scope here with `with db_session:`")
         self._owner.check_process()
-        if not self._busy.acquire(blocking=False):
+        busy = self._busy = self._busy or RLock()
+        if not busy.acquire(blocking=False):
             raise ScopeOwnershipError(
                 f"{self!r} cannot be adopted while it is at work there: two users of one session at the same time"
             )
@@ -298,7 +300,7 @@ class Session:
             self._owner.move_here()
             self.place.make_current()
         finally:
-            self._busy.release()
+            busy.release()
 
     @contextmanager
     def no_autoflush(self) -> Generator[None]:
@@ -324,7 +326,7 @@ class Session:
         """
         if options.is_demanding:
             self._take_options(options)
-        self._inner.append(_Inner(options, []))
+        self._inner = (*self._inner, _Inner(options, []))
         self._switch_log(options)
         for unit in self._units.values():
             unit.enter_savepoint(read_only=options.read_only)
@@ -377,7 +379,7 @@ class Session:
             undoes = True
             raise
         finally:
-            self._inner.pop()
+            self._inner = self._inner[:-1]
             self._switch_log(inner.options)
             for unit in self._units.values():
                 if undoes:
@@ -385,9 +387,9 @@ class Session:
                 else:
                     unit.release_savepoint()
             if undoes:
-                self._ready += [hook for hook in inner.hooks if hook.event is Event.ROLLBACK]
+                self._ready = (*self._ready, *[hook for hook in inner.hooks if hook.event is Event.ROLLBACK])
             else:
-                self._registered.extend(inner.hooks)
+                self._register(inner.hooks)
 
     def _finish_inner(self, inner: _Inner) -> None:
         for unit in self._units.values():
@@ -395,25 +397,27 @@ class Session:
             if inner.options.nested is Nesting.SAVEPOINT:
                 unit.run(unit.flush())
 
-    @property
-    def _registered(self) -> list[Hook]:
-        """The hooks of the innermost scope."""
-        return self._inner[-1].hooks if self._inner else self._hooks
+    def _register(self, hooks: list[Hook]) -> None:
+        """Let *hooks* be the innermost scope's."""
+        if self._inner:
+            self._inner[-1].hooks.extend(hooks)
+        else:
+            self._hooks = (*self._hooks, *hooks)
 
     def add_hook(self, hook: Hook) -> None:
         """Call *hook* when the innermost scope's work is committed, or rolled back."""
         self._require_open(f"wait for its {hook.event.value}")
-        self._registered.append(hook)
+        self._register([hook])
 
     def _happened(self, event: Event) -> None:
         if self._hooks:
-            self._ready += [hook for hook in self._hooks if hook.event is event]
-            self._hooks = []
+            self._ready = (*self._ready, *[hook for hook in self._hooks if hook.event is event])
+            self._hooks = ()
 
     def run_hooks(self) -> None:
         """Call what has waited for a commit or rollback that has happened."""
         while self._ready:
-            ready, self._ready = self._ready, []
+            ready, self._ready = self._ready, ()
             run_hooks(ready)
 
     def end(self, error: BaseException | None) -> None:
