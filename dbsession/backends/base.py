@@ -208,6 +208,8 @@ class Backend(Protocol):
     counters: Counters
     url: str
     """Where it is, without the password; used in messages."""
+    readers_wait: bool
+    """Whether nobody can read while somebody else's transaction writes."""
 
     def acquire(self) -> Connection:
         """Take a live connection with no transaction open.

@@ -31,6 +31,8 @@ class EmbeddedBackend:
         BindingError: the wheel is not installed, or the folder cannot be used.
     """
 
+    readers_wait: bool = False
+
     def __init__(self, folder: str | Path, *, url: str, version: int | None = None, **options: Any) -> None:
         # Now, since the current folder may be another one at the first connection.
         self._folder = Path(folder).expanduser().absolute()

@@ -96,6 +96,8 @@ class PostgresBackend:
         BindingError: libpq cannot read *conninfo*, or the sizes contradict each other.
     """
 
+    readers_wait: bool = False
+
     def __init__(
         self,
         conninfo: str,

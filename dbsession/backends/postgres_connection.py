@@ -269,10 +269,15 @@ class PostgresConnection:
 
         psycopg answers ROLLBACK by forgetting all prepared statements, and telling the server so in
         a trip of its own, since tables may be gone with the transaction. They are not if it had
-        nothing but our own statements in it.
+        nothing but our own statements in it. In a pipeline it tells the server too late: what was
+        prepared meanwhile is gone with the rest, and still in the client's cache.
         """
         sql: _Sql = statement.sql
-        if self._raw or statement.kind not in (Kind.ROLLBACK, Kind.ROLLBACK_TO):
+        if statement.kind not in (Kind.ROLLBACK, Kind.ROLLBACK_TO):
+            return cursor.execute(sql, prepare=False)
+        if self._raw and statement.kind is Kind.ROLLBACK_TO:
+            self._distrust()
+        elif self._raw:
             return cursor.execute(sql, prepare=False)
         threshold = self._link.prepare_threshold
         self._link.prepare_threshold = None

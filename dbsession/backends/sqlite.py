@@ -57,6 +57,7 @@ class SqliteBackend:
         self._file: Path | None = None
         self._uri = path is None or not create
         self._memory = path is None
+        self.readers_wait = path is None  # a file in WAL mode can be read, memory cannot
         if path is None:
             self.url = url or "sqlite://"
             # The name says nothing, but two databases of one process must not share it.

@@ -388,14 +388,13 @@ class Collection(Generic[T]):
             else:
                 held.pop(item, None)
 
-    def unsaved(self) -> tuple[dict[T, None], dict[T, None]]:
-        """Return copies of what was added and what was removed; `forget_since` takes them."""
-        return self._added.copy(), self._removed.copy()
+    def contents(self) -> tuple[dict[T, None] | None, dict[T, None], dict[T, None]]:
+        """Return copies of the items, if they are loaded, what was added, and what was removed; see `put_back_all`."""
+        return None if self._items is None else self._items.copy(), self._added.copy(), self._removed.copy()
 
-    def forget_since(self, unsaved: tuple[dict[T, None], dict[T, None]]) -> None:
-        """Be as before it was loaded, when `unsaved` was asked."""
-        self._items = None
-        self._added, self._removed = unsaved
+    def put_back_all(self, contents: tuple[dict[T, None] | None, dict[T, None], dict[T, None]]) -> None:
+        """Be as when `contents` was asked."""
+        self._items, self._added, self._removed = contents
 
     def settle(self) -> None:
         """Forget what was added and removed: it is committed."""

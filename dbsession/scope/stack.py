@@ -12,7 +12,7 @@ import sys
 from contextvars import ContextVar
 from typing import Any, NamedTuple
 
-from dbsession.errors import NoScopeError
+from dbsession.errors import NestedScopeError, NoScopeError
 from dbsession.session.session import Session
 
 __all__ = [
@@ -37,7 +37,19 @@ class Frame(NamedTuple):
     scope: Any  # the DBSession that was entered
 
     def make_current(self) -> None:
-        """Let this be the current frame of the context that calls."""
+        """Let this be the current frame of the context that calls.
+
+        Raises:
+            NestedScopeError: there is a scope here that is not one of those around it, and would be left in its place.
+        """
+        here = _current.get()
+        around: Frame | None = self
+        while around is not None and around is not here:
+            around = around.parent
+        if here is not None and around is None and here.session.is_here():
+            raise NestedScopeError(
+                f"{self.session!r} cannot be adopted within the scope of {here.session!r}; leave that one first"
+            )
         _current.set(self)
 
     @property

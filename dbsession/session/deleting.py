@@ -148,12 +148,7 @@ def _mark(unit: UnitOfWork, obj: EntityBase) -> None:
                 collection_attribute.reverse.of(item).note_removed(obj, unit)
     if obj._state_.is_new:
         unit.new.pop(obj, None)
-        key = obj._key_
-        if key is not None:
-            unit.identity.remove(obj, key)
-            for other in unit.deleted:  # whose key it had taken over
-                if other._mapping_.root is obj._mapping_.root and other._key_ == key:
-                    unit.identity.add(other, key)
+        unit.free_key(obj)
         set_state(obj, DISCARDED)
         return
     if obj._state_.status is Status.CLEAN:
@@ -169,7 +164,8 @@ def _linked(unit: UnitOfWork, obj: EntityBase, attribute: CollectionAttribute) -
     """Return the objects whose collections have *obj* in them, by a many-to-many *attribute*."""
     collection = attribute.of(obj)
     known: list[EntityBase] = collection.known
-    if collection.is_loaded or not unit.collections_read.get(attribute.reverse.reverse):
+    read = unit.collections_read
+    if collection.is_loaded or not (read.get(attribute.reverse.reverse) or read.get(attribute.link)):
         return known
     name = attribute.reverse.name
     return known + [
@@ -270,6 +266,10 @@ def _forget_ends(unit: UnitOfWork, tables: set[Mapping]) -> None:
             if attribute is None or not attribute.is_virtual or attribute.target.root not in tables:
                 continue
             if isinstance(attribute, CollectionAttribute):
+                for item in [item for item in value.known if not item._state_.may_change]:
+                    value.note_removed(item, unit)
+                if unit.savepoint is not None:
+                    unit.savepoint.filling(value)
                 value.forget()
             elif value is not None and not value._state_.may_change:
                 del obj.__dict__[name]

@@ -24,7 +24,7 @@ from dbsession.session.conflicts import explain_conflict, name_objects
 from dbsession.session.deleting import in_doubt, with_parents
 from dbsession.session.loading import reload
 from dbsession.session.ordering import Action, Pending, Run, in_order
-from dbsession.session.savepoint import Layer, layers
+from dbsession.session.savepoint import Layer, layers, mark_of
 from dbsession.session.transaction import Mark
 from dbsession.session.writes import (
     DeleteWrite,
@@ -54,12 +54,12 @@ def flush(unit: UnitOfWork, *, commit: bool = False, only: set[EntityBase] | Non
         TransactionError: it was called from a hook, or hooks make changes without end.
     """
     unit.transaction.require_usable()
-    if unit.transaction.policy.mode.read_only:
+    if unit.transaction.policy.mode.read_only and unit.has_pending():
         yield from _refuse(unit)
     unit.begin_flush()
     try:
         committed = yield from _rounds(unit, commit=commit, only=only)
-        if commit and not committed:
+        if commit and not committed and unit.is_alone:
             yield from unit.transaction.commit()
             unit.committed()
     finally:
@@ -74,7 +74,7 @@ def _refuse(unit: UnitOfWork) -> Flow[None]:
         f"{what} in a db_session(read_only=True), which saves nothing; leave read_only out, or change it in another "
         f"scope"
     )
-    yield from unit.transaction.fail(error)
+    yield from unit.transaction.fail(error, mark_of(unit))
     raise error
 
 
@@ -88,7 +88,7 @@ def _rounds(unit: UnitOfWork, *, commit: bool, only: set[EntityBase] | None) -> 
         if not pending and not links:
             return False
         hooked = _hooked(pending, "after") if unit.has_hooks else []
-        rides = commit and not hooked
+        rides = commit and not hooked and unit.is_alone
         in_layers, foreign = layers(unit, pending, has_links=bool(links))
         yield from _Sender(unit, links, foreign).send(in_layers, pending.deleted, commit=rides)
         yield from _run_hooks(unit, "after", hooked)
@@ -99,7 +99,7 @@ def _rounds(unit: UnitOfWork, *, commit: bool, only: set[EntityBase] | None) -> 
     endless = TransactionError(
         f"the flush did not come to an end in {MAX_ROUNDS} rounds: the hooks of the entities keep making changes"
     )
-    yield from unit.transaction.fail(endless)
+    yield from unit.transaction.fail(endless, mark_of(unit))
     raise endless
 
 
@@ -115,12 +115,12 @@ def _hooked(pending: Pending, when: str) -> list[tuple[str, EntityBase]]:
 
 
 def _run_hooks(unit: UnitOfWork, when: str, hooked: list[tuple[str, EntityBase]]) -> Flow[None]:
-    try:
-        for kind, obj in hooked:
+    for kind, obj in hooked:
+        try:
             getattr(obj, f"{when}_{kind}")()
-    except Exception as error:  # a flush that failed, like any other
-        yield from unit.transaction.fail(error)
-        raise
+        except Exception as error:  # a flush that failed, like any other
+            yield from unit.transaction.fail(error, mark_of(unit, obj))
+            raise
 
 
 def _run_before_hooks(unit: UnitOfWork, only: set[EntityBase] | None) -> Flow[set[EntityBase] | None]:
@@ -138,7 +138,7 @@ def _run_before_hooks(unit: UnitOfWork, only: set[EntityBase] | None) -> Flow[se
     endless = TransactionError(
         f"the hooks before the flush did not come to an end in {MAX_ROUNDS} rounds: they keep making new objects"
     )
-    yield from unit.transaction.fail(endless)
+    yield from unit.transaction.fail(endless, mark_of(unit))
     raise endless
 
 
@@ -174,8 +174,11 @@ class _Sender:
         removed = self._link_writes(adds=False)
         late: list[EntityBase] = []
         while True:
-            writes = [*removed, *self._next_batch(runs)]
-            removed = []
+            writes = self._next_batch(runs)
+            if removed:  # first of all, but behind the marks: where links are sent, all that there are stand first
+                place = sum(isinstance(write, SavepointWrite) for write in writes)
+                writes[place:place] = removed
+                removed = []
             if not runs and not (self._adds_links() and any(obj._state_.is_new for w in writes for obj in w.objects)):
                 writes += self._link_writes(adds=True)
                 self.links = {}

@@ -188,7 +188,9 @@ def _merge(unit: UnitOfWork, obj: EntityBase, mapping: Mapping, row: tuple[Any, 
         set_row(obj, old)
     if obj._state_.is_new:
         return
-    unit.identity.hollow_of(mapping).pop(mapping.key_of(row), None)
+    if unit.identity.hollow_of(mapping).pop(mapping.key_of(row), None) is not None:
+        for reference in unit.referring:  # who refers to whom is known of one more
+            unit.seen_for.pop(("rows", reference), None)
     if old == row and len(old) == len(row):
         return
     changes: dict[str, Any] = obj._changes_ if obj._state_.status is Status.DIRTY else {}

@@ -197,18 +197,21 @@ def _freed(pending: Pending) -> dict[_Value, list[Operation]]:
         return freed  # and nobody takes any
     for obj in pending.deleted:
         for group in _groups(obj._mapping_):
-            value = _row_value(obj, group)
-            if value is not None and NOT_LOADED in value[2]:
-                freed.setdefault((*value[:2], ()), []).append(Operation(Action.DELETE, obj))
-            elif value is not None:
-                freed[value] = [Operation(Action.DELETE, obj)]
+            _free(freed, Operation(Action.DELETE, obj), _row_value(obj, group))
     for obj in moving:
         for group in _groups(obj._mapping_):
             if not obj._changes_.keys().isdisjoint(group):
                 value = _row_value(obj, group)
-                if value is not None and value != _new_value(obj, group):
-                    freed[value] = [Operation(Action.UPDATE, obj)]
+                if value != _new_value(obj, group):
+                    _free(freed, Operation(Action.UPDATE, obj), value)
     return freed
+
+
+def _free(freed: dict[_Value, list[Operation]], giver: Operation, value: _Value | None) -> None:
+    if value is not None and NOT_LOADED in value[2]:
+        freed.setdefault((*value[:2], ()), []).append(giver)
+    elif value is not None:
+        freed[value] = [giver]
 
 
 # --- the graph ---------------------------------------------------------------------------------------

@@ -13,7 +13,7 @@ and are unsaved again after a failure.
 
 from __future__ import annotations
 
-from collections.abc import Iterable
+from collections.abc import Iterable, Iterator
 from typing import TYPE_CHECKING, Any, NamedTuple, TypeAlias
 
 from dbsession.errors import TransactionError
@@ -32,7 +32,7 @@ from dbsession.session.transaction import Mark
 if TYPE_CHECKING:
     from dbsession.session.unit_of_work import UnitOfWork
 
-__all__ = ["Layer", "LinkChange", "Savepoint", "layers"]
+__all__ = ["Layer", "LinkChange", "Savepoint", "layers", "mark_of"]
 
 _NO_ROOM = object()
 
@@ -82,8 +82,8 @@ class Savepoint:
     # --- what the scope does --------------------------------------------------------------------
 
     def require_writable(self) -> None:
-        """Raise if the scope has promised to change nothing."""
-        if self.mark.read_only:
+        """Raise if the scope has promised to change nothing; what a flush changes follows from the outer one's work."""
+        if self.mark.read_only and not self._unit.is_flushing:
             raise TransactionError(
                 "this db_session is read_only=True, and cannot change anything; change it in the outer one, or leave "
                 "read_only out"
@@ -111,22 +111,34 @@ class Savepoint:
         self._made[obj] = None
 
     def loaded(self, objects: Iterable[EntityBase]) -> None:
-        """Note objects that were not known before, and whose rows may show what the scope has written."""
-        if self.mark.wrote:
-            self._loaded.update(dict.fromkeys(objects))
+        """Note objects that were not known before: their rows may show what the scope, or one around it, wrote."""
+        writer = self._innermost_that_wrote()
+        if writer is not None:
+            writer._loaded.update(dict.fromkeys(objects))
 
     def merging(self, obj: EntityBase) -> None:
-        """Keep *obj*, which is about to take what the scope may have written."""
-        if self.mark.wrote and obj not in self._loaded:
-            self.keep_all((obj,))
+        """Keep *obj*, which is about to take what the scope, or one around it, may have written."""
+        writer = self._innermost_that_wrote()
+        if writer is not None and not any(obj in each._loaded or each.has_touched(obj) for each in self._up_to(writer)):
+            writer.keep_all((obj,))
+
+    def _innermost_that_wrote(self) -> Savepoint | None:
+        return next((each for each in self._up_to(None) if each.mark.wrote), None)
+
+    def _up_to(self, last: Savepoint | None) -> Iterator[Savepoint]:
+        """Yield the scope and those around it, up to *last*."""
+        each: Savepoint | None = self
+        while each is not None:
+            yield each
+            each = None if each is last else each.parent
 
     def collection_changing(self, collection: Collection[Any], item: EntityBase) -> None:
         """Note where *item* is in *collection* before it comes or goes."""
         self._collections.append((collection, item, collection.place_of(item)))
 
     def filling(self, collection: Collection[Any]) -> None:
-        """Note a collection that is about to be loaded, and may show what the scope has changed."""
-        self._collections.append((collection, _NO_ROOM, collection.unsaved()))
+        """Note a collection that is about to be loaded, and may show what the scope has changed, or to be forgotten."""
+        self._collections.append((collection, _NO_ROOM, collection.contents()))
 
     def back_reference_changing(self, obj: EntityBase, name: str) -> None:
         """Note what a one-to-one attribute without a column has before it changes."""
@@ -179,13 +191,15 @@ class Savepoint:
         for obj in self._made:
             make_transient(obj, unit.journal.given_names(obj))
         for obj, kept in self._kept.items():
-            _restore(unit, obj, kept)
+            self._restore(obj, kept)
+        for obj in (*unit.dirty, *unit.deleted) if self._made else ():  # whose keys new ones had taken over
+            unit.identity.of(obj._mapping_).setdefault(obj._key_, obj)
         for obj in self._loaded:
             if obj._state_.status is Status.CLEAN:  # else another object has its key
                 empty(obj, unit.identity)
         for collection, item, before in reversed(self._collections):
             if item is _NO_ROOM:
-                collection.forget_since(before)
+                collection.put_back_all(before)
             else:
                 collection.put_back(item, before)
         for (obj, name), value in self._back_references.items():
@@ -195,9 +209,51 @@ class Savepoint:
                 obj.__dict__[name] = value
         for change in reversed(self._links):
             if isinstance(change, LinkChange):
-                unit.restore_link(change)
+                self._restore_link(change)
             else:
                 unit.links, unit.known_links = change
+
+    def _restore_link(self, change: LinkChange) -> None:
+        unit = self._unit
+        pairs = unit.links.setdefault(change.link, {})
+        if change.add is None:
+            pairs.pop(change.pair, None)
+        else:
+            pairs[change.pair] = change.add
+        if not pairs:
+            del unit.links[change.link]
+        known = (change.link, change.pair)
+        if change.is_known:
+            unit.known_links.add(known)
+        else:
+            unit.known_links.discard(known)
+
+    def _restore(self, obj: EntityBase, kept: _Kept) -> None:
+        unit = self._unit
+        mapping = obj._mapping_
+        row = kept.row + (NOT_LOADED,) * (len(mapping.columns) - len(kept.row))  # it may have turned out a subclass
+        set_row(obj, row)
+        set_state(obj, kept.state)
+        if kept.changes is not None:
+            set_changes(obj, kept.changes)
+            unit.moves_keys = unit.moves_keys or any(part.name in kept.changes for part in mapping.key)
+        values = obj.__dict__
+        collections = {name: value for name, value in values.items() if isinstance(value, Collection)}
+        values.clear()
+        if not kept.state.is_new:  # else they take it for a saved one
+            values.update(collections)
+        values.update(kept.values)
+        for attribute in _tracked(mapping):
+            if attribute.name in kept.trees:
+                values[attribute.name] = _tree(obj, attribute, values[attribute.name], kept.trees[attribute.name])
+        if kept.key is not None:
+            other = unit.identity.of(mapping).get(kept.key)
+            if other is not None and other in self._loaded:
+                set_state(other, State(Status.DETACHED, None, "its row was rolled back"))
+            unit.identity.add(obj, kept.key)
+            if kept.state.is_persistent and mapping.is_hollow(row_seen(obj, unsaved(obj))):
+                unit.identity.hollow_of(mapping)[kept.key] = obj
+        unit.take_unsaved(obj)
 
 
 Layer: TypeAlias = Pending | Mark
@@ -226,11 +282,16 @@ def layers(unit: UnitOfWork, pending: Pending, *, has_links: bool) -> tuple[list
             depth = max((place for place, each in enumerate(chain, 1) if each.has_touched(obj)), default=0)
             by_depth[depth][kind].append(obj)
     is_mixed = has_links or any(each.has_changed_unsaved(obj) for each in chain for obj in objects)
-    if chain and (is_mixed or any(map(frees_values, by_depth[1:]))):
+    if chain and (is_mixed or any(map(frees_values, by_depth[1:])) or _follow_deleted(by_depth)):
         foreign = innermost.keep_all(objects)
+        innermost.mark.wrote = True
         return [*[each.mark for each in chain], pending], set(foreign)
     # The marks up to here are set, so what these scopes have not changed themselves is undone with them.
     foreign = savepoint.keep_all([obj for kind in by_depth[0] for obj in kind]) if savepoint is not None else []
+    for place, changed in enumerate(by_depth):
+        owner = chain[place - 1] if place else savepoint
+        if owner is not None:
+            owner.mark.wrote = owner.mark.wrote or bool(changed) or has_links
     found: list[Layer] = [by_depth[0]]
     for each, changed in zip(chain, by_depth[1:], strict=True):
         found += [each.mark, changed]
@@ -239,6 +300,26 @@ def layers(unit: UnitOfWork, pending: Pending, *, has_links: bool) -> tuple[list
         if not found:
             return [pending], set()
     return found, set(foreign)
+
+
+def mark_of(unit: UnitOfWork, obj: EntityBase | None = None) -> Mark | None:
+    """Return the mark of the innermost scope, or of that which has changed *obj*; None: that is the outermost one."""
+    savepoint = unit.savepoint
+    while savepoint is not None and obj is not None and not savepoint.has_touched(obj):
+        savepoint = savepoint.parent
+    return None if savepoint is None else savepoint.mark
+
+
+def _follow_deleted(by_depth: list[Pending]) -> bool:
+    """Tell whether an inner scope has found objects that refer to what an outer one deletes, and follow it."""
+    deleted: set[tuple[Mapping, Any]] = set()
+    for pending in by_depth:
+        for obj in (*pending.dirty, *pending.deleted) if deleted else ():
+            for attribute in obj._mapping_.reference_attributes:
+                if not attribute.is_virtual and (attribute.target.root, attribute.key_in(obj._row_)) in deleted:
+                    return True
+        deleted.update([(obj._mapping_.root, obj._key_) for obj in pending.deleted])
+    return False
 
 
 def _tracked(mapping: Mapping) -> tuple[ValueAttribute[Any], ...]:
@@ -259,31 +340,6 @@ def _keep(obj: EntityBase, identity: IdentityMap) -> _Kept:
     if key is not None and identity.of(mapping).get(key) is not obj:  # a new object has taken over the key
         key = None
     return _Kept(state, obj._row_, changes, values, trees, key)
-
-
-def _restore(unit: UnitOfWork, obj: EntityBase, kept: _Kept) -> None:
-    mapping = obj._mapping_
-    row = kept.row + (NOT_LOADED,) * (len(mapping.columns) - len(kept.row))  # it may have turned out a subclass
-    set_row(obj, row)
-    set_state(obj, kept.state)
-    if kept.changes is not None:
-        set_changes(obj, kept.changes)
-    values = obj.__dict__
-    kept_collections = {name: value for name, value in values.items() if isinstance(value, Collection)}
-    values.clear()
-    values.update(kept.values)
-    values.update(kept_collections)
-    for attribute in _tracked(mapping):
-        if attribute.name in kept.trees:
-            values[attribute.name] = _tree(obj, attribute, values[attribute.name], kept.trees[attribute.name])
-    if kept.key is not None:
-        other = unit.identity.of(mapping).get(kept.key)
-        if other is not None and other is not obj:
-            set_state(other, State(Status.DETACHED, None, "its row was rolled back"))
-        unit.identity.add(obj, kept.key)
-        if kept.state.is_persistent and mapping.is_hollow(row_seen(obj, unsaved(obj))):
-            unit.identity.hollow_of(mapping)[kept.key] = obj
-    unit.take_unsaved(obj)
 
 
 def _tree(obj: EntityBase, attribute: ValueAttribute[Any], tree: Any, before: Any) -> Any:

@@ -42,7 +42,11 @@ class Place(Protocol):
     """Where a scope stands among the scopes of a context."""
 
     def make_current(self) -> None:
-        """Let the scope be the current one of this context."""
+        """Let the scope be the current one of this context.
+
+        Raises:
+            NestedScopeError: there is another one here.
+        """
         ...
 
 
@@ -120,6 +124,9 @@ class Session:
             if self._inner or options.sql_debug is not None or options.show_values is not None:
                 unit.link.log = self._sql_log()
             self._units[database] = unit
+            if len(self._units) > 1:
+                for each in self._units.values():
+                    each.is_alone = False
         return unit
 
     def _sql_log(self) -> SqlLog:
@@ -136,14 +143,18 @@ class Session:
             for unit in self._units.values():
                 unit.link.log = self._sql_log()
 
-    def _require_free(self, database: DatabaseLink) -> None:
+    def _require_free(self, database: DatabaseLink, writes: bool) -> None:
         """Refuse at once to wait for a lock that only the waiting code itself could give back."""
         outer = self._outer
+        readers_wait = database.backend.readers_wait
         while outer is not None:
             unit = outer._units.get(database)
-            if unit is not None and unit.transaction.phase is Phase.OPEN and not outer._options.read_only:
+            excludes = (writes, not outer._options.read_only)
+            is_open = unit is not None and unit.transaction.phase is Phase.OPEN
+            if is_open and (all(excludes) or (readers_wait and any(excludes))):
+                readers = ", and nobody else read meanwhile" if readers_wait else ""
                 raise LockNotAvailable(
-                    f"{database} lets one transaction write at a time, and the outer {outer!r} is in one; the "
+                    f"{database} lets one transaction write at a time{readers}, and the outer {outer!r} is in one; the "
                     f"independent {self!r} would wait for it in vain: commit() the outer one first, or join it",
                     nothing_sent=True,
                 )
@@ -181,39 +192,59 @@ class Session:
         self._require_open("commit")
         self._require_outermost("commit")
         self._require_no_hook("commit")
-        units = list(self._units.values())
         saves = self.has_unsaved()
-        if len(units) == 1:
-            if saves or units[0].transaction.phase is not Phase.IDLE:
-                units[0].run(units[0].commit())
+        try:
+            if saves or any(unit.transaction.phase is not Phase.IDLE for unit in self._units.values()):
+                self._commit_units()
             elif goes_on:
-                units[0].committed()
-            if len(self._units) > 1:  # a hook has used another database
-                self._commit_several(units)
-        elif units:
-            self._commit_several([])
+                for unit in self._units.values():
+                    unit.committed()
+        except (CommitOutcomeUnknown, PartialCommitException):
+            self.has_committed = True  # a part of it, or all of it as far as anybody knows
+            self._hooks = ()  # neither event has happened, as far as anybody knows, to all of the work
+            raise
         self.has_committed = self.has_committed or saves
         self._happened(Event.COMMIT)
 
+    def _commit_units(self) -> None:
+        units = list(self._units.values())
+        if len(units) > 1:
+            self._commit_several([])
+            return
+        unit = units[0]
+        unit.run(unit.commit())
+        if len(self._units) > 1:  # a hook has used another database, perhaps before this one has committed
+            self._commit_several([unit] if unit.transaction.phase is Phase.IDLE else [])
+
     def _commit_several(self, committed: list[UnitOfWork]) -> None:
         """Flush all units, then commit one after the other; for those *committed* already, what came after it."""
-        units = self._flush_all()
+        try:
+            units = self._flush_all()
+        except Exception as error:
+            if committed:
+                raise self._partial(committed, error) from error
+            raise
         for unit in units:
             try:
                 unit.run(unit.commit())
             except OrmError as error:
-                if not committed and isinstance(error, CommitOutcomeUnknown):
+                if committed:
+                    raise self._partial(committed, error) from error
+                if isinstance(error, CommitOutcomeUnknown):
                     raise
-                if not committed:
-                    raise CommitException(f"nothing was committed: {error}") from error
-                names = ", ".join(str(done.database) for done in committed)
-                raise PartialCommitException(
-                    f"{names} committed, but {unit.database} failed: {error}",
-                    committed=[done.database for done in committed],
-                    failed=[left.database for left in units if left is unit or left not in committed],
-                ) from error
+                raise CommitException(f"nothing was committed: {error}") from error
             if unit not in committed:
                 committed.append(unit)
+
+    def _partial(self, committed: list[UnitOfWork], error: Exception) -> PartialCommitException:
+        """Return the error for *committed* databases of which another one has not followed, because of *error*."""
+        failed = [unit.database for unit in self._units.values() if unit not in committed]
+        names = (", ".join(str(unit.database) for unit in committed), ", ".join(map(str, failed)))
+        return PartialCommitException(
+            f"{names[0]} committed, but {names[1]} did not: {error}",
+            committed=[unit.database for unit in committed],
+            failed=failed,
+        )
 
     def _flush_all(self) -> list[UnitOfWork]:
         """Flush until the hooks of one database make no changes in another one; return all units."""
@@ -286,6 +317,7 @@ class Session:
         Raises:
             ScopeOwnershipError: it is at work elsewhere at this very moment.
             SessionForkError: it is the parent process's.
+            NestedScopeError: there is another scope here, which has to be left first.
             DatabaseSessionIsOver: its scope has ended.
         """
         if self._units is _ENDED or self.place is None:
@@ -297,8 +329,8 @@ class Session:
                 f"{self!r} cannot be adopted while it is at work there: two users of one session at the same time"
             )
         try:
-            self._owner.move_here()
             self.place.make_current()
+            self._owner.move_here()
         finally:
             busy.release()
 
@@ -354,7 +386,7 @@ class Session:
         # A schema change is nothing special to PostgreSQL.
         touched = [unit for unit in self._units.values() if more.keys() != {"ddl"} or unit.dialect.name == "sqlite"]
         if any(unit.link.is_connected for unit in touched):
-            names = " and ".join(f"{name}={value!r}" for name, value in more.items() if value)
+            names = " and ".join(f"{name}={value!r}" for name, value in more.items() if value or name == "optimistic")
             raise NestedScopeError(
                 f"an inner db_session asks for {names}, but the outer one, which it joins, has used the database "
                 f"without; ask for it on the outer db_session, or let the inner one be nested='independent'"
@@ -394,8 +426,8 @@ class Session:
     def _finish_inner(self, inner: _Inner) -> None:
         for unit in self._units.values():
             unit.transaction.require_usable()
-            if inner.options.nested is Nesting.SAVEPOINT:
-                unit.run(unit.flush())
+        if inner.options.nested is Nesting.SAVEPOINT:
+            self._flush_all()
 
     def _register(self, hooks: list[Hook]) -> None:
         """Let *hooks* be the innermost scope's."""

@@ -113,7 +113,8 @@ class Transaction:
         self.wrote = False  # something was sent that is not committed: what is loaded now may be rolled back
         self.marks: list[Mark] = []
         self._due: Batch = ()  # RELEASE and ROLLBACK TO of inner scopes that have ended; they travel with what follows
-        self.require_free: Callable[[], None] | None = None  # raises if an outer scope holds the only write lock
+        # Raises if an outer scope is in the way of a read, or (True) of a write.
+        self.require_free: Callable[[bool], None] | None = None
 
     def _begin(self, *, nowait: bool = False) -> Batch:
         """Return what is to be sent before the first statement; nothing if the transaction is open."""
@@ -147,7 +148,8 @@ class Transaction:
 
     def enter(self, *, read_only: bool) -> Mark:
         """Open the savepoint of an inner scope; nothing is sent before it is needed."""
-        mark = Mark(len(self.marks) + 1, read_only=read_only)
+        within = self.marks[-1].read_only if self.marks else False  # holds for every scope in it
+        mark = Mark(len(self.marks) + 1, read_only=read_only or within)
         self.marks.append(mark)
         return mark
 
@@ -181,6 +183,8 @@ class Transaction:
         """Send statements that change nothing: in autocommit where no transaction is open or wanted."""
         self.require_usable()
         begin = self._begin() if self.policy.immediate else ()
+        if self.require_free is not None and self.phase is Phase.IDLE and not begin:
+            self.require_free(False)
         savepoints = self._unset(writes=bool(begin)) if self.marks else ()
         return (yield from self._send(statements, savepoints, begin, is_flush=False))
 
@@ -190,13 +194,13 @@ class Transaction:
         """Send statements that may change something, within a transaction.
 
         *is_flush*: they are the session's own, and their failure dooms it on every database.
-        *sets_marks*: the SAVEPOINTs that are due stand among them, or in a later batch.
+        *sets_marks*: the SAVEPOINTs that are due stand among them, or in a later batch; whose work is sent is noted.
         *nowait*: a BEGIN that takes a lock (SQLite's) does not wait for it.
         """
         self.require_usable()
         if is_flush or statements[0].kind is not Kind.READ:  # a lock is no write
             self.wrote = True
-            if self.marks:
+            if self.marks and not sets_marks:
                 self.marks[-1].wrote = True
         savepoints = self._unset(writes=True) if self.marks and not sets_marks else ()
         return (yield from self._send(statements, savepoints, self._begin(nowait=nowait), is_flush=is_flush))
@@ -223,7 +227,7 @@ class Transaction:
 
     def _require_free(self) -> None:
         if self.require_free is not None:
-            self.require_free()
+            self.require_free(self.policy.mode.write)
 
     @staticmethod
     def _never_began(error: Exception, begin: Batch) -> bool:
@@ -276,10 +280,10 @@ class Transaction:
         if self.phase is Phase.DOOMED:
             self.first_error = error
 
-    def fail(self, error: BaseException) -> Flow[None]:
-        """Doom the innermost scope because of *error*, which is not the database's."""
-        if self.marks and self.phase is not Phase.DOOMED:
-            self.marks[-1].error = self.marks[-1].error or error
+    def fail(self, error: BaseException, mark: Mark | None) -> Flow[None]:
+        """Doom the inner scope of *mark* (None: everything) because of *error*, which is not the database's."""
+        if mark is not None and self.phase is not Phase.DOOMED:
+            mark.error = mark.error or error
         else:
             yield from self.doom(error)
 

@@ -83,11 +83,14 @@ class UnitOfWork:
         self.known_links: set[tuple[LinkTable, tuple[Any, Any]]] = set()  # those of links that surely change something
         self.exempt: set[EntityBase] = set()  # locked, or made, in the open transaction: nobody else can change them
         self.held: dict[EntityBase, Places] = {}  # updated in the open transaction: the columns that it set or compared
-        self.collections_read: dict[Any, int] = {}  # by the attribute on the other side
+        self.collections_read: dict[
+            Any, int
+        ] = {}  # by the attribute on the other side; of links, whether any has changed
         self.referring: dict[ReferenceAttribute, dict[Any, EntityBase]] = {}  # who refers to a key, by the rows
         self.seen_for: dict[Any, int] = {}  # by attribute: how many objects there were when it was loaded for all
         self.has_hooks = False
         self.is_flushing = False
+        self.is_alone = True  # no other database is in the session: COMMIT need not wait for its flush
         self.autoflush = True
         self.forgets_reads = False  # this session's own SQL may have changed anything
         self.fresh: set[EntityBase] | None = None  # objects loaded since the last commit or rollback; None: all
@@ -145,10 +148,20 @@ class UnitOfWork:
 
     def key_changing(self, obj: EntityBase) -> None:
         """Take a new object from its old place in the identity map; a saved one moves when it is flushed."""
+        if self.savepoint is not None:
+            self.savepoint.keep(obj)
         if obj._state_.is_new and obj in self.new:
-            key = obj._key_
-            if key is not None:
-                self.identity.remove(obj, key)
+            self.free_key(obj)
+
+    def free_key(self, obj: EntityBase) -> None:
+        """Take the new *obj* from the identity map; a saved object whose key it had taken over is there again."""
+        key = obj._key_
+        if key is None:
+            return
+        self.identity.remove(obj, key)
+        for other in (*self.deleted, *self.dirty) if self.moves_keys else self.deleted:
+            if other._mapping_.root is obj._mapping_.root and other._key_ == key:
+                self.identity.add(other, key)
 
     def key_changed(self, obj: EntityBase) -> None:
         """Put a new object in its place, or refuse a key that another object has."""
@@ -227,6 +240,7 @@ class UnitOfWork:
         link = attribute.link
         assert link is not None
         pair = (owner, item) if attribute.is_left else (item, owner)
+        self.collections_read[link] = 1
         pairs = self.links.setdefault(link, {})
         if link.is_symmetric and (item, owner) in pairs:
             pair = (item, owner)
@@ -400,21 +414,6 @@ class UnitOfWork:
             self.dirty[obj] = None
         elif status is Status.MARKED_FOR_DELETION:
             self.deleted[obj] = None
-
-    def restore_link(self, change: LinkChange) -> None:
-        """Let a link be among the unsaved ones as it was."""
-        pairs = self.links.setdefault(change.link, {})
-        if change.add is None:
-            pairs.pop(change.pair, None)
-        else:
-            pairs[change.pair] = change.add
-        if not pairs:
-            del self.links[change.link]
-        known = (change.link, change.pair)
-        if change.is_known:
-            self.known_links.add(known)
-        else:
-            self.known_links.discard(known)
 
     # --- the ends of a transaction --------------------------------------------------------------
 
