@@ -21,6 +21,7 @@ from dbsession.errors import (
     ConnectionLost,
     DBSchemaError,
     ERDiagramError,
+    InvalidRequestError,
     MappingError,
     MultipleRowsFound,
     NestedScopeError,
@@ -28,7 +29,6 @@ from dbsession.errors import (
     RowNotFound,
     TableDoesNotExist,
     TableIsNotEmpty,
-    TransactionError,
 )
 from dbsession.model.entity import Entity, EntityBase, EntityMeta
 from dbsession.model.mapper import complete_mappings
@@ -304,7 +304,7 @@ class Database:
             NoScopeError: there is no db_session here.
             ProgrammingError: the SQL is wrong, or tries to end the transaction; or *autocommit* outside
                 ``db_session(ddl=True)``.
-            TransactionError: *autocommit*, and a transaction is open or something is unsaved.
+            InvalidRequestError: *autocommit*, and a transaction is open or something is unsaved.
             NestedScopeError: *autocommit* in an inner scope.
             CommitOutcomeUnknown: the connection broke while a statement with *autocommit* ran.
         """
@@ -378,12 +378,13 @@ class Database:
             )
         transaction.require_usable()
         if transaction.phase is not Phase.IDLE or unit.has_pending():
-            raise TransactionError(
+            raise InvalidRequestError(
                 "execute(..., autocommit=True) runs outside any transaction, and this session has an open one or "
                 "unsaved changes; call commit() first (or make it the first statement of the scope)"
             )
         text, values = unit.dialect.raw(sql, params)
         unit.forgets_reads = True
+        self.gateway.saving_now()
         return unit.run(_alone_flow(Statement(text, values, Kind.RAW, returns=True)))
 
 

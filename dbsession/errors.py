@@ -48,6 +48,7 @@
           ├── CommitOutcomeUnknown      the reply to COMMIT was lost, and nobody can say
           ├── RollbackException         ROLLBACK itself failed
           ├── ReplayDiverged            a replayed block saw other replies than the first time
+          ├── InvalidRequestError       the scope was used in a way that it does not allow; never retried
           ├── DatabaseSessionIsOver     the scope has ended; what is asked for was not loaded in it
           ├── UnresolvableCyclicDependency
           └── UnexpectedError           a database error of no known kind, while writing
@@ -77,6 +78,7 @@ __all__ = [
     "IntegrityError",
     "InterfaceError",
     "InternalError",
+    "InvalidRequestError",
     "IsolationError",
     "LockNotAvailable",
     "MappingError",
@@ -116,7 +118,7 @@ __all__ = [
 class OrmError(Exception):
     """Root of every error of dbsession.
 
-    ``nothing_sent`` is True where no connection could be had: the statement never left the program.
+    ``nothing_sent`` is True where no connection could be had, or no transaction begun: nothing was done.
     ``transaction_lost`` is True where the database has rolled back the whole transaction on its own.
     ``results`` are the replies to the statements of a batch that were done before one failed; none
     where the connection was lost.
@@ -328,6 +330,10 @@ class RollbackException(TransactionError):
 
 class ReplayDiverged(TransactionError):
     """A replayed block saw other replies than the first time."""
+
+
+class InvalidRequestError(TransactionError):
+    """The scope was used in a way that it does not allow: running it again would not help. Never retried."""
 
 
 class DatabaseSessionIsOver(TransactionError):

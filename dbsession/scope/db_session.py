@@ -112,6 +112,10 @@ class DBSession:
         if frame is None or frame.scope is not self:
             raise stack.not_innermost()
         session = frame.session
+        if not session.is_here() or session.place is not frame:  # it was handed on
+            stack.set_frame(frame.parent)
+            session.require_here()
+            raise stack.not_innermost()
         try:
             if exc is None and exc_type is not None:
                 exc = exc_type()  # called by hand, with the class alone
@@ -125,8 +129,11 @@ class DBSession:
             raise
         finally:
             session.place = frame.parent if frame.is_inner else None
-            stack.set_frame(frame.parent)
-            session.run_hooks()
+            if frame.is_inner or frame.parent is None:
+                stack.set_frame(frame.parent)
+                session.run_hooks()
+            else:
+                _run_hooks_alone(session, frame.parent)
 
     def _explain_retry(self, error: BaseException | None) -> None:
         """Say why an error that *retry* was meant for leaves a block all the same."""
@@ -174,6 +181,15 @@ class DBSession:
         """
         chosen = self(**options)._options if options else self._options
         return Attempts(_Rerun(chosen), chosen)
+
+
+def _run_hooks_alone(session: Session, outer: Frame) -> None:
+    """Run the hooks of *session*, which was independent of *outer*, outside of that scope, too."""
+    stack.set_frame(None)
+    try:
+        session.run_hooks()
+    finally:
+        stack.set_frame(outer)
 
 
 class _Rerun(DBSession):

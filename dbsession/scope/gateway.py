@@ -36,6 +36,10 @@ class ScopeGateway:
         """
         return stack.current_session().unit(self._database)
 
+    def saving_now(self) -> None:
+        """Note that something is about to be saved before the end of the current scope."""
+        stack.current_session().has_committed = True
+
     # --- the model's Gateway ------------------------------------------------------------------
 
     def get(self, mapping: Mapping, key: Any) -> EntityBase | None:

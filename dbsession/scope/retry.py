@@ -26,6 +26,7 @@ from dbsession.errors import (
     ConnectionLost,
     DatabaseSessionIsOver,
     DeadlockDetected,
+    InvalidRequestError,
     LockNotAvailable,
     NoScopeError,
     OptimisticCheckError,
@@ -107,6 +108,7 @@ POLICY: Final = (
     Case(CommitException, (), (), Again.YES, "nothing was committed"),
     Case(CommitOutcomeUnknown, (), (), Again.NEVER, "all of it might be saved twice"),
     Case(DatabaseSessionIsOver, (), (), Again.NEVER, "the program uses an object of an earlier scope"),
+    Case(InvalidRequestError, (), (), Again.NEVER, "the program would do the same again"),
     Case(UnresolvableCyclicDependency, (), (), Again.NEVER, "the rows would depend on each other again"),
 )
 """All errors below `TransactionError`, which is what is retried by default; the most special class comes first.

@@ -15,7 +15,7 @@ from typing import TYPE_CHECKING, Any
 from dbsession.backends.base import RowCountMismatch
 from dbsession.backends.flow import Flow
 from dbsession.backends.statements import Statement
-from dbsession.errors import DatabaseError, OrmError, TransactionError, UnexpectedError, UnresolvableCyclicDependency
+from dbsession.errors import DatabaseError, InvalidRequestError, OrmError, UnexpectedError, UnresolvableCyclicDependency
 from dbsession.model.entity import EntityBase
 from dbsession.model.mapping import LinkTable, Mapping
 from dbsession.model.state import UNSET, Status, set_state
@@ -51,7 +51,7 @@ def flush(unit: UnitOfWork, *, commit: bool = False, only: set[EntityBase] | Non
     Raises:
         OptimisticCheckError: a row was changed or deleted by somebody else.
         TransactionIntegrityError: a constraint of the database was violated.
-        TransactionError: it was called from a hook, or hooks make changes without end.
+        InvalidRequestError: it was called from a hook, or hooks make changes without end.
     """
     unit.transaction.require_usable()
     if unit.transaction.policy.mode.read_only and unit.has_pending():
@@ -62,6 +62,14 @@ def flush(unit: UnitOfWork, *, commit: bool = False, only: set[EntityBase] | Non
         if commit and not committed and unit.is_alone:
             yield from unit.transaction.commit()
             unit.committed()
+    except Exception as error:
+        if not getattr(error, "nothing_sent", False):  # a flush that failed can be neither repeated nor completed
+            yield from unit.transaction.fail(error, mark_of(unit))
+        raise
+    except BaseException as error:
+        if not unit.transaction.is_unknown:
+            unit.transaction.interrupted(error)
+        raise
     finally:
         unit.end_flush()
 
@@ -70,7 +78,7 @@ def _refuse(unit: UnitOfWork) -> Flow[None]:
     """Say of what cannot be saved that the scope has promised to change nothing."""
     changed = [obj for kind in unit.pending() for obj in kind]
     what = f"{changed[0]!r} was changed" if changed else "a link was changed"
-    error = TransactionError(
+    error = InvalidRequestError(
         f"{what} in a db_session(read_only=True), which saves nothing; leave read_only out, or change it in another "
         f"scope"
     )
@@ -90,13 +98,18 @@ def _rounds(unit: UnitOfWork, *, commit: bool, only: set[EntityBase] | None) -> 
         hooked = _hooked(pending, "after") if unit.has_hooks else []
         rides = commit and not hooked and unit.is_alone
         in_layers, foreign = layers(unit, pending, has_links=bool(links))
-        yield from _Sender(unit, links, foreign).send(in_layers, pending.deleted, commit=rides)
+        try:
+            yield from _Sender(unit, links, foreign).send(in_layers, pending.deleted, commit=rides)
+        except Exception as error:
+            if getattr(error, "nothing_sent", False):
+                unit.give_links_back(links)
+            raise
         yield from _run_hooks(unit, "after", hooked)
         if rides:
             return True
         if not unit.has_pending() or (only is not None and not hooked):
             return False
-    endless = TransactionError(
+    endless = InvalidRequestError(
         f"the flush did not come to an end in {MAX_ROUNDS} rounds: the hooks of the entities keep making changes"
     )
     yield from unit.transaction.fail(endless, mark_of(unit))
@@ -135,7 +148,7 @@ def _run_before_hooks(unit: UnitOfWork, only: set[EntityBase] | None) -> Flow[se
             return only
         done.update(todo)
         yield from _run_hooks(unit, "before", todo)
-    endless = TransactionError(
+    endless = InvalidRequestError(
         f"the hooks before the flush did not come to an end in {MAX_ROUNDS} rounds: they keep making new objects"
     )
     yield from unit.transaction.fail(endless, mark_of(unit))

@@ -112,6 +112,21 @@ class Options:
         object.__setattr__(self, "policy", policy)
         object.__setattr__(self, "is_demanding", policy.immediate)
 
+    def require_agreement(self) -> None:
+        """Raise unless the options go together.
+
+        Raises:
+            TypeError: two of them contradict each other.
+        """
+        if self.ddl and self.retry:
+            raise TypeError("ddl and retry do not go together: a schema change that was made cannot be run again")
+        if self.ddl and self.read_only:
+            raise TypeError("ddl and read_only contradict each other")
+        if self.serializable and self.isolation not in (None, "serializable"):
+            raise TypeError(f"serializable=True and isolation={self.isolation!r} contradict each other")
+        if self.deferrable and not (self.is_serializable and self.read_only):
+            raise TypeError("deferrable=True has an effect only together with serializable=True and read_only=True")
+
     @property
     def is_serializable(self) -> bool:
         """Whether its transactions are serializable, however that was said."""
@@ -163,7 +178,6 @@ def make_options(
             raise TypeError(f"{name} is True, False or None (as set_sql_debug() says), not {debug!r}")
     policy = retry if isinstance(retry, RetryPolicy) else RetryPolicy(retry)
     isolation = _isolation(isolation)
-    _require_agreement(policy, isolation, flags)
     for name, seconds in (("statement_timeout", statement_timeout), ("lock_timeout", lock_timeout)):
         if seconds is not None:
             _check_seconds(name, seconds)
@@ -172,7 +186,7 @@ def make_options(
     if retry_exceptions is not _DEFAULT_RETRY_EXCEPTIONS and retried and allowed and set(retried) & set(allowed):
         both = ", ".join(sorted(cls.__name__ for cls in set(retried) & set(allowed)))
         raise TypeError(f"{both}: an exception cannot be retried and allowed at the same time")
-    return Options(
+    options = Options(
         retry=policy,
         **flags,
         sql_debug=sql_debug,
@@ -181,21 +195,11 @@ def make_options(
         isolation=isolation,
         statement_timeout=statement_timeout,
         lock_timeout=lock_timeout,
-        is_retried=_filter(retried, retry_exceptions),
-        is_allowed=_filter(allowed, allowed_exceptions),
+        is_retried=_filter("retry_exceptions", retried, retry_exceptions),
+        is_allowed=_filter("allowed_exceptions", allowed, allowed_exceptions),
     )
-
-
-def _require_agreement(retry: RetryPolicy, isolation: str | None, flags: dict[str, bool]) -> None:
-    """Raise unless the options go together."""
-    if flags["ddl"] and retry:
-        raise TypeError("ddl and retry do not go together: a schema change that was made cannot be run again")
-    if flags["ddl"] and flags["read_only"]:
-        raise TypeError("ddl and read_only contradict each other")
-    if flags["serializable"] and isolation not in (None, "serializable"):
-        raise TypeError(f"serializable=True and isolation={isolation!r} contradict each other")
-    if flags["deferrable"] and not ((flags["serializable"] or isolation == "serializable") and flags["read_only"]):
-        raise TypeError("deferrable=True has an effect only together with serializable=True and read_only=True")
+    options.require_agreement()
+    return options
 
 
 def _nesting(given: str) -> Nesting:
@@ -234,7 +238,15 @@ def _classes(name: str, given: Any) -> tuple[type[BaseException], ...] | None:
     )
 
 
-def _filter(classes: tuple[type[BaseException], ...] | None, given: Any) -> ExceptionFilter:
-    if classes is None:
-        return lambda error: bool(given(error))
-    return lambda error: isinstance(error, classes)
+def _filter(name: str, classes: tuple[type[BaseException], ...] | None, given: Any) -> ExceptionFilter:
+    if classes is not None:
+        return lambda error: isinstance(error, classes)
+
+    def decide(error: BaseException) -> bool:
+        try:
+            return bool(given(error))
+        except Exception as failure:  # the end of a scope must not depend on it
+            error.add_note(f"{name} was asked about this error, and raised {failure!r}: taken for a no")
+            return False
+
+    return decide

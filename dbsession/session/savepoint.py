@@ -16,7 +16,7 @@ from __future__ import annotations
 from collections.abc import Iterable, Iterator
 from typing import TYPE_CHECKING, Any, NamedTuple, TypeAlias
 
-from dbsession.errors import TransactionError
+from dbsession.errors import InvalidRequestError
 from dbsession.model.attributes import ValueAttribute
 from dbsession.model.collections import Collection
 from dbsession.model.entity import EntityBase
@@ -84,7 +84,7 @@ class Savepoint:
     def require_writable(self) -> None:
         """Raise if the scope has promised to change nothing; what a flush changes follows from the outer one's work."""
         if self.mark.read_only and not self._unit.is_flushing:
-            raise TransactionError(
+            raise InvalidRequestError(
                 "this db_session is read_only=True, and cannot change anything; change it in the outer one, or leave "
                 "read_only out"
             )
@@ -93,7 +93,7 @@ class Savepoint:
         """Keep what *obj* is, before the first change that the scope makes to it.
 
         Raises:
-            TransactionError: the scope is read-only.
+            InvalidRequestError: the scope is read-only.
         """
         if obj not in self._kept and obj not in self._made:
             self.require_writable()

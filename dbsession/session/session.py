@@ -13,20 +13,18 @@ from threading import RLock
 from typing import Any, NamedTuple, Protocol
 
 from dbsession.errors import (
-    CommitException,
-    CommitOutcomeUnknown,
     DatabaseSessionIsOver,
+    InvalidRequestError,
     LockNotAvailable,
     NestedScopeError,
-    OrmError,
     PartialCommitException,
     ScopeOwnershipError,
     TransactionError,
 )
-from dbsession.session.flush import MAX_ROUNDS
 from dbsession.session.hooks import Event, Hook, run_hooks
 from dbsession.session.options import Nesting, Options
 from dbsession.session.ownership import Owner
+from dbsession.session.several import commit_all, flush_all
 from dbsession.session.sql_log import SqlLog, make_sql_log
 from dbsession.session.transaction import Phase
 from dbsession.session.unit_of_work import DatabaseLink, UnitOfWork
@@ -94,6 +92,15 @@ class Session:
     def check_owner(self) -> None:
         """Raise `ScopeOwnershipError` if the caller is not the thread and task that opened the scope."""
         self._owner.check()
+
+    def require_here(self) -> None:
+        """Raise unless the session may be ended from here.
+
+        Raises:
+            ScopeOwnershipError: it belongs to another thread or task, or was handed on to one.
+            DatabaseSessionIsOver: it was ended elsewhere.
+        """
+        self._require_open("leave a scope")
 
     def is_here(self) -> bool:
         """Tell whether the caller is the thread and task that opened the scope, and the scope has not ended."""
@@ -199,71 +206,33 @@ class Session:
             elif goes_on:
                 for unit in self._units.values():
                     unit.committed()
-        except (CommitOutcomeUnknown, PartialCommitException):
-            self.has_committed = True  # a part of it, or all of it as far as anybody knows
-            self._hooks = ()  # neither event has happened, as far as anybody knows, to all of the work
+        except BaseException as error:
+            if isinstance(error, PartialCommitException) or self._is_unknown():
+                self.has_committed = True  # a part of it, or all of it as far as anybody knows
+                self._hooks = ()  # neither event has happened, as far as anybody knows, to all of the work
             raise
         self.has_committed = self.has_committed or saves
         self._happened(Event.COMMIT)
 
+    def _is_unknown(self) -> bool:
+        """Tell whether nobody knows if a commit was done."""
+        return any(unit.transaction.is_unknown for unit in self._units.values())
+
     def _commit_units(self) -> None:
         units = list(self._units.values())
         if len(units) > 1:
-            self._commit_several([])
+            commit_all(self._units, [])
             return
         unit = units[0]
         unit.run(unit.commit())
         if len(self._units) > 1:  # a hook has used another database, perhaps before this one has committed
-            self._commit_several([unit] if unit.transaction.phase is Phase.IDLE else [])
-
-    def _commit_several(self, committed: list[UnitOfWork]) -> None:
-        """Flush all units, then commit one after the other; for those *committed* already, what came after it."""
-        try:
-            units = self._flush_all()
-        except Exception as error:
-            if committed:
-                raise self._partial(committed, error) from error
-            raise
-        for unit in units:
-            try:
-                unit.run(unit.commit())
-            except OrmError as error:
-                if committed:
-                    raise self._partial(committed, error) from error
-                if isinstance(error, CommitOutcomeUnknown):
-                    raise
-                raise CommitException(f"nothing was committed: {error}") from error
-            if unit not in committed:
-                committed.append(unit)
-
-    def _partial(self, committed: list[UnitOfWork], error: Exception) -> PartialCommitException:
-        """Return the error for *committed* databases of which another one has not followed, because of *error*."""
-        failed = [unit.database for unit in self._units.values() if unit not in committed]
-        names = (", ".join(str(unit.database) for unit in committed), ", ".join(map(str, failed)))
-        return PartialCommitException(
-            f"{names[0]} committed, but {names[1]} did not: {error}",
-            committed=[unit.database for unit in committed],
-            failed=failed,
-        )
-
-    def _flush_all(self) -> list[UnitOfWork]:
-        """Flush until the hooks of one database make no changes in another one; return all units."""
-        for _ in range(MAX_ROUNDS):
-            units = list(self._units.values())
-            for unit in units:
-                unit.run(unit.flush())
-            if len(units) == len(self._units) and not any(unit.has_pending() for unit in units):
-                return units
-        raise TransactionError(
-            f"the flush of several databases did not end in {MAX_ROUNDS} rounds: the hooks of the entities of "
-            f"one keep making changes in another"
-        )
+            commit_all(self._units, [unit] if unit.transaction.phase is Phase.IDLE else [])
 
     def _require_no_hook(self, verb: str) -> None:
         """Refuse to cut into a flush that is under way."""
         for unit in self._units.values():
             if unit.is_flushing:
-                raise TransactionError(
+                raise InvalidRequestError(
                     f"{verb}() was called from a hook of a flush, which is not done yet; what a hook changes is saved "
                     f"without it"
                 )
@@ -373,7 +342,7 @@ class Session:
             more["immediate"] = True
         if not asked.optimistic and mine.optimistic and not mine.is_serializable:
             more["optimistic"] = False
-        if asked.deferrable and not mine.deferrable:
+        if asked.deferrable and mine.read_only and not mine.deferrable:  # else it would have no effect
             more["deferrable"] = True
         if asked.ddl and not mine.ddl:
             more["ddl"] = True
@@ -383,6 +352,11 @@ class Session:
                 more[name] = wanted
         if not more:
             return
+        try:
+            wanted = replace(mine, **more)
+            wanted.require_agreement()
+        except TypeError as error:
+            raise NestedScopeError(f"an inner db_session asks for what the outer one rules out: {error}") from None
         # A schema change is nothing special to PostgreSQL.
         touched = [unit for unit in self._units.values() if more.keys() != {"ddl"} or unit.dialect.name == "sqlite"]
         if any(unit.link.is_connected for unit in touched):
@@ -391,7 +365,7 @@ class Session:
                 f"an inner db_session asks for {names}, but the outer one, which it joins, has used the database "
                 f"without; ask for it on the outer db_session, or let the inner one be nested='independent'"
             )
-        self._options = replace(mine, **more)
+        self._options = wanted
         for unit in self._units.values():
             unit.take_policy(self._options.policy, optimistic=self._options.optimistic)
 
@@ -427,7 +401,7 @@ class Session:
         for unit in self._units.values():
             unit.transaction.require_usable()
         if inner.options.nested is Nesting.SAVEPOINT:
-            self._flush_all()
+            flush_all(self._units)
 
     def _register(self, hooks: list[Hook]) -> None:
         """Let *hooks* be the innermost scope's."""
@@ -454,24 +428,24 @@ class Session:
 
     def end(self, error: BaseException | None) -> None:
         """End the session: commit without an *error* (or with an allowed one), else roll back; detach everything."""
+        is_success = error is None or self._options.is_allowed(error)
         if not self._units:
             self._units = _ENDED
-            if self._hooks:
-                self._happened(Event.COMMIT if error is None or self._options.is_allowed(error) else Event.ROLLBACK)
+            self._happened(Event.COMMIT if is_success else Event.ROLLBACK)
             return
-        if error is None or self._options.is_allowed(error):
+        if is_success:
             try:
                 self._commit(goes_on=False)
             except BaseException as failure:
                 self._abandon(failure)
                 raise
             self._close(_OVER)
-        else:
+        elif error is not None:
             self._abandon(error)
 
     def _abandon(self, error: BaseException) -> None:
         """Roll back without hiding *error*, and close."""
-        why = "its commit ended in" if isinstance(error, CommitOutcomeUnknown) else "it was rolled back because of"
+        why = "its commit ended in" if self._is_unknown() else "it was rolled back because of"
         try:
             for unit in self._units.values():
                 try:
@@ -481,8 +455,7 @@ class Session:
                     unit.link.release(discard=True)
         finally:  # even if it is interrupted, the connections go back
             self._close(f"{_OVER}: {why} {type(error).__name__}")
-        if not isinstance(error, (CommitOutcomeUnknown, PartialCommitException)):
-            self._happened(Event.ROLLBACK)
+        self._happened(Event.ROLLBACK)
 
     def _close(self, reason: str) -> None:
         for unit in self._units.values():

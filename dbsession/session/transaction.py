@@ -128,7 +128,7 @@ class Transaction:
         """Raise `SessionDoomed` if the transaction, or the inner scope that it stands in, is lost."""
         if self.phase is Phase.DOOMED:
             first = self.first_error
-            if isinstance(first, CommitOutcomeUnknown):
+            if self.is_unknown:
                 raise SessionDoomed(
                     "nobody knows whether the last commit of this session was done, so nothing can be done on top of "
                     "it - look at the data in another scope; call rollback() or leave this one before anything else"
@@ -221,6 +221,9 @@ class Transaction:
             self._trim(error, batch, len(before))
             yield from self._failed(error, is_flush=is_flush)
             raise
+        except BaseException as error:
+            self.interrupted(error)
+            raise
         if before or self.marks:
             self._note_done(batch)
         return results[len(before) :] if before else results
@@ -233,7 +236,9 @@ class Transaction:
     def _never_began(error: Exception, begin: Batch) -> bool:
         """Tell whether *error*, of a batch with *begin*, came before the transaction was open."""
         failing = getattr(error, "statement", None)
-        return getattr(error, "nothing_sent", False) or any(failing is statement for statement in begin)
+        if isinstance(error, OrmError) and any(failing is statement for statement in begin):
+            error.nothing_sent = True
+        return getattr(error, "nothing_sent", False)
 
     def _trim(self, error: Exception, batch: Batch, before: int) -> None:
         """Note what of *batch* was done before *error*; its `results` are those of the statements asked for."""
@@ -301,6 +306,25 @@ class Transaction:
                 if not isinstance(error, ConnectionLost):
                     error.add_note(f"and ROLLBACK failed: {second}")
 
+    def interrupted(self, error: BaseException, *, commits: bool = False) -> None:
+        """Refuse everything until `rollback`, since nobody knows what of a batch was done before *error*.
+
+        It is a KeyboardInterrupt or its like. Nothing can be sent over that connection any more; the database
+        rolls back when it is closed. *commits*: unless the batch had a COMMIT in it.
+        """
+        self.phase = Phase.DOOMED
+        self.first_error = error
+        if commits:
+            self.first_error = CommitOutcomeUnknown(
+                f"the commit was interrupted by {type(error).__name__}, so nobody here knows whether the work was saved"
+            )
+            self.first_error.__cause__ = error
+
+    @property
+    def is_unknown(self) -> bool:
+        """Whether nobody knows if the last commit was done."""
+        return isinstance(self.first_error, CommitOutcomeUnknown)
+
     def ask(self, statement: Statement) -> Flow[Result]:
         """Send a read that is to explain a failure, from what that has left of the transaction."""
         doomed = self.doomed_mark
@@ -345,14 +369,18 @@ class Transaction:
                 self._unknown(error)
             yield from self.doom(error)
             raise
+        except BaseException as error:
+            self.interrupted(error, commits=True)
+            raise
         self._verify(results[-1])
         self._ended()
         return results[len(before) : -1]
 
     def _check_foreign_keys(self) -> Flow[None]:
         """Look for references to rows that are not there: SQLite did not check them in this transaction."""
-        results = yield from execute(_CHECK_FOREIGN_KEYS)
-        broken = results[0].rows
+        results = yield from execute(*self._due, _CHECK_FOREIGN_KEYS)
+        self._due = ()
+        broken = results[-1].rows
         if not broken:
             return
         table, row, target, _ = broken[0]
@@ -382,6 +410,9 @@ class Transaction:
             if isinstance(error, ConnectionLost) and error.commit_sent:
                 self._unknown(error)
             yield from self.doom(error)
+            raise
+        except BaseException as error:
+            self.interrupted(error, commits=True)
             raise
 
     def _unknown(self, error: ConnectionLost) -> NoReturn:

@@ -14,7 +14,7 @@ from weakref import ref
 
 from dbsession.backends.base import Backend, Dialect
 from dbsession.backends.flow import Flow, run
-from dbsession.errors import CacheIndexError, NotLoadedError, ScopeOwnershipError, TransactionError
+from dbsession.errors import CacheIndexError, InvalidRequestError, NotLoadedError, ScopeOwnershipError
 from dbsession.model.attributes import Attribute, PendingExpression
 from dbsession.model.collections import Collection, CollectionAttribute
 from dbsession.model.entity import EntityBase
@@ -286,10 +286,12 @@ class UnitOfWork:
         """Mark the flush as running.
 
         Raises:
-            TransactionError: it runs already: a hook has called it.
+            InvalidRequestError: it runs already: a hook has called it.
         """
         if self.is_flushing:
-            raise TransactionError("flush() was called from a hook of a flush; what a hook changes is saved without it")
+            raise InvalidRequestError(
+                "flush() was called from a hook of a flush; what a hook changes is saved without it"
+            )
         self.is_flushing = True
 
     def end_flush(self) -> None:
@@ -322,6 +324,10 @@ class UnitOfWork:
             if kept:
                 alive[link] = kept
         return alive
+
+    def give_links_back(self, links: dict[LinkTable, dict[tuple[Any, Any], bool]]) -> None:
+        """Take back the *links* of `take_links`, which were not sent."""
+        self.links = links
 
     def sweep_deleted(self) -> None:
         """Bring objects in memory that refer to deleted ones into agreement with what the database will do."""
