@@ -306,7 +306,8 @@ class PostgresConnection:
         pipeline = Pipeline(self._link, control=self._send_control, controlled=self._controlled, raw=self._raw_cursor)
         error = pipeline.send(batch)
         if error is not None:
-            raise self._pipeline_failed(pipeline, error) from error
+            failure = self._pipeline_failed(pipeline, error)
+            raise failure from (error if failure is not error else None)
         results = pipeline.results()
         for cursor, statement in pipeline.raw_cursors():
             self._check_drift(cursor, statement)

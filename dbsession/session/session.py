@@ -449,7 +449,8 @@ class Session:
         try:
             for unit in self._units.values():
                 try:
-                    unit.run(unit.rollback())
+                    # What may have been committed is not put back: nobody could say that it is in no database.
+                    unit.run(unit.transaction.rollback() if unit.transaction.is_unknown else unit.rollback())
                 except Exception as second:  # the first error is the one that counts
                     error.add_note(f"and the rollback failed: {second}")
                     unit.link.release(discard=True)
