@@ -30,6 +30,7 @@ from dbsession.session.identity_map import IdentityMap
 from dbsession.session.journal import Journal, empty
 from dbsession.session.link import Link
 from dbsession.session.ordering import Pending, frees_values
+from dbsession.session.origins import Origin, origin
 from dbsession.session.savepoint import LinkChange, Savepoint
 from dbsession.session.strict import empty_objects
 from dbsession.session.transaction import Transaction, TransactionPolicy
@@ -75,7 +76,7 @@ class UnitOfWork:
         self.states = States(self)
         self.identity = IdentityMap()
         self.journal = Journal()
-        self.new: dict[EntityBase, None] = {}
+        self.new: dict[EntityBase, Origin | None] = {}  # and where they were made
         self.dirty: dict[EntityBase, None] = {}
         self.deleted: dict[EntityBase, None] = {}
         self.gone: list[ref[EntityBase]] = []  # deleted, and in the identity map no more
@@ -130,7 +131,7 @@ class UnitOfWork:
         mapping = obj._mapping_
         if mapping.auto_column is None or mapping.key[0].name in obj.__dict__:
             self.key_changed(obj)
-        self.new[obj] = None
+        self.new[obj] = origin()
         if mapping.hooks:
             self.has_hooks = True
 
@@ -305,9 +306,9 @@ class UnitOfWork:
 
     def pending(self, only: set[EntityBase] | None = None) -> Pending:
         """Return the unsaved objects (of *only*)."""
-        lists = (self.new, self.dirty, self.deleted)
         if only is None:
-            return Pending(*map(list, lists))
+            return Pending(list(self.new), list(self.dirty), list(self.deleted))
+        lists = (self.new, self.dirty, self.deleted)
         return Pending(*[[obj for obj in objects if obj in only] for objects in lists])
 
     def take_links(self, only: set[EntityBase] | None = None) -> dict[LinkTable, dict[tuple[Any, Any], bool]]:
