@@ -450,5 +450,5 @@ def _settle_inserted(unit: UnitOfWork, write: InsertWrite) -> None:
         for obj in write.objects:  # left NULL at first, to break a circle
             value = obj.__dict__.get(attribute.name, UNSET)
             if value is not None and value is not UNSET and attribute.key_in(obj._row_) is None:
-                changes = unit.mark_dirty(obj) if obj._state_ is clean else obj._changes_
+                changes = unit.still_dirty(obj) if obj._state_ is clean else obj._changes_
                 changes[attribute.name] = False

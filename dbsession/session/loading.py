@@ -224,7 +224,7 @@ def _newer(
     change = changes.get(name, UNSET)
     kept = old
     if isinstance(change, PendingExpression):
-        if not change.was_read or same_raw(attribute, change.raw, new):
+        if not change.was_read or change.raw == new or same_raw(attribute, change.raw, new):
             changes[name] = change._replace(raw=new)
             return NOT_LOADED
         old, kept = change.raw, NOT_LOADED

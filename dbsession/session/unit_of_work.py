@@ -139,6 +139,10 @@ class UnitOfWork:
         """Note that *obj* has its first unsaved change, and return the dict of its changes."""
         if self.savepoint is not None:
             self.savepoint.keep(obj)
+        return self.still_dirty(obj)
+
+    def still_dirty(self, obj: EntityBase) -> dict[str, Any]:
+        """Do as `mark_dirty` for what a flush has saved in part: the change is that of the scope which it saves."""
         changes: dict[str, Any] = {}
         set_changes(obj, changes)
         set_state(obj, self.states.dirty)

@@ -14,7 +14,7 @@ from dbsession import (
     flush,
     savepoint,
 )
-from tests.observing import rows
+from tests.observing import rows, sent
 
 
 class Odd(Exception):
@@ -151,6 +151,9 @@ def test_hooks_that_write_to_another_database(forge, sqlite_file_url, monkeypatc
     with db_session:
         with savepoint():
             forge.Tool(name="inner")
+        with sent(archive) as spent:
+            flush()
+        assert spent.statements == 0
         with pytest.raises(TransactionIntegrityError), savepoint():
             forge.Tool(name="other")
             Note(text="inner")

@@ -8,6 +8,7 @@ from dbsession import (
     Json,
     NestedScopeError,
     NoScopeError,
+    OperationWithDeletedObjectError,
     Optional,
     PrimaryKey,
     Required,
@@ -44,6 +45,8 @@ def zoo(db):
         age = Required(int, default=1)
         chart = Optional(Json)
         house = Optional(House)
+        mother = Optional("Animal", reverse="young")
+        young = Set("Animal", reverse="mother")
         version = Version()
         foods = Set("Food")
 
@@ -355,6 +358,24 @@ def test_outer_changes_go_before_the_savepoint(zoo, scope):
     assert [row[:2] for row in stored(zoo.db)["animal"]] == [("heron", 1), ("leo", 5), ("tiger", 1)]
 
 
+def test_a_circle_of_the_outer_scope_is_saved_before_the_savepoint(zoo, within):
+    """45, 78. A row that refers to itself is inserted and then updated: it stays as it was saved when the inner one fails."""
+    with db_session:
+        new = zoo.Animal(name="new")
+        new.mother = new
+
+        def work():
+            zoo.Food(code="hay")
+            flush()
+            raise Odd
+
+        with pytest.raises(Odd):
+            within(work)
+        assert new.version == 2
+        new.age = 2
+    assert rows(zoo.db, "SELECT age, version, mother = id FROM animal WHERE name = 'new'") == [(2, 3, True)]
+
+
 def test_what_the_outer_scope_had_flushed_stays(zoo, within):
     """78. What was sent before the inner scope was entered is neither lost nor sent again."""
     with db_session:
@@ -427,6 +448,40 @@ def test_rows_read_in_a_third_level_behind_a_write_of_the_second(zoo, scope):
                 foods = set(leo.foods)
             raise Odd
         assert leo.age == 1 and set(leo.foods) == foods
+
+
+def test_a_row_that_was_known_is_as_it_was_known(zoo, within):
+    """83. An object of the outer scope that took the inner one's uncommitted values with a query has its own again."""
+    with db_session:
+        heron = zoo.Animal.get(name="heron")
+
+        def work():
+            zoo.db.execute("UPDATE animal SET age = 99")
+            assert {animal.age for animal in zoo.Animal.select()} == {99}
+            raise Odd
+
+        with pytest.raises(Odd):
+            within(work)
+        assert heron.age == 1
+        heron.age = 2
+    assert ("heron", 2, 2, "birds") in stored(zoo.db)["animal"]
+
+
+def test_what_the_second_level_had_unsaved_is_sent_in_the_third(zoo, scope):
+    """77, 83. It stays sent when the third level fails: what the second one reads then is undone with the second one."""
+    with db_session:
+        with pytest.raises(Odd), scope:
+            zoo.House.get(name="cats").delete()
+            with pytest.raises(Odd), scope:
+                zoo.Food(code="hay")
+                flush()
+                raise Odd
+            leo = zoo.Animal.get(name="leo")
+            assert leo.house is None
+            raise Odd
+        assert leo.house is zoo.House.get(name="cats")
+        leo.age = 2
+    assert ("leo", 2, 2, "cats") in stored(zoo.db)["animal"]
 
 
 def test_a_version_is_that_of_the_row(zoo, within):
@@ -503,6 +558,42 @@ def test_a_key_that_was_taken_over_is_given_back(zoo, within):
         assert zoo.Food.get(code="fish") is None
         zoo.Food(code="fish", price=2)
     assert ("fish", 2) in stored(zoo.db)["food"]
+
+
+def test_a_key_that_a_new_object_had_taken_over(zoo, within):
+    """26, 75. A key has moved, a new object has it: the inner scope, which deleted that one, puts it in its place again."""
+    with db_session:
+        oats = zoo.Food["oats"]
+        oats.code = "barley"
+        new = zoo.Food(code="oats", price=1)
+        oats.delete()
+
+        def work():
+            new.delete()
+            raise Odd
+
+        with pytest.raises(Odd):
+            within(work)
+        with pytest.raises(OperationWithDeletedObjectError):
+            oats.price = 3
+        assert zoo.Food["oats"] is new
+    assert stored(zoo.db)["food"] == [("fish", 7), ("meat", 5), ("oats", 1)]
+
+
+def test_the_key_of_a_new_object(zoo, within):
+    """26, 75. The inner scope has given another key to the outer one's new object: it is found by its own again."""
+    with db_session:
+        new = zoo.Food(code="rice", price=1)
+
+        def work():
+            new.code = "corn"
+            assert zoo.Food["corn"] is new
+            raise Odd
+
+        with pytest.raises(Odd):
+            within(work)
+        assert zoo.Food["rice"] is new and zoo.Food.get(code="corn") is None
+    assert ("rice", 1) in stored(zoo.db)["food"]
 
 
 def test_a_moved_key_is_found_after_the_inner_scope(zoo, within):
