@@ -104,6 +104,14 @@ class Dialect(Protocol):
     """How many rows one INSERT should carry at most (1: single rows are cheapest here)."""
     has_row_locks: bool
     """Whether SELECT ... FOR UPDATE exists."""
+    one_writer: bool
+    """Whether one transaction at a time can write, and the next one waits for its end."""
+    survives_errors: bool
+    """Whether a transaction goes on behind a statement that has failed."""
+    ddl_is_special: bool
+    """Whether a schema change wants a transaction of its own kind: foreign keys are off, and checked at its end."""
+    row_values_need_values: bool
+    """Whether ``(a, b) IN (...)`` takes the rows of a VALUES list only."""
     returns_what_triggers_made: bool
     """Whether RETURNING shows what triggers have made of a row (on PostgreSQL, those before the write)."""
 

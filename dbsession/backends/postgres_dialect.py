@@ -202,6 +202,10 @@ class PostgresDialect:
     max_parameters = 30000  # the protocol allows 65535
     rows_per_insert = 500
     has_row_locks = True
+    one_writer = False
+    survives_errors = False
+    ddl_is_special = False
+    row_values_need_values = False
     returns_what_triggers_made = True
 
     def quote(self, name: str) -> str:

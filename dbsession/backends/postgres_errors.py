@@ -1,6 +1,7 @@
 """What PostgreSQL's SQLSTATEs mean: one table from code to the errors of dbsession.
 
-The server's primary message is shown, its DETAIL is not: "Key (email)=(x)" has a value in it.
+The server's primary message is shown, without the values that it quotes in class 22 (data exception).
+Its DETAIL is not: "Key (email)=(x)" has a value in it.
 """
 
 from __future__ import annotations
@@ -80,6 +81,12 @@ _MISMATCH = re.compile(r"dbs:(\d+):(\d+)")
 
 # The server says "canceling statement due to statement timeout"; whoever has set it knows it by its name.
 _TIMEOUT = re.compile(r"\b(statement|lock) timeout\b")
+
+# 'invalid input syntax for type integer: "x"'. A value may hold quotes itself, and nothing escapes them, so all up to
+# the last one goes. Names stay; other languages have other quotes.
+_QUOTES = '["\u00ab\u00bb\u201c\u201d\u201e]'
+_NAMED = "".join([rf"(?<!\b{kind} )" for kind in ("column", "constraint", "encoding", "parameter", "relation", "type")])
+_QUOTED_VALUE = re.compile(rf"(?<!\w){_NAMED}{_QUOTES}.*{_QUOTES}", re.DOTALL)
 _KEY_DETAIL = re.compile(r"\((.+?)\)=\(")
 
 _POOLER = (
@@ -145,6 +152,8 @@ def _message(exc: BaseException) -> str:
     if isinstance(exc, psycopg.Error) and exc.diag.message_primary:
         hint = exc.diag.message_hint or _HINTS.get(exc.sqlstate or "")
         text = _TIMEOUT.sub(r"\1_timeout", exc.diag.message_primary)
+        if (exc.sqlstate or "").startswith("22"):
+            text = _QUOTED_VALUE.sub('"..."', text)
         return f"{text} ({hint})" if hint else text
     text = str(exc).strip()
     return text.splitlines()[0] if text else type(exc).__name__

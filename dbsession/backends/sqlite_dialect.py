@@ -66,6 +66,10 @@ class SqliteDialect:
     max_parameters = 32766  # SQLITE_MAX_VARIABLE_NUMBER
     rows_per_insert = 1  # no network to save; see `insert`
     has_row_locks = False
+    one_writer = True
+    survives_errors = True
+    ddl_is_special = True
+    row_values_need_values = True
     returns_what_triggers_made = False  # they run after it
 
     def quote(self, name: str) -> str:

@@ -142,14 +142,9 @@ def _find_reverse(mapping: Mapping, attribute: _Relation) -> None:
         _check_pair(attribute, reverse)
         attribute.reverse = _origin(reverse)
         return
-    named_me = [c for c in _relations(target) if _is_named(attribute, c.declaration.options.get("reverse"))]
-    candidates = [
-        candidate
-        for candidate in (named_me or _relations(target))
-        if candidate.target in _ancestry(mapping)
-        and candidate is not attribute
-        and (named_me or candidate.declaration.options.get("reverse") is None)
-    ]
+    pointing_here = [c for c in _relations(target) if c.target in _ancestry(mapping) and c is not attribute]
+    named_me = [c for c in pointing_here if _is_named(attribute, c.declaration.options.get("reverse"))]
+    candidates = named_me or [c for c in pointing_here if c.declaration.options.get("reverse") is None]
     if not candidates:
         kind = "Set" if isinstance(attribute, ReferenceAttribute) else "Required or Optional"
         name = f"{mapping.name.lower()}{'s' if kind == 'Set' else ''}"

@@ -25,6 +25,7 @@ from typing import Any
 from dbsession.scope import stack
 from dbsession.scope.retry import Scope, rerun, warn_ignored, will_join
 from dbsession.scope.stack import Frame
+from dbsession.session.lock_waits import set_aside
 from dbsession.session.options import Nesting, Options
 from dbsession.session.session import Session
 
@@ -155,11 +156,6 @@ def _around_function(scope: Scope, options: Options, function: Callable[..., Any
     return in_sessions if options.retry else in_session
 
 
-_open: set[Session] = set()
-"""The sessions of generators. If one is garbage with its generator, finalizers run in any order, and that of
-sqlite3 closes the connection before the generator can roll back. What is held here is no garbage."""
-
-
 def _around_generator(
     scope: Scope, options: Options, function: Callable[..., Generator[Any, Any, Any]]
 ) -> Callable[..., Generator[Any, Any, Any]]:
@@ -186,8 +182,8 @@ def _around_generator(
         stack.set_frame(None)  # a session of its own, whatever scope the consumer is in
         try:
             with scope as session:
-                session._outer = _session_of(consumer)
-                _open.add(session)
+                session.outer = _session_of(consumer)
+                set_aside.add(session)
                 try:
                     while steps.advance():
                         own = stack.current_frame()
@@ -200,7 +196,7 @@ def _around_generator(
                             steps.send_next(sent)
                         finally:
                             consumer = stack.current_frame()
-                            session._outer = _session_of(consumer)
+                            session.outer = _session_of(consumer)
                             _move_here(own)
                             stack.set_frame(own)
                 except GeneratorExit as error:
@@ -208,7 +204,7 @@ def _around_generator(
                         _warn_of_loss(name)
                     raise
                 finally:
-                    _open.discard(session)
+                    set_aside.discard(session)
         except GeneratorExit:
             if not steps.has_returned:
                 raise

@@ -421,8 +421,8 @@ def _by_keys(mapping: Mapping, keys: list[Any], source: tuple[Column, ...] = ())
     one = mark if parts == 1 else f"({', '.join([mark] * parts)})"
     left = names if parts == 1 else f"({names})"
     listed = ", ".join([one] * len(keys))
-    if parts > 1 and mapping.dialect.name == "sqlite":
-        listed = f"VALUES {listed}"  # SQLite takes row values in IN from a list of VALUES only
+    if parts > 1 and mapping.dialect.row_values_need_values:
+        listed = f"VALUES {listed}"
     params = keys if parts == 1 else [value for key in keys for value in key]
     return Statement(f"SELECT {columns} FROM {mapping.quoted} WHERE {left} IN ({listed})", params, returns=True)
 

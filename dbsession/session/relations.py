@@ -148,7 +148,7 @@ def _load_linked(unit: UnitOfWork, attribute: CollectionAttribute, owners: list[
     for start in range(0, len(owners), KEYS_AT_ONCE):
         keys = [owner._key_ for owner in owners[start : start + KEYS_AT_ONCE]]
         listed = ", ".join([one] * len(keys))
-        if len(mine) > 1 and target.dialect.name == "sqlite":
+        if len(mine) > 1 and target.dialect.row_values_need_values:
             listed = f"VALUES {listed}"
         sql = f"SELECT {names}, {picked} FROM {link.quoted} l JOIN {target.quoted} t ON {on} WHERE {left} IN ({listed})"
         params = keys if len(mine) == 1 else [value for key in keys for value in key]

@@ -35,6 +35,7 @@ if TYPE_CHECKING:
 __all__ = ["Layer", "LinkChange", "Savepoint", "layers", "mark_of"]
 
 _NO_ROOM = object()
+_NOT_NOTED = object()
 
 
 class _Kept(NamedTuple):
@@ -102,8 +103,23 @@ class Savepoint:
     def keep_all(self, objects: Iterable[EntityBase]) -> list[EntityBase]:
         """Keep *objects*, which are about to be saved or loaded again, and return those that were not kept yet."""
         new = [obj for obj in objects if obj not in self._kept and obj not in self._made]
-        self._kept.update((obj, _keep(obj, self._unit.identity)) for obj in new)
+        for obj in new:
+            kept = self._kept[obj] = _keep(obj, self._unit.identity)
+            self._undo_back_references(obj, kept.values)
         return new
+
+    def _undo_back_references(self, obj: EntityBase, values: dict[str, Any]) -> None:
+        """Let *values* of *obj* have the back references from before the scopes within this one changed them."""
+        each = self._unit.savepoint
+        for scope in each._up_to(self) if each is not self and each is not None else ():
+            if not scope._back_references:
+                continue
+            for attribute in obj._mapping_.reference_attributes:
+                before = scope._back_references.get((obj, attribute.name), _NOT_NOTED)
+                if before is UNSET:
+                    values.pop(attribute.name, None)
+                elif before is not _NOT_NOTED:
+                    values[attribute.name] = before
 
     def made(self, obj: EntityBase) -> None:
         """Note that *obj* was constructed in the scope."""

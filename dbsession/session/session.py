@@ -15,13 +15,13 @@ from typing import Any, NamedTuple, Protocol
 from dbsession.errors import (
     DatabaseSessionIsOver,
     InvalidRequestError,
-    LockNotAvailable,
     NestedScopeError,
     PartialCommitException,
     ScopeOwnershipError,
     TransactionError,
 )
 from dbsession.session.hooks import Event, Hook, run_hooks
+from dbsession.session.lock_waits import require_free
 from dbsession.session.options import Nesting, Options
 from dbsession.session.ownership import Owner
 from dbsession.session.several import commit_all, flush_all
@@ -65,17 +65,17 @@ class Session:
         "_hooks",
         "_inner",
         "_options",
-        "_outer",
         "_owner",
         "_ready",
         "_units",
         "has_committed",
+        "outer",
         "place",
     )
 
     def __init__(self, options: Options, outer: Session | None = None) -> None:
         self._options = options
-        self._outer = outer  # the session of the scope around this one, which is independent of it
+        self.outer = outer  # the session that waits for what is done in this one, which is independent of it
         self._owner = Owner()
         self._busy: RLock | None = None  # one user at a time, also where the session is handed on
         self._units: dict[DatabaseLink, UnitOfWork] = {}
@@ -124,8 +124,8 @@ class Session:
             busy = self._busy = self._busy or RLock()
             unit = UnitOfWork(database, options.policy, self._owner.check, busy, optimistic=options.optimistic)
             unit.autoflush = self._autoflush
-            if self._outer is not None and unit.dialect.name == "sqlite":
-                unit.transaction.require_free = partial(self._require_free, database)
+            if unit.dialect.one_writer:
+                unit.transaction.require_free = partial(require_free, self, database)
             for inner in self._inner:
                 unit.enter_savepoint(read_only=inner.options.read_only)
             if self._inner or options.sql_debug is not None or options.show_values is not None:
@@ -150,22 +150,9 @@ class Session:
             for unit in self._units.values():
                 unit.link.log = self._sql_log()
 
-    def _require_free(self, database: DatabaseLink, writes: bool) -> None:
-        """Refuse at once to wait for a lock that only the waiting code itself could give back."""
-        outer = self._outer
-        readers_wait = database.backend.readers_wait
-        while outer is not None:
-            unit = outer._units.get(database)
-            excludes = (writes, not outer._options.read_only)
-            is_open = unit is not None and unit.transaction.phase is Phase.OPEN
-            if is_open and (all(excludes) or (readers_wait and any(excludes))):
-                readers = ", and nobody else read meanwhile" if readers_wait else ""
-                raise LockNotAvailable(
-                    f"{database} lets one transaction write at a time{readers}, and the outer {outer!r} is in one; the "
-                    f"independent {self!r} would wait for it in vain: commit() the outer one first, or join it",
-                    nothing_sent=True,
-                )
-            outer = outer._outer
+    def unit_if_any(self, database: DatabaseLink) -> UnitOfWork | None:
+        """Return the unit of work for *database*, if there is one already."""
+        return self._units.get(database)
 
     # --- verbs --------------------------------------------------------------------------------
 
@@ -357,8 +344,7 @@ class Session:
             wanted.require_agreement()
         except TypeError as error:
             raise NestedScopeError(f"an inner db_session asks for what the outer one rules out: {error}") from None
-        # A schema change is nothing special to PostgreSQL.
-        touched = [unit for unit in self._units.values() if more.keys() != {"ddl"} or unit.dialect.name == "sqlite"]
+        touched = [unit for unit in self._units.values() if more.keys() != {"ddl"} or unit.dialect.ddl_is_special]
         if any(unit.link.is_connected for unit in touched):
             names = " and ".join(f"{name}={value!r}" for name, value in more.items() if value or name == "optimistic")
             raise NestedScopeError(

@@ -175,7 +175,7 @@ class Transaction:
 
     @property
     def _survives_errors(self) -> bool:
-        return self._dialect.name == "sqlite"
+        return self._dialect.survives_errors
 
     # --- statements ---------------------------------------------------------------------------
 
@@ -345,7 +345,7 @@ class Transaction:
         self.require_usable()
         if self.phase is Phase.IDLE and not statements:
             return []
-        if not self.policy.mode.foreign_keys and self._dialect.name == "sqlite":
+        if not self.policy.mode.foreign_keys and self._dialect.ddl_is_special:
             replies = (yield from self.write(*statements)) if statements else []
             yield from self._check_foreign_keys()
             yield from self._commit(())

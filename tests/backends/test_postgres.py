@@ -675,6 +675,27 @@ def test_error_classes(connection, sql, params, error, sqlstate):
     assert read(connection, "SELECT 1") == [(1,)]
 
 
+@pytest.mark.parametrize(
+    "sql, param, shown",
+    [
+        ("SELECT %s::text::int", "secret", 'invalid input syntax for type integer: "..."'),
+        ("SELECT %s::text::int", 'a"secret', 'invalid input syntax for type integer: "..."'),
+        ("SELECT %s::text::int", '"\nsecret" column "secret', 'invalid input syntax for type integer: "..."'),
+        ("SELECT %s::text::int", "99999999999", 'value "..." is out of range for type integer'),
+        ("SELECT %s::text::date", "2020-13-77", 'date/time field value out of range: "..."'),
+        ("SELECT %s::text::jsonb", "secret", "invalid input syntax for type json"),
+        ("SELECT now() AT TIME ZONE %s::text", "secret", 'time zone "..." not recognized'),
+        ("SELECT set_config('TimeZone', %s, false)", "secret", 'invalid value for parameter "TimeZone": "..."'),
+        ("SELECT convert_to(%s, 'LATIN1')", "\u20ac", 'in encoding "UTF8" has no equivalent in encoding "LATIN1"'),
+        ("SELECT repeat(%s, 9)::varchar(3)::regtype", "secret", 'type "sec" does not exist'),
+    ],
+)
+def test_values_that_the_server_quotes(connection, sql, param, shown):
+    """A value that does not fit is not shown, whatever quotes it has; names of types, parameters and encodings are."""
+    message = str(failure(connection, sql, (param,)))
+    assert shown in message and "secret" not in message and param not in message
+
+
 def test_driver_error_within_a_batch(connection):
     """A value that cannot be sent fails its statement, whatever travelled before it."""
     bad = write(INSERT, (object(), 1))

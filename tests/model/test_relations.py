@@ -308,6 +308,29 @@ def test_several_relations_between_two_entities(db):
         assert {user.name for user in Message[1].fans} == {"Ann", "Bob"}
 
 
+def test_a_reverse_names_an_attribute_of_its_own_target(db):
+    """``reverse="m"`` means the m of the entity that is referred to: another entity's m finds its reverse by itself."""
+
+    class Machine(db.Entity):
+        card = Optional("Card", reverse="m")
+        kids = Set("Kid")
+
+    class Card(db.Entity):
+        m = Optional(Machine)
+
+    class Kid(db.Entity):
+        m = Required(Machine)
+
+    db.generate_mapping(create_tables=True)
+    assert (Machine.card.reverse is Card.m, Machine.kids.reverse is Kid.m) == (True, True)
+    with db_session:
+        machine = Machine(card=Card())
+        kid = Kid(m=machine)
+        assert list(machine.kids) == [kid]
+    with db_session:
+        assert Machine[1].card is Card[1] and list(Machine[1].kids) == [Kid[1]]
+
+
 def test_a_tree(db):
     """44. A self reference: a reference to the parent and a collection of children."""
 

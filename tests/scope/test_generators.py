@@ -148,6 +148,86 @@ def test_a_generator_does_not_wait_for_its_own_consumer(db, Note):
     assert list(make()) == [1]
 
 
+@pytest.mark.parametrize("db_url", ["sqlite", "sqlite-file"], indirect=True)
+def test_a_generator_does_not_wait_for_a_consumer_that_came_later(db, Note):
+    """12. A generator that has used SQLite before its consumer's transaction began is told at once all the same."""
+
+    @db_session
+    def make():
+        assert Note.get(text="none") is None
+        yield 1
+        Note(text="late")
+        flush()
+        yield 2
+
+    generator = make()
+    next(generator)
+    with db_session as outer:
+        Note[1].likes = 5
+        flush()
+        with sent(db) as spent, pytest.raises(LockNotAvailable, match="the outer") as caught:
+            next(generator)
+        assert spent.statements == 0 and repr(outer) in str(caught.value)
+    assert rows(db, "SELECT likes FROM note WHERE id = 1") == [5]
+    assert texts(db) == ["a", "b", "c"]
+
+
+@pytest.mark.parametrize("opened", ["before", "after"])
+@pytest.mark.parametrize("db_url", ["sqlite", "sqlite-file"], indirect=True)
+def test_a_consumer_does_not_wait_for_its_own_generator(db, Note, opened):
+    """12. A consumer that writes while a suspended generator has SQLite's write lock is told so at once, and can go on."""
+
+    @db_session
+    def make():
+        Note(text="x")
+        flush()
+        yield 1
+
+    def write(likes):
+        Note[1].likes = likes
+        flush()
+
+    generator = make()
+    if opened == "after":
+        next(generator)
+    with db_session:
+        if opened == "before":
+            next(generator)
+        with pytest.raises(LockNotAvailable, match="a suspended generator's"):
+            write(1)
+        assert list(generator) == []
+        write(2)
+    assert rows(db, "SELECT likes FROM note WHERE id = 1") == [2]
+    assert texts(db) == ["a", "b", "c", "x"]
+
+
+@pytest.mark.parametrize("db_url", ["sqlite-file"], indirect=True)
+def test_another_thread_waits_for_a_suspended_generator(db, Note):
+    """12. What another thread does is not refused because of a generator that is suspended here: it waits for the lock."""
+
+    @db_session
+    def make():
+        Note(text="x")
+        flush()
+        yield 1
+
+    @db_session
+    def write():
+        waits.set()
+        Note(text="y")
+        flush()
+
+    waits = threading.Event()
+    generator = make()
+    next(generator)
+    with ThreadPoolExecutor(1) as pool:
+        other = pool.submit(write)
+        assert waits.wait(60)
+        assert list(generator) == []
+        other.result(60)
+    assert texts(db) == ["a", "b", "c", "x", "y"]
+
+
 def test_generators_within_a_generator(db, Note):
     """12. Generators within a generator, step by step in turn: each finds its own session, and its own objects, again."""
 

@@ -289,6 +289,22 @@ def without_keys(table):
     return sorted([repr(row[1:]) if isinstance(row, tuple) and len(row) > 2 else "" for row in table])
 
 
+def test_a_row_read_again_behind_a_new_partner_that_is_undone(db, entities):
+    """A row that a scope has changed in the database, read again when an inner one has given it a partner, keeps its own."""
+    Author, Card = entities["Author"], entities["Card"]
+    with db_session:
+        author = Author[1]
+        with pytest.raises(Odd), db_session:
+            db.execute("UPDATE author SET name = 'raw'")
+            with pytest.raises(Odd), db_session:
+                author.card = Card()
+                assert [each.name for each in Author.select()] == ["raw"]
+                raise Odd
+            raise Odd
+        assert (author.card is Card[1], author.name) == (True, "Ann")
+    assert rows(db, "SELECT id, author FROM card ORDER BY id") == [(1, 1), (2, None)]
+
+
 def test_a_swallowed_failure_that_took_a_change_back(db, entities):
     """5. An inner scope has only undone what the outer one had changed: after its failure the outer change is there."""
     for values in ({"text": "outer"}, {"likes": entities["Note"].likes + 1}, {"author": None}):
