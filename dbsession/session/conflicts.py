@@ -10,6 +10,7 @@ from dbsession.errors import DatabaseError, IntegrityError, OptimisticCheckError
 from dbsession.model.attributes import PendingExpression, ValueAttribute
 from dbsession.model.entity import EntityBase
 from dbsession.model.mapping import Mapping
+from dbsession.session.origins import Origin, describe
 
 if TYPE_CHECKING:
     from dbsession.session.unit_of_work import UnitOfWork
@@ -107,10 +108,15 @@ _CAUSES = (
 )
 
 
-def name_objects(error: DatabaseError, objects: list[EntityBase]) -> None:
-    """Let *error* say which *objects* were being saved, and, of a constraint, what usually is the cause."""
+def name_objects(error: DatabaseError, objects: list[EntityBase], made: Origin | None) -> None:
+    """Let *error* say which *objects* were being saved, and, of a constraint, what usually is the cause.
+
+    *made*: where the first of them was made, if it is new.
+    """
     names = ", ".join(map(repr, objects[:3])) + (f" and {len(objects) - 3} more" if len(objects) > 3 else "")
     text = f"{error} - while saving {names}"
+    if made is not None:
+        text += f" (made in {describe(made)})"
     if isinstance(error, IntegrityError):
         for sqlstate, words, cause in _CAUSES:
             if error.sqlstate == sqlstate or (error.sqlstate is None and str(error).startswith(words)):

@@ -24,7 +24,6 @@ from dbsession.session.conflicts import explain_conflict, name_objects
 from dbsession.session.deleting import in_doubt, with_parents
 from dbsession.session.loading import reload
 from dbsession.session.ordering import Action, Pending, Run, in_order
-from dbsession.session.origins import describe
 from dbsession.session.savepoint import Layer, layers, mark_of
 from dbsession.session.transaction import Mark
 from dbsession.session.writes import (
@@ -284,11 +283,7 @@ class _Sender:
                 objects = write.objects
                 if isinstance(tag, int) and statement.many and tag < len(self.by_tag):
                     objects = [self.by_tag[tag]]
-                name_objects(error, objects)
-                for obj in objects[:3]:
-                    made = self.unit.new.get(obj)
-                    if made is not None:
-                        error.add_note(f"{obj!r} was made in {describe(made)}")
+                name_objects(error, objects, self.unit.new.get(objects[0]))
                 return objects
         return ()
 
