@@ -4,7 +4,7 @@ from types import SimpleNamespace
 
 import pytest
 
-from dbsession import Database, Required, TransactionError, db_session, flush
+from dbsession import Database, Required, TransactionError, TransactionIntegrityError, db_session, flush
 from tests.observing import rows
 
 
@@ -81,3 +81,28 @@ def test_hooks_that_keep_two_databases_busy_are_an_error(db, archive):
             shop.Item(name="first")
     assert rows(db, "SELECT count(*) FROM item") == [0]
     assert rows(archive.db, "SELECT count(*) FROM note") == [0]
+
+
+@pytest.mark.parametrize("hook", ["before_insert", "after_insert"])
+def test_nothing_is_committed_before_a_database_that_a_hook_touches_has_flushed(db, archive, hook):
+    """66. A hook of the last flush makes what the other database refuses: neither commits, and retry may run it again."""
+    with db_session:
+        archive.db.execute("CREATE UNIQUE INDEX once ON note (text)")
+        archive.Note(text="taken")
+
+    def collide(_item):
+        archive.Note(text="taken")
+
+    Item = type(db.Entity)("Item", (db.Entity,), {"name": Required(str), hook: collide})
+    db.generate_mapping(create_tables=True)
+    runs = []
+
+    @db_session(retry=2)
+    def work():
+        runs.append(1)
+        Item(name="new")
+
+    with pytest.raises(TransactionIntegrityError):
+        work()
+    assert len(runs) == 3
+    assert rows(db, "SELECT name FROM item") == []

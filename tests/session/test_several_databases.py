@@ -270,3 +270,27 @@ def test_rollback_of_both(pair):
         for side in pair:
             side.Item(name="later")
     assert [names(side) for side in pair] == [["later", "old", "saved"]] * 2
+
+
+@pytest.mark.parametrize("swallows", [True, False], ids=["swallowed", "wrapped"])
+def test_work_is_not_run_again_behind_a_partial_commit_in_its_middle(pair, swallows):
+    """66, 98. commit() in the middle has saved a part: whatever error leaves then, the work is not run again."""
+    first, second = pair
+    runs = []
+
+    @db_session(retry=3)
+    def work():
+        runs.append(1)
+        first.Item(name="new")
+        second.Item(name="new")
+        fail_at_commit(second)
+        try:
+            commit()
+        except PartialCommitException as error:
+            if not swallows:
+                raise OptimisticCheckError("wrapped") from error
+
+    with pytest.raises(SessionDoomed if swallows else OptimisticCheckError):
+        work()
+    assert len(runs) == 1
+    assert (names(first), names(second)) == (["new", "old"], ["old"])
