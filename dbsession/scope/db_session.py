@@ -13,7 +13,7 @@ import warnings
 from collections.abc import Callable
 from dataclasses import fields
 from types import TracebackType
-from typing import Any, ParamSpec, TypeVar, overload
+from typing import Any, ParamSpec, TypeVar, Unpack, overload
 
 from dbsession.errors import NestedScopeError
 from dbsession.model.registration import suggest
@@ -21,7 +21,7 @@ from dbsession.scope import stack
 from dbsession.scope.callables import decorate
 from dbsession.scope.retry import Attempts, may_retry, warn_ignored
 from dbsession.scope.stack import Frame
-from dbsession.session.options import Nesting, Options, RetryPolicy, make_options
+from dbsession.session.options import GivenOptions, Nesting, Options, OptionsButRetry, RetryPolicy, make_options
 from dbsession.session.session import Session
 
 __all__ = ["DBSession", "db_session", "savepoint", "with_transaction"]
@@ -35,7 +35,27 @@ _DEFAULT = Options()
 
 
 class DBSession:
-    """The class of `db_session`. Options are those of `make_options`."""
+    """A scope: one unit of work around a function or a block, committed at its end, rolled back by an exception.
+
+    Write `@db_session` or `with db_session:`; with options, by keyword, `@db_session(retry=3)`.
+
+    - ``retry=0``: how often the work is run again after a conflict; an int, or a `RetryPolicy`. Not for `with` blocks:
+      these are loops, ``for attempt in db_session.attempts(3): with attempt: ...``.
+    - ``retry_exceptions=(TransactionError,)``: for which errors; a class, several, or a function of the exception.
+    - ``allowed_exceptions=()``: errors that commit the work, and still reach the caller.
+    - ``optimistic=True``: writes check that nobody has changed what was read; False implies ``immediate``.
+    - ``immediate=False``: the transaction begins with the first statement, reads too.
+    - ``serializable=False``: the isolation level SERIALIZABLE.
+    - ``isolation=None``: ``"read committed"``, ``"repeatable read"`` or ``"serializable"``.
+    - ``read_only=False``: changes are refused.
+    - ``deferrable=False``: wait for a snapshot that cannot conflict (PostgreSQL; with the two above).
+    - ``statement_timeout=None``: the longest time for one statement, in seconds.
+    - ``lock_timeout=None``: the longest wait for one lock, in seconds.
+    - ``nested="join"``: what it is within another scope: ``"join"``, ``"savepoint"``, ``"independent"``, ``"forbid"``.
+    - ``strict=False``: after the scope its objects refuse every read.
+    - ``ddl=False``: schema changes; SQLite's foreign keys are checked at the commit.
+    - ``sql_debug=None``, ``show_values=None``: whether the SQL of this scope is logged, and with values.
+    """
 
     __slots__ = ("_options",)
 
@@ -59,7 +79,7 @@ class DBSession:
     @overload
     def __call__(self, function: Callable[P, R], /) -> Callable[P, R]: ...
     @overload
-    def __call__(self, **options: Any) -> DBSession: ...
+    def __call__(self, **options: Unpack[GivenOptions]) -> DBSession: ...
     def __call__(self, *functions: Any, **options: Any) -> Any:
         """Decorate a function, or return a `db_session` with *options*.
 
@@ -75,7 +95,7 @@ class DBSession:
         if not options:
             return self
         if self._options is not _DEFAULT:
-            raise TypeError(f"{self!r} has its options already; give all of them at once")
+            raise TypeError(f"{self!r} has its options already; give all of them to db_session at once")
         known = inspect.signature(make_options).parameters
         for name in options:
             if name not in known:
@@ -170,8 +190,8 @@ class DBSession:
 
     # --- run again ----------------------------------------------------------------------------
 
-    def attempts(self, **options: Any) -> Attempts:
-        """Return the runs of a block: ``for attempt in db_session.attempts(retry=3): with attempt: ...``.
+    def attempts(self, retry: int | RetryPolicy | None = None, **options: Unpack[OptionsButRetry]) -> Attempts:
+        """Return the runs of a block: ``for attempt in db_session.attempts(3): with attempt: ...``.
 
         A block that fails with an error to be retried runs again, in a new session, at most *retry* times; success
         ends the loop. `with attempt:` has to be the last thing in the body of the loop.
@@ -179,7 +199,8 @@ class DBSession:
         Raises:
             TypeError: an option does not exist or does not fit.
         """
-        chosen = self(**options)._options if options else self._options
+        scope = self(**options) if retry is None else self(retry=retry, **options)
+        chosen = scope._options
         return Attempts(_Rerun(chosen), chosen)
 
 
@@ -205,26 +226,22 @@ class _Rerun(DBSession):
 
 
 class _Savepoint(DBSession):
-    """The scope of `savepoint`."""
+    """A scope for a part of the current one that may fail alone: `with savepoint:`, `@savepoint`.
+
+    It is ``db_session(nested="savepoint")`` that insists on a scope around it: entered where there is none, it raises
+    `NoScopeError`. Its changes are flushed at its own end, so that what the database refuses is raised there; then they
+    are undone, in memory and in the database, and the outer scope can go on. It takes no options; ``savepoint()`` is
+    the same object.
+    """
 
     __slots__ = ()
+
+    def __repr__(self) -> str:
+        return "savepoint"
 
     def __enter__(self) -> Session:
         stack.current_session()  # raises if there is none to be within
         return super().__enter__()
-
-
-def savepoint() -> DBSession:
-    """Return a scope for a part of the current one that may fail alone; enter it with ``with``.
-
-    It is ``db_session(nested="savepoint")`` that insists on a scope around it. Its changes are flushed at
-    its own end, so that what the database refuses is raised there; then they are undone, in memory and in
-    the database, and the outer scope can go on.
-
-    Raises:
-        NoScopeError: it is entered where there is no db_session.
-    """
-    return _SAVEPOINT
 
 
 def _as_given(value: Any) -> Any:
@@ -237,7 +254,7 @@ def _as_given(value: Any) -> Any:
 
 
 db_session = DBSession(_DEFAULT)
-_SAVEPOINT = _Savepoint(make_options(nested="savepoint"))
+savepoint = _Savepoint(make_options(nested="savepoint"))
 
 
 @overload
@@ -247,7 +264,7 @@ def with_transaction(function: classmethod[T, P, R], /) -> classmethod[T, P, R]:
 @overload
 def with_transaction(function: Callable[P, R], /) -> Callable[P, R]: ...
 @overload
-def with_transaction(**options: Any) -> DBSession: ...
+def with_transaction(**options: Unpack[GivenOptions]) -> DBSession: ...
 def with_transaction(*functions: Any, **options: Any) -> Any:
     """Do what `db_session` does: the old name of the decorator.
 

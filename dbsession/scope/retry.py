@@ -276,7 +276,7 @@ class _Status(Enum):
 
 
 class Attempt:
-    """One run of the block of a loop: ``for attempt in db_session.attempts(retry=3): with attempt: ...``."""
+    """One run of the block of a loop: ``for attempt in db_session.attempts(3): with attempt: ...``."""
 
     __slots__ = ("_options", "_runs", "_runs_once", "_scope", "_session", "_status", "last_error", "number")
 

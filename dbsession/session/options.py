@@ -2,16 +2,17 @@
 
 from __future__ import annotations
 
+import math
 from collections.abc import Callable, Iterable
 from dataclasses import dataclass, field
 from enum import Enum
-from typing import Any, TypeAlias
+from typing import Any, Literal, TypeAlias, TypedDict
 
 from dbsession.backends.base import TransactionMode
 from dbsession.errors import TransactionError
 from dbsession.session.transaction import TransactionPolicy
 
-__all__ = ["ExceptionFilter", "Nesting", "Options", "RetryPolicy", "make_options"]
+__all__ = ["ExceptionFilter", "GivenOptions", "Nesting", "Options", "OptionsButRetry", "RetryPolicy", "make_options"]
 
 ExceptionFilter: TypeAlias = Callable[[BaseException], bool]
 
@@ -22,8 +23,8 @@ _ISOLATION = ("read committed", "repeatable read", "serializable")
 def _check_seconds(name: str, value: Any) -> None:
     if isinstance(value, bool) or not isinstance(value, (int, float)):
         raise TypeError(f"{name} is a number of seconds, not {value!r}")
-    if not value > 0:
-        raise ValueError(f"{name} is a number of seconds above 0, not {value!r}")
+    if not 0 < value < math.inf:
+        raise ValueError(f"{name} is a finite number of seconds above 0, not {value!r}")
 
 
 class Nesting(Enum):
@@ -44,7 +45,7 @@ class RetryPolicy:
 
     Raises:
         TypeError: *retries* is no int of at least 0, or one of the others no number.
-        ValueError: *base*, *cap* or *deadline* is not above 0.
+        ValueError: *base*, *cap* or *deadline* is not above 0, or not finite.
     """
 
     retries: int
@@ -65,6 +66,35 @@ class RetryPolicy:
 
 
 _NO_RETRY = RetryPolicy(0)
+
+# A class, several, or a predicate. What a predicate says that it takes is its own business.
+_Exceptions: TypeAlias = type[BaseException] | Iterable[type[BaseException]] | Callable[[Any], object]
+
+
+class OptionsButRetry(TypedDict, total=False):
+    """The options of a scope as users write them, without *retry*."""
+
+    retry_exceptions: _Exceptions
+    allowed_exceptions: _Exceptions
+    optimistic: bool
+    immediate: bool
+    serializable: bool
+    isolation: Literal["read committed", "repeatable read", "serializable"] | None
+    read_only: bool
+    deferrable: bool
+    statement_timeout: float | None
+    lock_timeout: float | None
+    nested: Literal["join", "savepoint", "independent", "forbid"]
+    strict: bool
+    ddl: bool
+    sql_debug: bool | None
+    show_values: bool | None
+
+
+class GivenOptions(OptionsButRetry, total=False):
+    """The options of a scope as users write them; see `make_options`."""
+
+    retry: int | RetryPolicy
 
 
 @dataclass(frozen=True)
@@ -166,7 +196,7 @@ def make_options(
     Raises:
         TypeError: an option has the wrong type; options contradict each other; an exception list holds something
             else; the same class is in both lists.
-        ValueError: there is no such nesting or isolation level; a timeout is not above 0.
+        ValueError: there is no such nesting or isolation level; a timeout is not above 0, or not finite.
     """
     flags = {"immediate": immediate, "ddl": ddl, "serializable": serializable, "strict": strict}
     flags |= {"optimistic": optimistic, "read_only": read_only, "deferrable": deferrable}

@@ -235,9 +235,10 @@ class Session:
     def _require_outermost(self, verb: str) -> None:
         """Leave the end of the transaction to the outermost scope."""
         if self._inner:
+            instead = "flush() sends changes now" if verb == "commit" else "an exception out of the inner one undoes it"
             raise NestedScopeError(
                 f"{verb}() in an inner db_session would end the transaction of the outer one; only the outermost scope "
-                f"does that: leave it to it, or use flush() to send changes now"
+                f"does that: leave it to it; {instead}"
             )
 
     def rollback(self) -> None:

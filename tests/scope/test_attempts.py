@@ -16,6 +16,7 @@ from dbsession import (
     NoScopeError,
     OptimisticCheckError,
     Required,
+    RetryPolicy,
     TransactionError,
     TransactionIntegrityError,
     commit,
@@ -78,6 +79,21 @@ def test_a_block_runs_once_if_all_is_well(db, Note, waits):
     assert spent.round_trips == 1
     assert stack.current_frame() is None
     assert texts(db) == ["first", "x"]
+
+
+@pytest.mark.parametrize("retry", [2, RetryPolicy(2)])
+def test_attempts_may_be_told_how_many_without_a_name(Note, retry):
+    """100. `attempts(n)` is `attempts(retry=n)`, with further options by name."""
+    numbers = []
+    for attempt in db_session.attempts(retry, retry_exceptions=Odd):
+        with attempt:
+            numbers.append(attempt.number)
+            if attempt.number < 3:
+                raise Odd
+    assert numbers == [1, 2, 3]
+    for wrong in (-1, "2", True):
+        with pytest.raises(TypeError, match="retry is the number of retries"):
+            db_session.attempts(wrong)
 
 
 def test_a_block_runs_again_after_an_error(db, Note, waits):

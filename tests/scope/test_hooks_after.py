@@ -1,6 +1,7 @@
 """on_commit and on_rollback: when they run, for which scope, and what they may do."""
 
 import logging
+from functools import partial
 from types import SimpleNamespace
 
 import psycopg
@@ -313,12 +314,21 @@ def test_an_interrupt_in_a_hook(diary, calls):
 def test_what_cannot_be_a_hook(register):
     """A coroutine function could not be awaited, and what cannot be called not be called: TypeError when it is registered."""
 
-    async def coroutine():
+    async def coroutine(*_):
         pass
 
+    class Caller:
+        def __repr__(self):
+            return "coroutine of its own"
+
+        async def __call__(self):
+            pass
+
+    asynchronous = (coroutine, partial(coroutine, 1), partial(partial(coroutine, 1), 2), Caller(), partial(Caller()))
     with db_session:
-        with pytest.raises(TypeError, match=rf"{register.__name__}\(\) cannot await .*coroutine"):
-            register(coroutine)
+        for function in asynchronous:
+            with pytest.raises(TypeError, match=rf"{register.__name__}\(\) cannot await .*coroutine"):
+                register(function)
         for wrong in (None, 1, "commit"):
             with pytest.raises(TypeError, match="takes a function"):
                 register(wrong)

@@ -114,8 +114,11 @@ def test_commit_and_rollback_belong_to_the_outermost(db, entities):
     with db_session as session:
         note = entities["Note"](text="outer")
         with db_session:
-            for verb in (commit, rollback):
-                with pytest.raises(NestedScopeError, match=rf"{verb.__name__}\(\) in an inner db_session"):
+            for verb, way_out in (
+                (commit, r"flush\(\) sends"),
+                (rollback, "an exception out of the inner one undoes"),
+            ):
+                with pytest.raises(NestedScopeError, match=rf"{verb.__name__}\(\) in an inner db_session .*{way_out}"):
                     verb()
             flush()
         assert session is stack.current_session()

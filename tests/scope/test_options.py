@@ -1,8 +1,12 @@
 """The options of a scope are checked where they are written."""
 
+import inspect
+from typing import get_type_hints
+
 import pytest
 
-from dbsession import DBSession, TransactionError, TransactionIntegrityError, db_session
+from dbsession import DBSession, TransactionError, TransactionIntegrityError, db_session, savepoint
+from dbsession.session.options import GivenOptions, OptionsButRetry, make_options
 
 
 class Odd(Exception):
@@ -80,6 +84,32 @@ def test_an_exception_is_retried_or_allowed_not_both():
         db_session(retry=1, retry_exceptions=(Odd, ValueError), allowed_exceptions=[KeyError, Odd])
     db_session(retry=1, allowed_exceptions=TransactionError)
     db_session(retry=1, allowed_exceptions=TransactionIntegrityError)
+
+
+@pytest.mark.parametrize("name", ["statement_timeout", "lock_timeout"])
+@pytest.mark.parametrize("value", [0, -1, 0.0, float("inf"), float("nan")])
+def test_a_timeout_is_finite_and_above_zero(name, value):
+    """A time without end would be none to the database, and is written None."""
+    with pytest.raises(ValueError, match=f"{name} is a finite number of seconds above 0, not {value!r}"):
+        db_session(**{name: value})
+    assert isinstance(db_session(**{name: None}), DBSession)
+
+
+def test_type_checkers_and_help_know_every_option():
+    """What is checked at run time is what type checkers are told, and what ``help(db_session)`` shows with its default."""
+    options = {name: each.default for name, each in inspect.signature(make_options).parameters.items()}
+    assert set(get_type_hints(GivenOptions)) == set(options) == {*get_type_hints(OptionsButRetry), "retry"}
+    shown = inspect.getdoc(DBSession)
+    written = {"retry_exceptions": "(TransactionError,)", "nested": '"join"'}
+    for name, default in options.items():
+        assert f"``{name}={written.get(name, default)}``" in shown
+
+
+def test_savepoint_is_entered_as_it_is_and_takes_no_options():
+    """`savepoint()` is `savepoint`; options belong to db_session."""
+    assert savepoint() is savepoint and repr(savepoint) == "savepoint"
+    with pytest.raises(TypeError, match="savepoint has its options already; give all of them to db_session at once"):
+        savepoint(strict=True)
 
 
 def test_the_repr_tells_the_options():

@@ -71,7 +71,7 @@ def zoo(db):
 FORMS = {
     "join": db_session,
     "nested": db_session(nested="savepoint"),
-    "savepoint": savepoint(),
+    "savepoint": savepoint,
 }
 
 

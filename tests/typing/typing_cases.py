@@ -13,6 +13,7 @@ from typing import assert_type
 
 from dbsession import (
     Database,
+    DBSession,
     Entity,
     Json,
     Optional,
@@ -25,6 +26,7 @@ from dbsession import (
     Version,
     db_session,
     desc,
+    savepoint,
     with_transaction,
 )
 
@@ -229,6 +231,29 @@ def call_others() -> None:
     db_session(1)  # error: mypy[call-overload] pyright[reportCallIssue] pyright[reportArgumentType]
 
 
+def choose_options(level: str) -> None:
+    assert_type(db_session(nested="independent", lock_timeout=0.5, isolation="repeatable read"), DBSession)
+    assert_type(db_session(retry=RetryPolicy(3), retry_exceptions=(TransactionError,)), DBSession)
+    db_session(allowed_exceptions=lambda error: isinstance(error, ValueError))
+    db_session(reads_only=True)  # error: mypy[call-overload] pyright[reportCallIssue]
+    db_session(read_only="yes")  # error: mypy[call-overload] pyright[reportArgumentType]
+    db_session(nested="inner")  # error: mypy[call-overload] pyright[reportArgumentType]
+    db_session(isolation=level)  # error: mypy[call-overload] pyright[reportArgumentType]
+    db_session.attempts(RetryPolicy(3), immediate=True)
+    db_session.attempts("3")  # error: mypy[arg-type] pyright[reportArgumentType]
+    db_session.attempts(3, imediate=True)  # error: mypy[call-arg] pyright[reportCallIssue]
+
+
+@savepoint
+def in_a_savepoint(user_id: int) -> User:
+    """A decorator as db_session is."""
+    with savepoint:
+        pass
+    with savepoint() as session:
+        assert_type(session, Session)
+    return User[user_id]
+
+
 def run_again(user_id: int) -> User | None:
     user: User | None = None
     for attempt in db_session.attempts(retry=3, serializable=True):
@@ -248,6 +273,8 @@ def may_end_without_a_return() -> User:  # error: mypy[return] pyright[reportRet
 
 def call() -> None:
     assert_type(rename(1), User)
+    assert_type(in_a_savepoint(1), User)
+    in_a_savepoint("1")  # error: mypy[arg-type] pyright[reportArgumentType]
     assert_type(rename(user_id=1, name="Ann"), User)
     assert_type(balance(1), Decimal)
     assert_type(Service().last_login(1), datetime | None)
