@@ -248,6 +248,7 @@ class Savepoint:
         unit = self._unit
         mapping = obj._mapping_
         row = kept.row + (NOT_LOADED,) * (len(mapping.columns) - len(kept.row))  # it may have turned out a subclass
+        read = _read_since(obj, kept)
         set_row(obj, row)
         set_state(obj, kept.state)
         if kept.changes is not None:
@@ -258,6 +259,7 @@ class Savepoint:
         values.clear()
         if not kept.state.is_new:  # else they take it for a saved one
             values.update(collections)
+        values.update(read)
         values.update(kept.values)
         for attribute in _tracked(mapping):
             if attribute.name in kept.trees:
@@ -356,6 +358,22 @@ def _keep(obj: EntityBase, identity: IdentityMap) -> _Kept:
     if key is not None and identity.of(mapping).get(key) is not obj:  # a new object has taken over the key
         key = None
     return _Kept(state, obj._row_, changes, values, trees, key)
+
+
+def _read_since(obj: EntityBase, kept: _Kept) -> dict[str, Any]:
+    """Return what was read of *obj* since then, and never changed: later writes may rest on it, so it stays read."""
+    if kept.state.is_new or not obj._state_.may_change:
+        return {}
+    known = dict(enumerate(kept.row))
+    return {
+        name: value
+        for name, value in obj.__dict__.items()
+        if name not in kept.values
+        and name not in unsaved(obj)
+        and (attribute := obj._mapping_.attributes.get(name)) is not None
+        and not attribute.is_virtual
+        and all(known.get(column.position, NOT_LOADED) == obj._row_[column.position] for column in attribute.columns)
+    }
 
 
 def _tree(obj: EntityBase, attribute: ValueAttribute[Any], tree: Any, before: Any) -> Any:

@@ -363,6 +363,22 @@ def test_the_optimistic_check_knows_what_was_read_before(pg_bank, scope):
     assert balances(bank.db)["ann"] == 50
 
 
+def test_what_was_read_in_an_undone_scope_counts_as_read(pg_bank, scope):
+    """89. The program may remember what it has read there, and write what rests on it: it is checked."""
+    bank = pg_bank
+    with pytest.raises(OptimisticCheckError, match="balance"), db_session:
+        ann = bank.Account.get(id=1)
+        with pytest.raises(Odd), scope:
+            ann.note = "inner"
+            seen = ann.balance
+            flush()
+            raise Odd
+        assert bank.db.select("SELECT 1") == [1]
+        change_elsewhere(bank, "ann", 50)
+        ann.note = f"had {seen}"
+        flush()
+
+
 def test_a_lock_taken_in_an_undone_scope_is_not_held(pg_bank, scope):
     """89, 93. A row that was locked in an inner scope is no longer locked when that is undone, and checked again."""
     bank = pg_bank
