@@ -104,6 +104,8 @@ class Dialect(Protocol):
     """How many rows one INSERT should carry at most (1: single rows are cheapest here)."""
     has_row_locks: bool
     """Whether SELECT ... FOR UPDATE exists."""
+    null_safe_equals: str
+    """The operator that compares with NULL as equal to NULL."""
     one_writer: bool
     """Whether one transaction at a time can write, and the next one waits for its end."""
     survives_errors: bool

@@ -202,6 +202,7 @@ class PostgresDialect:
     max_parameters = 30000  # the protocol allows 65535
     rows_per_insert = 500
     has_row_locks = True
+    null_safe_equals = "IS NOT DISTINCT FROM"
     one_writer = False
     survives_errors = False
     ddl_is_special = False

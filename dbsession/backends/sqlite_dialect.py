@@ -66,6 +66,7 @@ class SqliteDialect:
     max_parameters = 32766  # SQLITE_MAX_VARIABLE_NUMBER
     rows_per_insert = 1  # no network to save; see `insert`
     has_row_locks = False
+    null_safe_equals = "IS"
     one_writer = True
     survives_errors = True
     ddl_is_special = True

@@ -214,6 +214,10 @@ def _free(freed: dict[_Value, list[Operation]], giver: Operation, value: _Value 
         freed[value] = [giver]
 
 
+def _changes_key(obj: EntityBase) -> bool:
+    return not obj._changes_.keys().isdisjoint([part.name for part in obj._mapping_.key])
+
+
 # --- the graph ---------------------------------------------------------------------------------------
 
 
@@ -228,6 +232,11 @@ class _Graph:
             (operation.obj._mapping_.root, operation.obj._key_): index
             for index, operation in enumerate(usual)
             if operation.action is Action.DELETE
+        }
+        self.rekeyed = {
+            (operation.obj._mapping_.root, operation.obj._mapping_.key_of(operation.obj._row_)): index
+            for index, operation in enumerate(usual)
+            if operation.action is Action.UPDATE and _changes_key(operation.obj)
         }
         # how an edge can be taken away: by leaving attributes NULL for a while; no way if one of its reasons has none
         self.breakable: dict[tuple[int, int], Operation | None] = {}
@@ -250,6 +259,11 @@ class _Graph:
                     is_set_null = operation.action is Action.DELETE and not attribute.dies_with_target
                     action = Action.DELETE if is_set_null else Action.VACATE
                     way_out = Operation(action, obj, (attribute.name,)) if attribute.nullable else None
+                    self._wait(parent, index, [repr(attribute)], way_out)
+            if self.rekeyed and (operation.action is Action.DELETE or attribute.name in changes):
+                parent = self.rekeyed.get((attribute.target.root, attribute.key_in(obj._row_)))
+                if parent is not None and parent != index:
+                    way_out = Operation(Action.VACATE, obj, (attribute.name,)) if attribute.nullable else None
                     self._wait(parent, index, [repr(attribute)], way_out)
             if operation.action is Action.INSERT or (operation.action is Action.UPDATE and attribute.name in changes):
                 target = obj.__dict__.get(attribute.name)

@@ -126,6 +126,7 @@ class Session:
             unit.autoflush = self._autoflush
             if unit.dialect.one_writer:
                 unit.transaction.require_free = partial(require_free, self, database)
+                unit.transaction.reads_wait = database.backend.readers_wait
             for inner in self._inner:
                 unit.enter_savepoint(read_only=inner.options.read_only)
             if self._inner or options.sql_debug is not None or options.show_values is not None:

@@ -103,7 +103,7 @@ class Mark:
 class Transaction:
     """The transaction of one unit of work."""
 
-    __slots__ = ("_dialect", "_due", "first_error", "marks", "phase", "policy", "require_free", "wrote")
+    __slots__ = ("_dialect", "_due", "first_error", "marks", "phase", "policy", "reads_wait", "require_free", "wrote")
 
     def __init__(self, dialect: Dialect, policy: TransactionPolicy) -> None:
         self._dialect = dialect
@@ -115,6 +115,7 @@ class Transaction:
         self._due: Batch = ()  # RELEASE and ROLLBACK TO of inner scopes that have ended; they travel with what follows
         # Raises if an outer scope is in the way of a read, or (True) of a write.
         self.require_free: Callable[[bool], None] | None = None
+        self.reads_wait = False  # reads have to be asked about, too
 
     def _begin(self, *, nowait: bool = False) -> Batch:
         """Return what is to be sent before the first statement; nothing if the transaction is open."""
@@ -183,7 +184,7 @@ class Transaction:
         """Send statements that change nothing: in autocommit where no transaction is open or wanted."""
         self.require_usable()
         begin = self._begin() if self.policy.immediate else ()
-        if self.require_free is not None and self.phase is Phase.IDLE and not begin:
+        if self.reads_wait and self.require_free is not None and self.phase is Phase.IDLE and not begin:
             self.require_free(False)
         savepoints = self._unset(writes=bool(begin)) if self.marks else ()
         return (yield from self._send(statements, savepoints, begin, is_flush=False))

@@ -13,7 +13,6 @@ from __future__ import annotations
 from collections.abc import Iterable, Sequence
 from typing import Any
 
-from dbsession.backends.base import Dialect
 from dbsession.backends.statements import Kind, Result, Statement
 from dbsession.errors import UnexpectedError
 from dbsession.model.attributes import ValueAttribute
@@ -44,11 +43,6 @@ __all__ = [
     "VacateWrite",
     "Write",
 ]
-
-
-def _same_check(dialect: Dialect) -> str:
-    """Return the operator that compares with NULL as equal to NULL."""
-    return "IS NOT DISTINCT FROM" if dialect.name == "postgresql" else "IS"
 
 
 class Write:
@@ -327,7 +321,7 @@ class SavepointWrite(Write):
 def _where(mapping: Mapping, checks: Places) -> str:
     dialect = mapping.dialect
     parts = [f"{column.quoted} = {dialect.placeholder}" for column in mapping.key_columns]
-    same = _same_check(dialect)
+    same = dialect.null_safe_equals
     parts += [f"{mapping.columns[place].quoted} {same} {dialect.placeholder}" for place in checks]
     return f" WHERE {' AND '.join(parts)}"
 

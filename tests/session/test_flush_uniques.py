@@ -402,6 +402,36 @@ def test_a_key_that_another_row_gives_up_is_taken(db):
     assert rows(db, "SELECT id, name FROM item ORDER BY id") == [(1, "b"), (3, "a")]
 
 
+@pytest.mark.parametrize("leave", ["release", "move", "delete"])
+@pytest.mark.parametrize("first", ["key", "child"])
+def test_a_key_changes_behind_those_who_refer_to_it_no_more(db, leave, first):
+    """26, 44. Whoever referred to the old key is saved before the row gets its new one, whatever was changed first."""
+
+    class Owner(db.Entity):
+        code = PrimaryKey(int)
+        things = Set("Thing")
+
+    class Thing(db.Entity):
+        owner = Optional(Owner, column="owner")
+
+    db.generate_mapping(create_tables=True)
+    with db_session:
+        Thing(owner=Owner(code=1))
+        Owner(code=2)
+    with db_session:
+        owner, other, thing = Owner[1], Owner[2], Thing[1]
+        if first == "key":
+            owner.code = 5
+        if leave == "delete":
+            thing.delete()
+        else:
+            thing.owner = None if leave == "release" else other
+        if first == "child":
+            owner.code = 5
+    assert rows(db, "SELECT code FROM owner ORDER BY code") == [2, 5]
+    assert rows(db, "SELECT owner FROM thing") == {"release": [None], "move": [2], "delete": []}[leave]
+
+
 # --- the order of updates -----------------------------------------------------------------------------
 
 
