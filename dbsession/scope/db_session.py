@@ -132,7 +132,7 @@ class DBSession:
         if frame is None or frame.scope is not self:
             raise stack.not_innermost()
         session = frame.session
-        if not session.is_here() or session.place is not frame:  # it was handed on
+        if session.place is not frame or (session.in_use and not session.is_here()):  # it was handed on
             stack.set_frame(frame.parent)
             session.require_here()
             raise stack.not_innermost()
@@ -142,7 +142,8 @@ class DBSession:
             if frame.is_inner:
                 session.leave_inner(exc)
             else:
-                self._explain_retry(exc)
+                if exc is not None:
+                    self._explain_retry(exc)
                 session.end(exc)  # the hooks of the last flush still run within the scope
         except Exception as failure:
             self._explain_retry(failure)
@@ -151,7 +152,8 @@ class DBSession:
             session.place = frame.parent if frame.is_inner else None
             if frame.is_inner or frame.parent is None:
                 stack.set_frame(frame.parent)
-                session.run_hooks()
+                if session.ready_hooks:
+                    session.run_hooks()
             else:
                 _run_hooks_alone(session, frame.parent)
 

@@ -66,11 +66,12 @@ class Session:
         "_inner",
         "_options",
         "_owner",
-        "_ready",
         "_units",
         "has_committed",
+        "in_use",
         "outer",
         "place",
+        "ready_hooks",
     )
 
     def __init__(self, options: Options, outer: Session | None = None) -> None:
@@ -81,9 +82,10 @@ class Session:
         self._units: dict[DatabaseLink, UnitOfWork] = {}
         self._inner: tuple[_Inner, ...] = ()  # the scopes that have joined, and not ended
         self._hooks: tuple[Hook, ...] = ()
-        self._ready: tuple[Hook, ...] = ()  # what they wait for has happened
+        self.ready_hooks: tuple[Hook, ...] = ()  # what they wait for has happened
         self._autoflush = True
         self.has_committed = False  # something was saved before the end: running the work again would save it twice
+        self.in_use = False  # something was asked of it, or it was handed on: who may end it matters
         self.place: Place | None = None  # where the scope stands among the scopes of its context
 
     def __repr__(self) -> str:
@@ -132,6 +134,7 @@ class Session:
             if self._inner or options.sql_debug is not None or options.show_values is not None:
                 unit.link.log = self._sql_log()
             self._units[database] = unit
+            self.in_use = True
             if len(self._units) > 1:
                 for each in self._units.values():
                     each.is_alone = False
@@ -180,13 +183,13 @@ class Session:
             CommitOutcomeUnknown: the connection broke while COMMIT was under way.
             PartialCommitException: of several databases, one had committed before another failed.
         """
+        self._require_open("commit")
+        self._require_outermost("commit")
+        self._require_no_hook("commit")
         self._commit(goes_on=True)
         self.run_hooks()
 
     def _commit(self, *, goes_on: bool) -> None:
-        self._require_open("commit")
-        self._require_outermost("commit")
-        self._require_no_hook("commit")
         saves = self.has_unsaved()
         try:
             if saves or any(unit.transaction.phase is not Phase.IDLE for unit in self._units.values()):
@@ -289,6 +292,7 @@ class Session:
         try:
             self.place.make_current()
             self._owner.move_here()
+            self.in_use = True
         finally:
             busy.release()
 
@@ -381,7 +385,7 @@ class Session:
                 else:
                     unit.release_savepoint()
             if undoes:
-                self._ready = (*self._ready, *[hook for hook in inner.hooks if hook.event is Event.ROLLBACK])
+                self.ready_hooks = (*self.ready_hooks, *[hook for hook in inner.hooks if hook.event is Event.ROLLBACK])
             else:
                 self._register(inner.hooks)
 
@@ -405,13 +409,13 @@ class Session:
 
     def _happened(self, event: Event) -> None:
         if self._hooks:
-            self._ready = (*self._ready, *[hook for hook in self._hooks if hook.event is event])
+            self.ready_hooks = (*self.ready_hooks, *[hook for hook in self._hooks if hook.event is event])
             self._hooks = ()
 
     def run_hooks(self) -> None:
         """Call what has waited for a commit or rollback that has happened."""
-        while self._ready:
-            ready, self._ready = self._ready, ()
+        while self.ready_hooks:
+            ready, self.ready_hooks = self.ready_hooks, ()
             run_hooks(ready)
 
     def end(self, error: BaseException | None) -> None:
