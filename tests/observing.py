@@ -7,6 +7,7 @@ writer, so look from elsewhere when no transaction is open.
 
 from __future__ import annotations
 
+import gc
 import time
 from collections.abc import Callable, Iterator
 from concurrent.futures import ThreadPoolExecutor
@@ -18,7 +19,7 @@ import psycopg
 from dbsession import Database, db_session
 from dbsession.backends.base import Counters
 
-__all__ = ["elsewhere", "rows", "sent", "wait_until_blocked"]
+__all__ = ["elsewhere", "left_behind", "rows", "sent", "wait_until_blocked"]
 
 T = TypeVar("T")
 
@@ -49,6 +50,17 @@ def sent(db: Database) -> Iterator[Counters]:
     yield spent
     for name in names:
         setattr(spent, name, getattr(counters, name) - before[name])
+
+
+@contextmanager
+def left_behind(*kinds: type) -> Iterator[list[Any]]:
+    """Find the objects of *kinds* that the block has made and that are alive when it has ended."""
+    found: list[Any] = []
+    gc.collect()
+    before = {id(obj) for obj in gc.get_objects() if isinstance(obj, kinds)}  # what other tests hold
+    yield found
+    gc.collect()
+    found += [obj for obj in gc.get_objects() if isinstance(obj, kinds) and id(obj) not in before]
 
 
 def wait_until_blocked(watcher: psycopg.Connection, number: int) -> None:

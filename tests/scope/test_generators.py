@@ -1,7 +1,6 @@
 """12. `db_session` on a generator: its scope is its own, and put aside whenever the consumer runs."""
 
 import contextvars
-import gc
 import itertools
 import threading
 from concurrent.futures import ThreadPoolExecutor
@@ -24,7 +23,7 @@ from dbsession import (
 )
 from dbsession.model.entity import EntityBase
 from dbsession.scope import stack
-from tests.observing import rows, sent
+from tests.observing import left_behind, rows, sent
 
 
 class Odd(Exception):
@@ -421,9 +420,7 @@ def test_many_generators_and_loops_leave_nothing_behind(db, Note):
                     raise TransactionError
 
     kinds = itertools.cycle([exhausted, given_up, failing, looping])
-    with ThreadPoolExecutor(2) as pool:
+    with left_behind(EntityBase, Session, stack.Frame) as left, ThreadPoolExecutor(2) as pool:
         list(pool.map(lambda kind: kind(), itertools.islice(kinds, 400)))
-    gc.collect()
-    left = [obj for obj in gc.get_objects() if isinstance(obj, EntityBase | Session | stack.Frame)]
     assert left == []
     assert db.counters.connections <= 3

@@ -52,9 +52,20 @@ def lose_in_a_context(work):
     assert leftovers() == []
 
 
+_known = set()
+
+
+@pytest.fixture(autouse=True)
+def known():
+    """What other tests hold."""
+    _known.clear()
+    _known.update(map(id, leftovers()))
+
+
 def leftovers():
     gc.collect()
-    return [obj for obj in gc.get_objects() if isinstance(obj, EntityBase | Session | UnitOfWork | Link)]
+    kinds = EntityBase | Session | UnitOfWork | Link
+    return [obj for obj in gc.get_objects() if isinstance(obj, kinds) and id(obj) not in _known]
 
 
 GONE = "was never ended, and is gone: its connection was closed, so that what it had not committed is rolled back"

@@ -2,7 +2,6 @@
 
 import asyncio
 import contextvars
-import gc
 import itertools
 import threading
 from concurrent.futures import ThreadPoolExecutor
@@ -27,7 +26,7 @@ from dbsession import (
 from dbsession.model.entity import EntityBase
 from dbsession.scope import stack
 from dbsession.session.unit_of_work import UnitOfWork
-from tests.observing import elsewhere, rows, sent
+from tests.observing import elsewhere, left_behind, rows, sent
 
 
 class Odd(Exception):
@@ -158,10 +157,8 @@ def _kept(e):
 def test_a_thousand_scopes_leave_nothing_behind(db, entities):
     """113, 30. After 1000 scopes of all kinds no session, no object and no connection is left over."""
     kinds = itertools.cycle([_good, _failing, _reading, _nested, _swallowed, _empty, _kept])
-    with ThreadPoolExecutor(2) as pool:
+    with left_behind(EntityBase, Session, UnitOfWork, stack.Frame) as left, ThreadPoolExecutor(2) as pool:
         list(pool.map(lambda kind: kind(entities) and None, itertools.islice(kinds, 1000)))
-    gc.collect()
-    left = [obj for obj in gc.get_objects() if isinstance(obj, EntityBase | Session | UnitOfWork | stack.Frame)]
     assert left == []
     assert db.counters.connections <= 3
 
