@@ -15,7 +15,6 @@ from dbsession import (
     DatabaseSessionIsOver,
     NoScopeError,
     OptimisticCheckError,
-    Required,
     RetryPolicy,
     TransactionError,
     TransactionIntegrityError,
@@ -25,6 +24,7 @@ from dbsession import (
 )
 from dbsession.scope import retry as retry_module
 from dbsession.scope import stack
+from tests.notes import conflict, declare_note, texts
 from tests.observing import elsewhere, rows, sent
 
 
@@ -34,14 +34,7 @@ class Odd(Exception):
 
 @pytest.fixture
 def Note(db):
-    class Note(db.Entity):
-        text = Required(str, unique=True)
-        likes = Required(int, default=0)
-
-    db.generate_mapping(create_tables=True)
-    with db_session:
-        Note(text="first")
-    return Note
+    return declare_note(db)
 
 
 @pytest.fixture(autouse=True)
@@ -50,17 +43,6 @@ def waits(monkeypatch):
     slept = []
     monkeypatch.setattr(retry_module.time, "sleep", slept.append)
     return slept
-
-
-def texts(db):
-    return sorted(rows(db, "SELECT text FROM note"))
-
-
-def conflict(Note):
-    """Let the commit of the current scope fail, as another one has changed what it read."""
-    note = Note[1]
-    note.likes += 1
-    elsewhere(db_session(lambda: setattr(Note[1], "likes", Note[1].likes + 10)))
 
 
 # --- runs -------------------------------------------------------------------------------------------------------

@@ -8,22 +8,16 @@ import contextlib
 
 import pytest
 
-from dbsession import OptimisticCheckError, Required, TransactionError, commit, db_session
+from dbsession import OptimisticCheckError, TransactionError, commit, db_session
 from dbsession.scope import retry as retry_module
 from dbsession.scope import stack
-from tests.observing import elsewhere, rows
+from tests.notes import conflict, declare_note, texts
+from tests.observing import rows
 
 
 @pytest.fixture
 def Note(db):
-    class Note(db.Entity):
-        text = Required(str, unique=True)
-        likes = Required(int, default=0)
-
-    db.generate_mapping(create_tables=True)
-    with db_session:
-        Note(text="first")
-    return Note
+    return declare_note(db)
 
 
 @pytest.fixture(autouse=True)
@@ -32,17 +26,6 @@ def waits(monkeypatch):
     slept = []
     monkeypatch.setattr(retry_module.time, "sleep", slept.append)
     return slept
-
-
-def texts(db):
-    return sorted(rows(db, "SELECT text FROM note"))
-
-
-def conflict(Note):
-    """Let the commit of the current scope fail, as another one has changed what it read."""
-    note = Note[1]
-    note.likes += 1
-    elsewhere(db_session(lambda: setattr(Note[1], "likes", Note[1].likes + 10)))
 
 
 def returning(Note, conflicts):

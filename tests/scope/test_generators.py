@@ -11,18 +11,16 @@ from dbsession import (
     DatabaseSessionIsOver,
     LockNotAvailable,
     NoScopeError,
-    Optional,
-    Required,
     RetryPolicy,
     ScopeOwnershipError,
     Session,
-    Set,
     TransactionError,
     db_session,
     flush,
 )
 from dbsession.model.entity import EntityBase
 from dbsession.scope import stack
+from tests.notes import declare_notes_on_a_shelf, texts
 from tests.observing import left_behind, rows, sent
 
 
@@ -32,25 +30,7 @@ class Odd(Exception):
 
 @pytest.fixture
 def Note(db):
-    class Shelf(db.Entity):
-        name = Required(str)
-        notes = Set("Note")
-
-    class Note(db.Entity):
-        text = Required(str, unique=True)
-        likes = Required(int, default=0)
-        shelf = Optional(Shelf)
-
-    db.generate_mapping(create_tables=True)
-    with db_session:
-        shelf = Shelf(name="shelf")
-        for text in "abc":
-            Note(text=text, shelf=shelf)
-    return Note
-
-
-def texts(db):
-    return sorted(rows(db, "SELECT text FROM note"))
+    return declare_notes_on_a_shelf(db)
 
 
 def session():

@@ -9,13 +9,13 @@ from dbsession import (
     CommitOutcomeUnknown,
     ConnectionLost,
     Database,
-    Required,
     commit,
     db_session,
     flush,
     rollback,
 )
 from dbsession.errors import OperationalError
+from tests.notes import declare_note
 from tests.observing import rows, sent
 
 
@@ -28,14 +28,7 @@ def db(postgres_url):
 
 @pytest.fixture
 def Note(db):
-    class Note(db.Entity):
-        text = Required(str, unique=True)
-        likes = Required(int, default=0)
-
-    db.generate_mapping(create_tables=True)
-    with db_session:
-        Note(text="first")
-    return Note
+    return declare_note(db)
 
 
 @pytest.fixture

@@ -10,7 +10,6 @@ from dbsession import (
     Database,
     LockNotAvailable,
     OperationalError,
-    Required,
     SessionDoomed,
     TransactionError,
     commit,
@@ -19,6 +18,7 @@ from dbsession import (
     rollback,
 )
 from dbsession.scope import stack
+from tests.notes import declare_note
 from tests.observing import rows, sent
 
 pytestmark = pytest.mark.usefixtures("Note")
@@ -37,14 +37,7 @@ def db(postgres_url):
 
 @pytest.fixture
 def Note(db):
-    class Note(db.Entity):
-        text = Required(str, unique=True)
-        likes = Required(int, default=0)
-
-    db.generate_mapping(create_tables=True)
-    with db_session:
-        Note(text="first")
-    return Note
+    return declare_note(db)
 
 
 @pytest.fixture
