@@ -29,7 +29,7 @@ from dbsession.session.lock_waits import set_aside
 from dbsession.session.options import Nesting, Options
 from dbsession.session.session import Session
 
-__all__ = ["Kind", "decorate", "kind_of"]
+__all__ = ["Kind", "decorate", "kind_of", "what_it_gives"]
 
 
 class Kind(Enum):
@@ -64,6 +64,11 @@ def kind_of(thing: Any) -> Kind:
         TypeError: it cannot be called, or it is a class.
     """
     _require_callable(thing)
+    return what_it_gives(thing)
+
+
+def what_it_gives(thing: Any) -> Kind:
+    """Return what calling *thing* gives, which can be called."""
     called = _behind(thing)
     if any(map(inspect.iscoroutinefunction, (thing, called))) or _is_awaitable_generator(called):
         return Kind.COROUTINE

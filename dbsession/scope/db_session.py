@@ -157,10 +157,10 @@ class DBSession:
             else:
                 _run_hooks_alone(session, frame.parent)
 
-    def _explain_retry(self, error: BaseException | None) -> None:
+    def _explain_retry(self, error: BaseException) -> None:
         """Say why an error that *retry* was meant for leaves a block all the same."""
         options = self._options
-        if options.retry and error is not None and may_retry(error, options) and not options.is_allowed(error):
+        if options.retry and may_retry(error, options) and not options.is_allowed(error):
             retry = f"retry={options.retry.retries}"
             error.add_note(
                 f"{retry} could not help: a `with` block cannot run its body again. Write it as a loop "
@@ -220,7 +220,7 @@ class _Rerun(DBSession):
 
     __slots__ = ()
 
-    def _explain_retry(self, error: BaseException | None) -> None:
+    def _explain_retry(self, error: BaseException) -> None:
         pass
 
     def _warn_if_ignored(self) -> None:

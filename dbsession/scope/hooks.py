@@ -6,7 +6,8 @@ from collections.abc import Callable
 from typing import Any, TypeVar
 
 from dbsession.scope import stack
-from dbsession.session.hooks import Event, make_hook
+from dbsession.scope.callables import Kind, what_it_gives
+from dbsession.session.hooks import Event, Hook
 
 __all__ = ["on_commit", "on_rollback"]
 
@@ -26,7 +27,7 @@ def on_commit(function: F) -> F:
         NoScopeError: there is no db_session here.
         TypeError: *function* cannot be called, or is a coroutine function.
     """
-    stack.current_session().add_hook(make_hook(Event.COMMIT, function))
+    _register(Event.COMMIT, function)
     return function
 
 
@@ -41,5 +42,17 @@ def on_rollback(function: F) -> F:
         NoScopeError: there is no db_session here.
         TypeError: *function* cannot be called, or is a coroutine function.
     """
-    stack.current_session().add_hook(make_hook(Event.ROLLBACK, function))
+    _register(Event.ROLLBACK, function)
     return function
+
+
+def _register(event: Event, function: Callable[[], Any]) -> None:
+    session = stack.current_session()
+    if not callable(function):
+        raise TypeError(f"on_{event.value}() takes a function without arguments, not {function!r:.80}")
+    if what_it_gives(function) is Kind.COROUTINE:
+        raise TypeError(
+            f"on_{event.value}() cannot await {getattr(function, '__qualname__', function)}() in a synchronous "
+            f"db_session; give it a plain function"
+        )
+    session.add_hook(Hook(event, function))

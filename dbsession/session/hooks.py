@@ -7,14 +7,12 @@ proven, outside of the transaction that it waited for.
 
 from __future__ import annotations
 
-import functools
-import inspect
 import logging
 from collections.abc import Callable, Iterable
 from enum import Enum
 from typing import Any, NamedTuple
 
-__all__ = ["Event", "Hook", "make_hook", "run_hooks"]
+__all__ = ["Event", "Hook", "run_hooks"]
 
 _logger = logging.getLogger("dbsession")
 
@@ -31,29 +29,6 @@ class Hook(NamedTuple):
 
     event: Event
     function: Callable[[], Any]
-
-
-def make_hook(event: Event, function: Callable[[], Any]) -> Hook:
-    """Return the hook that calls *function* after *event*.
-
-    Raises:
-        TypeError: it cannot be called, or would have to be awaited.
-    """
-    if not callable(function):
-        raise TypeError(f"on_{event.value}() takes a function without arguments, not {function!r:.80}")
-    if _is_coroutine_function(function):
-        raise TypeError(
-            f"on_{event.value}() cannot await {getattr(function, '__qualname__', function)}() in a synchronous "
-            f"db_session; give it a plain function"
-        )
-    return Hook(event, function)
-
-
-def _is_coroutine_function(function: Any) -> bool:
-    """Tell whether calling *function*, a partial or an object with `__call__` among others, gives a coroutine."""
-    while isinstance(function, functools.partial):
-        function = function.func
-    return any(map(inspect.iscoroutinefunction, (function, type(function).__call__)))
 
 
 def run_hooks(hooks: Iterable[Hook]) -> None:

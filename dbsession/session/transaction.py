@@ -27,7 +27,6 @@ from collections.abc import Callable
 from dataclasses import dataclass, field, replace
 from enum import Enum
 from functools import lru_cache
-from typing import NoReturn
 
 from dbsession.backends.base import Dialect, TransactionMode
 from dbsession.backends.flow import Flow, execute
@@ -170,13 +169,9 @@ class Transaction:
 
     def _unset(self, *, writes: bool) -> Batch:
         """Return the SAVEPOINTs to be set before a statement: on PostgreSQL a failed read needs them, too."""
-        if not self.marks or not (writes or (self.phase is Phase.OPEN and not self._survives_errors)):
+        if not self.marks or not (writes or (self.phase is Phase.OPEN and not self._dialect.survives_errors)):
             return ()
         return tuple([mark.begin for mark in self.marks if not mark.is_set])
-
-    @property
-    def _survives_errors(self) -> bool:
-        return self._dialect.survives_errors
 
     # --- statements ---------------------------------------------------------------------------
 
@@ -262,7 +257,7 @@ class Transaction:
     def _failed(self, error: Exception, *, is_flush: bool) -> Flow[None]:
         if self.phase is not Phase.OPEN or getattr(error, "nothing_sent", False):
             return  # autocommit: the statement was a transaction of its own
-        survives = self._survives_errors and not isinstance(error, (SessionDoomed, ConnectionLost))
+        survives = self._dialect.survives_errors and not isinstance(error, (SessionDoomed, ConnectionLost))
         if not is_flush and survives and not getattr(error, "transaction_lost", False):
             return
         inner = [mark for mark in self.marks if mark.is_set]
@@ -311,7 +306,7 @@ class Transaction:
         """Refuse everything until `rollback`, since nobody knows what of a batch was done before *error*.
 
         It is a KeyboardInterrupt or its like. Nothing can be sent over that connection any more; the database
-        rolls back when it is closed. *commits*: unless the batch had a COMMIT in it.
+        rolls back when it is closed. *commits*: the batch was to commit, and may have.
         """
         self.phase = Phase.DOOMED
         self.first_error = error
@@ -366,9 +361,7 @@ class Transaction:
             if begin and self._never_began(error, begin):
                 self._ended()
                 raise
-            if isinstance(error, ConnectionLost) and error.commit_sent:
-                self._unknown(error)
-            yield from self.doom(error)
+            yield from self._commit_failed(error)
             raise
         except BaseException as error:
             self.interrupted(error, commits=True)
@@ -408,16 +401,21 @@ class Transaction:
         except Exception as error:
             if getattr(error, "nothing_sent", False):
                 raise
-            if isinstance(error, ConnectionLost) and error.commit_sent:
-                self._unknown(error)
-            yield from self.doom(error)
+            yield from self._commit_failed(error)
             raise
         except BaseException as error:
             self.interrupted(error, commits=True)
             raise
 
-    def _unknown(self, error: ConnectionLost) -> NoReturn:
-        """Raise `CommitOutcomeUnknown`, and let nothing be done on top of that commit."""
+    def _commit_failed(self, error: Exception) -> Flow[None]:
+        """Doom the session because of *error*.
+
+        Raises:
+            CommitOutcomeUnknown: the reply was lost, and nobody knows whether the commit was done.
+        """
+        if not (isinstance(error, ConnectionLost) and error.commit_sent):
+            yield from self.doom(error)
+            return
         unknown = CommitOutcomeUnknown(
             f"the connection broke while the commit was under way, so nobody here knows whether the work was "
             f"saved ({error}); look at the data before doing it again",
