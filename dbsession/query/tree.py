@@ -1,0 +1,139 @@
+"""The words of a query: what stands in a query beside the expressions of the model.
+
+A query over ``for u in User for o in u.orders if o.user.name == name`` is a `Selected` (see
+`selected`) with two `Variable`s, and the condition ``Operation("=", Path(Path(o, Order.user),
+User.name), Slot(0, "Ann"))``. A bare attribute (``User.name``) is that of the query's first variable,
+which is how the expression form is written.
+
+Nothing here is SQL. `compiler` says how each of these is written, `operators` what each operator
+means, and `kinds` what type it has.
+"""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING, Any
+
+from dbsession.model.attributes import Attribute
+from dbsession.model.collections import CollectionAttribute
+from dbsession.model.expressions import Expression, Operation
+from dbsession.model.mapping import Mapping
+from dbsession.model.references import ReferenceAttribute
+
+if TYPE_CHECKING:
+    from dbsession.query.selected import Selected
+
+__all__ = ["Path", "RawSql", "Slot", "Subquery", "Variable", "walk"]
+
+
+class Variable(Expression[Any]):
+    """What a ``for`` clause ranges over: ``u`` in ``for u in User``. As a value it is the object.
+
+    Two variables are the same only if they are the same object: the name is for reading.
+    """
+
+    __slots__ = ("mapping", "name")
+
+    def __init__(self, mapping: Mapping, name: str) -> None:
+        self.mapping = mapping
+        self.name = name
+
+    def __repr__(self) -> str:
+        return self.name
+
+
+class Path(Expression[Any]):
+    """An attribute of a variable, or of what another path leads to: ``o.user.name``, ``u.orders.total``.
+
+    *base* is a `Variable`, a `Path` to a reference or a collection, or a bare reference attribute of
+    the query's first variable (``Order.user``). Where a collection is passed on the way there are many values.
+    """
+
+    __slots__ = ("attribute", "base")
+
+    def __init__(
+        self, base: Variable | Path | ReferenceAttribute, attribute: Attribute[Any] | CollectionAttribute
+    ) -> None:
+        self.base = base
+        self.attribute = attribute
+
+    def __repr__(self) -> str:
+        return f"{self.base!r}.{self.attribute.name}"
+
+    @property
+    def target(self) -> Mapping | None:
+        """The mapping of the objects that this leads to; None if it leads to plain values."""
+        target: Mapping | None = getattr(self.attribute, "target", None)
+        return target
+
+    @property
+    def is_many(self) -> bool:
+        """Whether a collection is passed on the way, so that one object has any number of values."""
+        if isinstance(self.attribute, CollectionAttribute):
+            return True
+        return isinstance(self.base, Path) and self.base.is_many
+
+
+class Slot(Expression[Any]):
+    """A value from outside the query, known only when it is sent.
+
+    *number*: its place among the values of the query. *sample*: the value at the time of the
+    translation; other values have the same shape (see `translation`), so that the SQL fits them too.
+    """
+
+    __slots__ = ("number", "sample")
+
+    def __init__(self, number: int, sample: Any) -> None:
+        self.number = number
+        self.sample = sample
+
+    def __repr__(self) -> str:
+        return repr(self.sample)
+
+
+class Subquery(Expression[Any]):
+    """Another query within an expression: ``u in select(...)``, ``sum(o.total for o in u.orders)``.
+
+    Its variables may be those of the query around it. *shift*: its slots are numbered from there on in
+    the values of the whole query.
+    """
+
+    __slots__ = ("selected", "shift")
+
+    def __init__(self, selected: Selected, shift: int = 0) -> None:
+        self.selected = selected
+        self.shift = shift
+
+    def __repr__(self) -> str:
+        return f"({self.selected!r})"
+
+
+class RawSql(Expression[Any]):
+    """SQL of the user's own: the *texts* stand around the *values*, one more text than values.
+
+    *python* is the type of the result, where it was given.
+    """
+
+    __slots__ = ("python", "texts", "values")
+
+    def __init__(self, texts: tuple[str, ...], values: tuple[Any, ...], python: type | None = None) -> None:
+        self.texts = texts
+        self.values = values
+        self.python = python
+
+    def __repr__(self) -> str:
+        return f"raw_sql({'?'.join(self.texts)!r})"
+
+
+def walk(node: Any) -> Any:
+    """Yield *node* and the expressions in it, from the outside in; subqueries are not entered."""
+    yield node
+    if isinstance(node, Operation):
+        for operand in node.operands:
+            yield from walk(operand)
+    elif isinstance(node, tuple):
+        for item in node:
+            yield from walk(item)
+    elif isinstance(node, Path):
+        yield from walk(node.base)
+    elif isinstance(node, RawSql):
+        yield from walk(node.values)
