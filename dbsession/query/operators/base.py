@@ -1,0 +1,86 @@
+"""What every operator says about itself, and when SQL needs parentheses."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterable
+from typing import TYPE_CHECKING, Any, NamedTuple, Self
+
+from dbsession.query.kinds import Kind
+
+if TYPE_CHECKING:
+    from dbsession.query.compiler import Compiler
+
+__all__ = [
+    "ADDITION",
+    "AND",
+    "COMPARISON",
+    "CONCATENATION",
+    "MULTIPLICATION",
+    "NOT",
+    "OR",
+    "POSTFIX",
+    "PRIMARY",
+    "UNARY",
+    "Operator",
+    "Sql",
+    "conjunction",
+    "enclosed",
+    "joined",
+]
+
+# How strongly an operator binds its operands, on both databases. Where they differ (|| stands below
+# + on PostgreSQL, and above * on SQLite) the rules below take no chances.
+OR = 1
+AND = 2
+NOT = 3
+COMPARISON = 4  # and IS, IN, BETWEEN
+CONCATENATION = 5  # || and every other operator: -> of JSON
+ADDITION = 6
+MULTIPLICATION = 7
+UNARY = 8
+POSTFIX = 9  # COLLATE
+PRIMARY = 10  # names, placeholders, calls, what stands in parentheses
+
+
+class Sql(str):
+    """A piece of SQL that knows how strongly its outermost operator binds; a plain str counts as `PRIMARY`."""
+
+    __slots__ = ("precedence",)
+    precedence: int
+
+    def __new__(cls, text: str, precedence: int) -> Self:
+        """Make *text* with the *precedence* of its outermost operator."""
+        sql = super().__new__(cls, text)
+        sql.precedence = precedence
+        return sql
+
+
+def enclosed(sql: str, least: int) -> str:
+    """Return *sql*, in parentheses if its outermost operator binds less strongly than *least*."""
+    return f"({sql})" if isinstance(sql, Sql) and sql.precedence < least else sql
+
+
+def joined(operator: str, parts: Iterable[str], precedence: int) -> str:
+    """Join *parts* with an *operator* of which ``a op (b op c)`` is ``(a op b) op c``."""
+    listed = list(parts)
+    if len(listed) == 1:
+        return listed[0]
+    return Sql(f" {operator} ".join([enclosed(part, precedence) for part in listed]), precedence)
+
+
+def conjunction(parts: Iterable[str]) -> str:
+    """Join conditions with AND; ``1 = 1`` if there are none."""
+    return joined("AND", parts, AND) or Sql("1 = 1", COMPARISON)
+
+
+class Operator(NamedTuple):
+    """What an operator means.
+
+    *render*: its SQL for the operands, rendered in the order in which they stand in it, since
+    parameters have no numbers. *kind*: what comes out. *is_condition*: whether it is a condition, true,
+    false or unknown, rather than a value.
+    """
+
+    render: Callable[[Compiler, tuple[Any, ...]], str]
+    kind: Callable[[tuple[Any, ...]], Kind]
+    is_condition: bool = False

@@ -1,0 +1,130 @@
+"""How values from outside travel into a query: converted as what stands beside them in it is.
+
+A value may be known only when the query is sent, so what is decided while the SQL is written is a
+function: `traveller`.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from datetime import date, datetime
+from decimal import Decimal
+from enum import Enum
+from typing import Any
+
+from dbsession.backends.base import Dialect, ValueType
+from dbsession.errors import BindingError, ConstraintError
+from dbsession.model.attributes import Attribute, ValueAttribute
+from dbsession.model.entity import EntityBase
+from dbsession.model.mapping import Mapping
+from dbsession.model.references import ReferenceAttribute
+from dbsession.query.kinds import Kind
+
+__all__ = ["Like", "key_of", "traveller"]
+
+Like = Attribute[Any] | Kind | None
+"""What a value stands beside: an attribute, or the kind of an expression; None: nothing that matters."""
+
+_NUMBERS = (int, float, Decimal)
+
+
+def traveller(like: Like, dialect: Dialect) -> Callable[[Any], Any]:
+    """Return what turns a value into a parameter where it stands beside *like*.
+
+    For objects and their keys it gives the key as rows have it: a tuple where it has several parts. The
+    function raises TypeError for a value of a type that *like* never has.
+    """
+    if isinstance(like, Kind) and like.attribute is not None:
+        like = like.attribute
+    if isinstance(like, ReferenceAttribute):
+        reference, target = like, like.target
+        return lambda value: _key(value, target, reference)
+    if isinstance(like, ValueAttribute):
+        attribute = like
+        return lambda value: _as_attribute(value, attribute, dialect)
+    python = like.python if isinstance(like, Kind) else None
+    if isinstance(python, Mapping):
+        mapping = python
+        return lambda value: _key(value, mapping, mapping)
+    if python is Decimal:
+        return lambda value: _exact(value, dialect) if _is_number(value) else _by_itself(value, dialect)
+    if python in (int, float):
+        return lambda value: _number(value, dialect) if _is_number(value) else _by_itself(value, dialect)
+    return lambda value: _by_itself(value, dialect)
+
+
+def key_of(obj: EntityBase) -> Any:
+    """Return the key of *obj* as rows have it.
+
+    Raises:
+        ConstraintError: it has none yet, or none any more.
+    """
+    key = obj._key_
+    if key is None:
+        why = "flush() first" if obj._state_.is_new else obj._state_.reason
+        raise ConstraintError(f"{obj!r} has no key, so nothing can be compared with it; {why}")
+    return key
+
+
+def _key(value: Any, target: Mapping, shown: object) -> Any:
+    if not isinstance(value, EntityBase):
+        return target.entity._key_from_(value)
+    if value._mapping_.root is not target.root:
+        raise TypeError(f"{shown!r} refers to {target.name}, and {value!r} is none")
+    return key_of(value)
+
+
+def _is_number(value: Any) -> bool:
+    return isinstance(value, _NUMBERS) and not isinstance(value, bool)
+
+
+def _as_attribute(value: Any, like: ValueAttribute[Any], dialect: Dialect) -> Any:
+    if isinstance(value, EntityBase):
+        raise TypeError(
+            f"{like!r} is no reference, and is compared with {value!r}; compare it with an attribute of that"
+        )
+    if value is None:
+        return None
+    python = like.kind.value_type.python
+    if python in _NUMBERS and _is_number(value):
+        return _exact(value, dialect) if python is Decimal else _number(value, dialect)
+    try:
+        return like.raw(like.kind.coerce(value))
+    except TypeError as error:
+        raise TypeError(f"{like!r} {error}") from None
+    except ValueError as error:
+        if isinstance(value, Enum):
+            raise TypeError(f"{like!r} {error}") from None
+        if isinstance(value, datetime | date) or (isinstance(value, str) and "\0" in value):
+            raise ValueError(f"{like!r} {error}") from None
+        return value  # too long, out of range: nothing matches, which is an answer
+
+
+def _exact(value: Any, dialect: Dialect) -> Any:
+    """Return a number as a Decimal travels: exactly, even where the column could not hold it."""
+    exact = Decimal(repr(value)) if isinstance(value, float) else Decimal(value)
+    encode = dialect.codec(ValueType(Decimal)).encode
+    return exact if encode is None else encode(exact)
+
+
+def _number(value: Any, dialect: Dialect) -> Any:
+    """Return a number as it travels beside an int or float: exactly, even where a column could not hold it."""
+    if isinstance(value, Decimal):
+        value = int(value) if value == value.to_integral_value() else float(value)
+    if dialect.name == "sqlite" and isinstance(value, int) and not -(2**63) <= value < 2**63:
+        return float(value)  # SQLite has no integers of that size
+    return value
+
+
+def _by_itself(value: Any, dialect: Dialect) -> Any:
+    """Return *value* as a column of its own type would send it."""
+    if isinstance(value, Enum):
+        value = value.value
+    if value is None:
+        return None
+    python = type(value)
+    try:
+        encode = dialect.codec(ValueType(python, tz=getattr(value, "tzinfo", None) is not None)).encode
+    except BindingError:
+        return value
+    return value if encode is None else encode(value)
