@@ -1,105 +1,258 @@
-"""From expressions to SQL. Every value becomes a parameter, every identifier is quoted.
+"""From trees to SQL: the SELECTs of a statement, their tables and aliases. Every value becomes a parameter.
 
-`Compiler` renders the expressions of one statement and collects their parameters in order. What an
-operator means stands in `operators`.
+`Compiler` writes one statement. What an operator looks like stands in `operators`; here is what
+stands around it: which tables a SELECT needs, what their columns are called, what is a subquery.
+
+Parameters are marked in the text by their number between two NULs while it is made, since a FROM clause
+is known only after what stands behind it; `finished` puts the placeholders in.
 """
 
 from __future__ import annotations
 
+import re
 from collections.abc import Callable
 from decimal import Decimal
 from typing import Any, NamedTuple
 
 from dbsession.backends.base import Dialect
-from dbsession.backends.statements import Row
 from dbsession.model.attributes import Attribute, ValueAttribute
 from dbsession.model.collections import CollectionAttribute
 from dbsession.model.entity import EntityBase
-from dbsession.model.expressions import Expression, Operation, Ordering
-from dbsession.model.mapping import Column, Mapping
+from dbsession.model.expressions import Expression, Operation
+from dbsession.model.mapping import Mapping
+from dbsession.model.references import ReferenceAttribute
 from dbsession.query.kinds import Kind, is_condition, kind_of, value_of
+from dbsession.query.levels import Level, Place
 from dbsession.query.operators import OPERATORS
 from dbsession.query.operators.base import AND, COMPARISON, Sql, enclosed
-from dbsession.query.tree import Slot
+from dbsession.query.select_sql import Head, keys, one, rows, write_select
+from dbsession.query.selected import items_of
+from dbsession.query.tree import Computed, Path, RawSql, Slot, Subquery, Variable, walk
 from dbsession.query.values import Like, key_of, traveller
 
-__all__ = ["Compiled", "Compiler", "attributes_in", "objects_in", "select_columns"]
+__all__ = ["Compiler", "Late", "attributes_in", "objects_in"]
 
 
-class Compiled(NamedTuple):
-    """A SELECT ready to be sent, and the columns that its rows have."""
+class Late(NamedTuple):
+    """A parameter that is made when the statement is sent, from the value in slot *number* (None: from nothing)."""
 
-    sql: str
-    params: Row
-    source: tuple[Column, ...]
-
-
-def select_columns(mapping: Mapping) -> tuple[Column, ...]:
-    """Return the columns that loading objects of *mapping* asks for; lazy ones are left out."""
-    return mapping.wide
+    number: int | None
+    convert: Callable[[Any], Any]
 
 
 def attributes_in(node: Any) -> list[Attribute[Any]]:
-    """Return the attributes that stand in the expression *node*."""
-    if isinstance(node, Attribute):
-        return [node]
-    if isinstance(node, Operation):
-        return [attribute for operand in node.operands for attribute in attributes_in(operand)]
-    return []
+    """Return the attributes that stand in the expression *node*, bare ones and those at the end of a path."""
+    found = [part.attribute if isinstance(part, Path) else part for part in walk(node)]
+    return [attribute for attribute in found if isinstance(attribute, Attribute)]
 
 
 def objects_in(node: Any) -> list[EntityBase]:
     """Return the objects that stand in the expression *node*."""
-    if isinstance(node, EntityBase):
-        return [node]
-    operands = node.operands if isinstance(node, Operation) else node if isinstance(node, tuple) else ()
-    return [obj for operand in operands for obj in objects_in(operand)]
+    return [part for part in walk(node) if isinstance(part, EntityBase)]
 
 
 class Compiler:
-    """Renders the expressions of one statement over the table of *mapping*."""
+    """Writes one statement.
 
-    def __init__(self, mapping: Mapping) -> None:
-        self.mapping = mapping
-        self.dialect: Dialect = mapping.dialect
-        self.params: list[Any] = []
+    With *is_qualified*, columns carry the alias of their table, as they must where there are several tables.
+    """
 
-    # --- statements ---------------------------------------------------------------------------
+    def __init__(self, dialect: Dialect, *, is_qualified: bool = False) -> None:
+        self.dialect = dialect
+        self.is_qualified = is_qualified
+        self.level = Level(None)
+        self.params: list[Any] = []  # values, and Late ones
+        self.shift = 0  # of the numbers of slots: a subquery counts from 0
+        self.tables: dict[Mapping, None] = {}  # whose rows the statement reads
+        self.names: dict[str, int] = {}  # aliases in use
+        self.is_ambiguous = False  # whether columns need the alias of their table to be told apart
+        self.fixed: list[EntityBase] = []  # objects that stand in the query itself
 
-    def where(self, conditions: tuple[Any, ...]) -> str:
-        """Return the WHERE clause with a leading blank, or nothing."""
-        parts = [self.condition(condition) for condition in conditions]
-        if narrowed := self.discriminator():
-            parts.append(narrowed)
-        return f" WHERE {' AND '.join([enclosed(part, AND) for part in parts])}" if parts else ""
+    @classmethod
+    def over(cls, mapping: Mapping) -> Compiler:
+        """Return a compiler for expressions over the row of *mapping* that a statement is about."""
+        compiler = cls(mapping.dialect)
+        compiler.range_over(Variable.of(mapping))
+        return compiler
 
-    def discriminator(self) -> str:
-        """Return the condition that keeps the rows of this entity in the table of its hierarchy."""
-        mapping = self.mapping
+    def finished(self, sql: str) -> tuple[str, list[Any]]:
+        """Return *sql* with its placeholders, and the parameters in their order."""
+        params: list[Any] = []
+
+        def put(mark: re.Match[str]) -> str:
+            params.append(self.params[int(mark[1])])
+            return self.dialect.placeholder
+
+        return _MARK.sub(put, sql), params
+
+    # --- tables -------------------------------------------------------------------------------
+
+    def alias(self, wanted: str) -> str:
+        """Return a quoted alias like *wanted* that is free."""
+        number = self.names[wanted.lower()] = self.names.get(wanted.lower(), 0) + 1
+        return self.dialect.quote(wanted if number == 1 else f"{wanted}{number}")
+
+    def range_over(self, variable: Variable, join: str = "", on: Callable[[Place], str] | None = None) -> Place:
+        """Let *variable* range over its table at this level; *on* gives the condition that joins it."""
+        mapping = variable.mapping
+        self.tables[mapping.root] = None
+        alias = self.alias(variable.name) if self.is_qualified else ""
+        place = Place(mapping, prefix=f"{alias}." if alias else "", is_optional=join == "LEFT JOIN")
+        self.level.places[variable] = place
+        if self.level.main is None:
+            self.level.main = variable
+        conditions = [on(place)] if on is not None else []
+        if narrowed := self.narrowed(place):
+            if join == "LEFT JOIN":
+                conditions.append(narrowed)
+            else:
+                self.level.narrowings.append(narrowed)
+        self.add(
+            self.level, f"{mapping.quoted} AS {alias}" if alias else mapping.quoted, join, " AND ".join(conditions)
+        )
+        return place
+
+    def add(self, level: Level, name: str, join: str, on: str) -> None:
+        """Add a table to the FROM clause of *level*."""
+        level.add(name, join, on)
+        if len(level.sources) > 1:
+            self.is_ambiguous = True
+
+    def narrowed(self, place: Place) -> str:
+        """Return the condition that keeps the rows of this entity in the table of its hierarchy, or nothing."""
+        mapping = place.mapping
         if mapping.root is mapping:
             return ""
         column = mapping.root.discriminator
         assert isinstance(column, ValueAttribute)
         values = [column.raw(member.discriminator_value) for member in mapping.family()]
-        return f"{column.columns[0].quoted} IN ({', '.join(map(self.parameter, values))})"
+        return f"{place.column(column.columns[0])} IN ({', '.join(map(self.parameter, values))})"
 
-    def order_by(self, orderings: tuple[Ordering, ...]) -> str:
-        """Return the ORDER BY clause with a leading blank, or nothing."""
-        parts: list[str] = []
-        for ordering in orderings:
-            direction = " DESC" if ordering.descending else ""
-            parts += [rendered + direction for rendered in self.columns_of(ordering.expression)]
-        return f" ORDER BY {', '.join(parts)}" if parts else ""
+    def range_over_items(self, variable: Variable, path: Path, join: str) -> None:
+        """Let *variable* range over the items of the collection that *path* leads to."""
+        attribute = path.attribute
+        assert isinstance(attribute, CollectionAttribute)
+        keys = self.columns_of(path.base)
+        if attribute.link is None:
+            self.range_over(variable, join, lambda place: _pairs(place.key_part(attribute.reverse), keys))
+            return
+        link = attribute.link
+        mine, theirs = link.columns_of(attribute)
+        level = self.level
+        self.tables.update({link.left.mapping.root: None, link.right.mapping.root: None})
+        alias = self.alias(f"{variable.name}_link") + "." if self.is_qualified else ""
+        on = _pairs([alias + column.quoted for column in mine], keys)
+        self.add(level, f"{link.quoted} AS {alias[:-1]}" if alias else link.quoted, join, on)
+        linked = tuple([alias + column.quoted for column in theirs])
+        target = variable.mapping
+        place = Place(target, keys=linked, is_optional=join == "LEFT JOIN")
+        place.join = lambda: self.join(level, target, variable.name, list(linked), is_optional=place.is_optional)
+        level.places[variable] = place
+        if level.main is None:
+            level.main = variable
 
-    def columns_of(self, expression: Any) -> list[str]:
-        """Return the columns of an attribute, or the one rendering of another expression."""
-        if isinstance(expression, Attribute):
-            return [column.quoted for column in self.own(expression).columns]
-        if is_condition(expression):
-            return [enclosed(self.condition(expression), COMPARISON + 1)]
-        return [self.render(expression)]
+    def join(self, level: Level, mapping: Mapping, name: str, keys: list[str], *, is_optional: bool) -> str:
+        """Join the row of *mapping* with the key *keys* at *level*, and return the prefix of its columns."""
+        self.tables[mapping.root] = None
+        alias = self.alias(name) if self.is_qualified else mapping.quoted
+        on = _pairs([f"{alias}.{column.quoted}" for column in mapping.key_columns], keys)
+        self.add(level, f"{mapping.quoted} AS {alias}", "LEFT JOIN" if is_optional else "JOIN", on)
+        return f"{alias}."
+
+    def place_of(self, node: Any) -> Place:
+        """Return where the columns of the object that *node* leads to stand: a variable or a path to a reference."""
+        if isinstance(node, Variable):
+            level = self.level.of(node)
+            if level is None:
+                raise TypeError(f"{node!r} is the variable of another query, and has no value in this one")
+            if level is not self.level:
+                self.is_ambiguous = True
+            return level.places[node]
+        base, attribute = self.step(node)
+        assert isinstance(attribute, ReferenceAttribute)
+        level = self.level_of(base)
+        before = self.place_of(base)
+        known = level.places.get((id(before), attribute.name))
+        if known is None:
+            known = level.places[id(before), attribute.name] = self._refer(level, before, attribute)
+        return known
+
+    def _refer(self, level: Level, before: Place, attribute: ReferenceAttribute) -> Place:
+        target = attribute.target
+        if attribute.is_virtual:
+            there = attribute.reverse
+
+            def join() -> str:
+                self.tables[target.root] = None
+                alias = self.alias(attribute.name) if self.is_qualified else target.quoted
+                on = _pairs([f"{alias}.{column.quoted}" for column in there.columns], before.key())
+                self.add(level, f"{target.quoted} AS {alias}", "LEFT JOIN", on)
+                return f"{alias}."
+
+            return Place(target, join=join, is_optional=True)
+        keys = [before.column(column) for column in self.own(attribute, before.mapping).columns]
+        is_optional = before.is_optional or attribute.nullable
+        return Place(
+            target,
+            keys=tuple(keys),
+            join=lambda: self.join(level, target, attribute.name, keys, is_optional=is_optional),
+            is_optional=is_optional,
+        )
+
+    def level_of(self, node: Any) -> Level:
+        """Return the level at which the object that *node* leads to is found."""
+        while not isinstance(node, Variable):
+            node = self.step(node)[0]
+        return self.level.of(node) or self.level
+
+    def step(self, node: Any) -> tuple[Any, Any]:
+        """Return the object and the attribute of it that *node* stands for.
+
+        Raises:
+            TypeError: a bare attribute is of an entity that no variable of the query ranges over.
+        """
+        if isinstance(node, Path):
+            return node.base, node.attribute
+        main = self.level.main_of(node)
+        if main is None:
+            innermost = self.level.main
+            queried = innermost.mapping.name if innermost is not None else "the entity"
+            raise TypeError(f"{node!r} is no attribute of {queried}, whose objects are queried")
+        return main, node
+
+    def own(self, attribute: Attribute[Any], mapping: Mapping) -> Attribute[Any]:
+        """Return *attribute* as *mapping*, which may be a class above or below, has it."""
+        return mapping.attributes.get(attribute.name, attribute)
 
     # --- expressions --------------------------------------------------------------------------
+
+    def columns_of(self, node: Any) -> list[str]:
+        """Return the columns of an attribute, those of the key of an object, or the one rendering of anything else."""
+        if isinstance(node, Variable):
+            return self.place_of(node).key()
+        if isinstance(node, CollectionAttribute) or (isinstance(node, Path) and node.is_many):
+            raise TypeError(f"{node!r} is a collection, which cannot stand in a condition")
+        if isinstance(node, Attribute | Path):
+            base, attribute = self.step(node)
+            if attribute.is_virtual:
+                return self.place_of(node).key()
+            place = self.place_of(base)
+            return place.key_part(self.own(attribute, place.mapping))
+        if isinstance(value_of(node), EntityBase):
+            mapping = value_of(node)._mapping_
+            return [self.key_part(node, index) for index in range(len(mapping.key_columns))]
+        if is_condition(node):
+            return [enclosed(self.condition(node), COMPARISON + 1)]
+        return [self.render(node)]
+
+    def key_part(self, node: Any, index: int) -> str:
+        """Return a parameter for one column of the key of the object *node*, or of the one in the slot *node*."""
+
+        def convert(obj: Any) -> Any:
+            key = key_of(obj)
+            return key[index] if isinstance(key, tuple) else key
+
+        return self.late(node, convert)
 
     def condition(self, node: Any) -> str:
         """Return *node* as a condition.
@@ -109,10 +262,10 @@ class Compiler:
         """
         if isinstance(node, bool):
             return Sql("1 = 1" if node else "1 = 0", COMPARISON)
-        if isinstance(node, CollectionAttribute):
-            raise TypeError(f"{node!r} is a collection, which cannot stand in a condition")
         if is_condition(node):
             return OPERATORS[node.operator].render(self, node.operands)
+        if isinstance(node, CollectionAttribute):
+            raise TypeError(f"{node!r} is a collection, which cannot stand in a condition")
         if not isinstance(node, Expression):
             raise TypeError(f"a condition is an expression such as User.age > 18, not {node!r:.80}")
         if kind_of(node).is_bool:
@@ -131,52 +284,42 @@ class Compiler:
             if like is not None and (like if isinstance(like, Kind) else kind_of(like)).is_bool:
                 return self.condition(node)
             raise TypeError(f"{node!r} is a condition, and no value; combine conditions with & | ~")
-        if isinstance(node, Attribute):
-            attribute = self.own(node)
-            if len(attribute.columns) != 1:
-                raise TypeError(
-                    f"{attribute!r} has {len(attribute.columns)} columns; it can be compared, and nothing else"
-                )
-            return attribute.columns[0].quoted
-        if isinstance(node, CollectionAttribute):
-            raise TypeError(f"{node!r} is a collection, which cannot stand in a condition")
+        if isinstance(node, Subquery):
+            return self.scalar(node)
+        if isinstance(node, Computed):
+            return node.sql
+        if isinstance(node, RawSql):
+            return OPERATORS["raw"].render(self, (node,))
         if isinstance(node, Expression) and not isinstance(node, Slot):
-            raise TypeError(f"{node!r} cannot stand in a condition")
+            columns = self.columns_of(node)
+            if len(columns) != 1:
+                raise TypeError(f"{node!r} has {len(columns)} columns; it can be compared, and nothing else")
+            return columns[0]
         return self.parameter_of(node, like)
 
-    def assigned(self, node: Any, attribute: ValueAttribute[Any]) -> str:
+    def assigned(self, node: Any, attribute: Attribute[Any]) -> str:
         """Return the SQL of the expression *node* as a value of the column of *attribute*."""
         rendered = self.render(node, attribute)
-        kind = attribute.kind.value_type
-        if self.dialect.name == "sqlite" and kind.python is Decimal:
+        kind = attribute.kind.value_type if isinstance(attribute, ValueAttribute) else None
+        if self.dialect.name == "sqlite" and kind is not None and kind.python is Decimal:
             rendered = rendered.removesuffix(" COLLATE dbs_decimal")
             return f"dbs_round({rendered}, {kind.scale})"  # other databases round by the type of the column
         return rendered
 
-    def own(self, attribute: Attribute[Any]) -> Attribute[Any]:
-        """Return the attribute as this entity has it.
-
-        Raises:
-            TypeError: it belongs to another entity, or its column lies in another table.
-        """
-        mapping = self.mapping
-        if attribute.mapping.root is not mapping.root:
-            raise TypeError(f"{attribute!r} is no attribute of {mapping.name}, whose objects are queried")
-        if attribute.is_virtual:
-            raise TypeError(f"{attribute!r} has no column; query {attribute.target.name} instead")  # type: ignore[attr-defined]
-        return mapping.attributes.get(attribute.name, attribute)
-
     def parameter(self, value: Any) -> str:
-        """Take *value* as a parameter, and return its placeholder."""
+        """Take *value*, as it travels, as a parameter, and return its mark."""
         self.params.append(value)
-        return self.dialect.placeholder
+        return f"\0{len(self.params) - 1}\0"
 
-    def key(self, obj: EntityBase) -> Any:
-        """Return the key of *obj* as rows have it."""
-        return key_of(obj)
+    def late(self, node: Any, convert: Callable[[Any], Any]) -> str:
+        """Return a parameter that *convert* makes of the object *node*, or of that in its slot, when it is sent."""
+        if isinstance(node, Slot):
+            return self.parameter(Late(node.number + self.shift, convert))
+        self.fixed.append(node)
+        return self.parameter(Late(None, lambda _: convert(node)))
 
     def parameter_of(self, node: Any, like: Like = None, pick: Callable[[Any], Any] | None = None) -> str:
-        """Take the value that *node*, a constant or a slot, stands for as a parameter, and return its placeholder.
+        """Take the value that *node*, a constant or a slot, stands for as a parameter, and return its mark.
 
         It travels as values beside *like* do. *pick* takes the part that is sent from what it is
         converted to: one item of a list, one part of a key.
@@ -184,5 +327,59 @@ class Compiler:
         Raises:
             TypeError: it has a type that *like* never has.
         """
-        converted = traveller(like, self.dialect)(value_of(node))
-        return self.parameter(converted if pick is None else pick(converted))
+        travel = traveller(like, self.dialect)
+        convert = travel if pick is None else lambda value: pick(travel(value))
+        if isinstance(node, Slot):
+            if not isinstance(node.sample, EntityBase):  # it may have no key before a flush
+                convert(node.sample)  # a wrong type is known at once
+            return self.parameter(Late(node.number + self.shift, convert))
+        if isinstance(node, EntityBase):
+            return self.late(node, convert)
+        return self.parameter(convert(node))
+
+    # --- subqueries ---------------------------------------------------------------------------
+
+    def subselect(self, node: Subquery | Path, head: Head = rows, **changes: Any) -> str:
+        """Return the SELECT of *node*, a subquery or a path through collections, with *changes* of its `Selected`."""
+        selected = node.selected if isinstance(node, Subquery) else items_of(node)
+        self.shift, before = self.shift + (node.shift if isinstance(node, Subquery) else 0), self.shift
+        try:
+            return write_select(self, selected.replace(**changes) if changes else selected, head)
+        finally:
+            self.shift = before
+
+    def scalar(self, node: Subquery | Path) -> str:
+        """Return the SELECT of the one value that *node* gives, in parentheses."""
+        return f"({self.subselect(node)})"
+
+    def aggregated(self, operator: str, node: Subquery | Path, *options: Any) -> str:
+        """Return the SELECT of an aggregate over all values of *node*, in parentheses."""
+        selected = node.selected if isinstance(node, Subquery) else items_of(node)
+        if selected.is_sliced or selected.is_distinct or selected.is_grouped:
+            value = self.dialect.quote("value")
+            inner = self.subselect(node, lambda c, s: [f"{text} AS {value}" for text in rows(c, s)])
+            computed: Operation[Any] = Operation(operator, Computed(selected.result, value), *options)
+            return f"(SELECT {self.render(computed)} FROM ({inner}) AS rows)"
+        return f"({self.subselect(node, result=Operation(operator, selected.result, *options), orderings=())})"
+
+    def exists(self, node: Subquery | Path) -> str:
+        """Return the condition that *node* gives a row."""
+        return f"EXISTS ({self.subselect(node, one)})"
+
+    def contained(self, node: Any, among: Subquery | Path) -> str:
+        """Return the condition that *node* is one of the values of *among*; values that are NULL are left out."""
+        if isinstance(among, Path) and isinstance(node, Variable | Path):
+            attribute = among.attribute
+            is_one_step = not (isinstance(among.base, Path) and among.base.is_many)
+            if isinstance(attribute, CollectionAttribute) and attribute.link is None and is_one_step:
+                return Sql(_pairs(self.columns_of(Path(node, attribute.reverse)), self.columns_of(among.base)), AND)
+        columns = self.columns_of(node)
+        left = columns[0] if len(columns) == 1 else f"({', '.join(columns)})"
+        return Sql(f"{left} IN ({self.subselect(among, keys)})", COMPARISON)
+
+
+def _pairs(left: list[str], right: list[str]) -> str:
+    return " AND ".join([f"{one} = {other}" for one, other in zip(left, right, strict=True)])
+
+
+_MARK = re.compile("\0(\\d+)\0")

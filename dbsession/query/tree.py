@@ -22,7 +22,11 @@ from dbsession.model.references import ReferenceAttribute
 if TYPE_CHECKING:
     from dbsession.query.selected import Selected
 
-__all__ = ["Path", "RawSql", "Slot", "Subquery", "Variable", "walk"]
+__all__ = ["AGGREGATES", "Computed", "Path", "RawSql", "Slot", "Subquery", "Variable", "walk"]
+
+
+AGGREGATES = frozenset({"count", "count_distinct", "sum", "avg", "min", "max", "group_concat", "exists"})
+"""Operators over many rows: those of a collection or a subquery, or else those of the query that they stand in."""
 
 
 class Variable(Expression[Any]):
@@ -37,6 +41,12 @@ class Variable(Expression[Any]):
         self.mapping = mapping
         self.name = name
 
+    @classmethod
+    def of(cls, mapping: Mapping) -> Variable:
+        """Return a variable that the program has no name for; it is called by its entity's first letter."""
+        first = mapping.name[0].lower()
+        return cls(mapping, first if first.isalpha() else "t")
+
     def __repr__(self) -> str:
         return self.name
 
@@ -44,14 +54,15 @@ class Variable(Expression[Any]):
 class Path(Expression[Any]):
     """An attribute of a variable, or of what another path leads to: ``o.user.name``, ``u.orders.total``.
 
-    *base* is a `Variable`, a `Path` to a reference or a collection, or a bare reference attribute of
-    the query's first variable (``Order.user``). Where a collection is passed on the way there are many values.
+    *base* is a `Variable`, a `Path` to a reference or a collection, a bare reference attribute of the
+    query's first variable (``Order.user``), or the slot of an object. Where a collection is passed on
+    the way there are many values.
     """
 
     __slots__ = ("attribute", "base")
 
     def __init__(
-        self, base: Variable | Path | ReferenceAttribute, attribute: Attribute[Any] | CollectionAttribute
+        self, base: Variable | Path | ReferenceAttribute | Slot, attribute: Attribute[Any] | CollectionAttribute
     ) -> None:
         self.base = base
         self.attribute = attribute
@@ -105,6 +116,19 @@ class Subquery(Expression[Any]):
 
     def __repr__(self) -> str:
         return f"({self.selected!r})"
+
+
+class Computed(Expression[Any]):
+    """The value of *node* as a subquery in the FROM clause has computed it, in the column *sql*."""
+
+    __slots__ = ("node", "sql")
+
+    def __init__(self, node: Any, sql: str) -> None:
+        self.node = node
+        self.sql = sql
+
+    def __repr__(self) -> str:
+        return repr(self.node)
 
 
 class RawSql(Expression[Any]):

@@ -4,15 +4,17 @@ from __future__ import annotations
 
 from typing import Any
 
-from dbsession.backends.flow import Flow
-from dbsession.backends.statements import Statement
 from dbsession.errors import ObjectNotFound, QueryLeftScope
 from dbsession.model.collections import CollectionAttribute
 from dbsession.model.entity import EntityBase
+from dbsession.model.expressions import Operation
 from dbsession.model.mapping import Mapping
-from dbsession.query.query import Query, Selected
+from dbsession.query.compiled import compile_count, compile_exists
+from dbsession.query.query import Query
+from dbsession.query.selected import Selected
+from dbsession.query.tree import Path, Slot
 from dbsession.scope import stack
-from dbsession.session import deleting, loading
+from dbsession.session import deleting, loading, querying
 from dbsession.session.unit_of_work import DatabaseLink, UnitOfWork
 
 __all__ = ["ScopeGateway"]
@@ -69,12 +71,21 @@ class ScopeGateway:
 
     def select(self, mapping: Mapping, conditions: tuple[Any, ...], values: dict[str, Any]) -> Query[Any]:
         """Return the query for the objects of *mapping*."""
-        query: Query[Any] = Query(Selected(mapping), self._runner())
+        selected: Selected | None = mapping.sql.get("select")
+        if selected is None:
+            selected = mapping.sql["select"] = Selected.of(mapping, is_cached=True)
+        query: Query[Any] = Query(selected, self._runner())
         return query.filter(*conditions, **values) if conditions or values else query
 
     def select_linked(self, attribute: CollectionAttribute, owner: EntityBase) -> Query[Any]:
         """Return the query for the objects that *owner* is linked to."""
-        return Query(Selected(attribute.target, link=(attribute, owner)), self._runner())
+        selected: Selected | None = attribute.mapping.sql.get(("linked", attribute.name))
+        if selected is None:
+            everything = Selected.of(attribute.target, is_cached=True)
+            linked: Operation[bool] = Operation("in", everything.result, Path(Slot(0, owner), attribute))
+            selected = everything.replace(conditions=(linked,))
+            attribute.mapping.sql["linked", attribute.name] = selected
+        return Query(selected, self._runner(), (owner,))
 
     def _runner(self) -> ScopeGateway:
         """Return what is to send a query that is made now."""
@@ -86,29 +97,28 @@ class ScopeGateway:
 
     # --- the queries' QueryRunner -------------------------------------------------------------
 
-    def fetch(self, selected: Selected) -> list[Any]:
-        """Return the objects."""
+    def fetch(self, selected: Selected, values: tuple[Any, ...]) -> list[Any]:
+        """Return the results."""
         unit = self._unit_for(selected)
-        return unit.run(loading.fetch(unit, selected))
+        return unit.run(querying.fetch(unit, selected, values))
 
-    def count(self, selected: Selected) -> int:
+    def count(self, selected: Selected, values: tuple[Any, ...]) -> int:
         """Return how many there are."""
         unit = self._unit_for(selected)
-        rows = unit.run(_ask(unit, selected, count=True))
-        number: int = rows[0][0]
+        number: int = unit.run(querying.ask(unit, compile_count(selected), values))[0][0]
         return number
 
-    def exists(self, selected: Selected) -> bool:
+    def exists(self, selected: Selected, values: tuple[Any, ...]) -> bool:
         """Return whether there is one."""
         unit = self._unit_for(selected)
-        return bool(unit.run(_ask(unit, selected, count=False)))
+        return bool(unit.run(querying.ask(unit, compile_exists(selected), values)))
 
-    def delete(self, selected: Selected, *, bulk: bool) -> int:
+    def delete(self, selected: Selected, values: tuple[Any, ...], *, bulk: bool) -> int:
         """Delete the objects, and return how many there were."""
         unit = self._unit_for(selected)
         if bulk:
-            return unit.run(deleting.delete_in_bulk(unit, selected))
-        objects = unit.run(loading.fetch(unit, selected))
+            return unit.run(deleting.delete_in_bulk(unit, selected, values))
+        objects = unit.run(querying.fetch(unit, selected, values))
         for obj in objects:
             obj.delete()
         return len(objects)
@@ -130,10 +140,3 @@ class _FromScope(ScopeGateway):
                 f"nothing before it is read: read it there, with list(query) for instance"
             )
         return self.unit()
-
-
-def _ask(unit: UnitOfWork, selected: Selected, *, count: bool) -> Flow[list[Any]]:
-    yield from unit.autoflush_for(selected.mapping, selected)
-    sql, params = selected.compile_count() if count else selected.compile_exists()
-    results = yield from unit.transaction.read(Statement(sql, params, returns=True))
-    return results[0].rows

@@ -19,7 +19,8 @@ from dbsession.model.entity import EntityBase
 from dbsession.model.mapping import Mapping
 from dbsession.model.references import ReferenceAttribute
 from dbsession.model.state import DISCARDED, UNSET, Status, set_changes, set_state
-from dbsession.query.query import Selected
+from dbsession.query.compiled import compile_delete
+from dbsession.query.selected import Selected
 from dbsession.session.loading import below
 
 if TYPE_CHECKING:
@@ -225,16 +226,17 @@ def with_parents(unit: UnitOfWork, objects: Iterable[EntityBase]) -> set[EntityB
     return found
 
 
-def delete_in_bulk(unit: UnitOfWork, selected: Selected) -> Flow[int]:
+def delete_in_bulk(unit: UnitOfWork, selected: Selected, values: tuple[Any, ...]) -> Flow[int]:
     """Delete with one statement; objects in memory whose rows go with it are not left stale.
 
     Those deleted are marked so; those that the database may have cascaded to are loaded again when needed.
     """
     mapping = selected.mapping
-    yield from unit.autoflush_for(mapping, selected)
+    compiled = compile_delete(selected)
+    yield from unit.autoflush_for(*compiled.tables, comparing=compiled.objects(values))
     if unit.savepoint is not None:
         unit.savepoint.require_writable()
-    sql, params = selected.compile_delete()
+    sql, params = compiled.sql, compiled.bind(values)
     objects = unit.identity.of(mapping)
     if objects:
         sql += f" RETURNING {', '.join([column.quoted for column in mapping.key_columns])}"

@@ -24,8 +24,6 @@ from dbsession.model.mapping import Column, Mapping
 from dbsession.model.references import ReferenceAttribute
 from dbsession.model.state import NOT_LOADED, UNSET, Status, set_row, set_state
 from dbsession.model.tracked import same_raw
-from dbsession.query.compiler import attributes_in
-from dbsession.query.query import Selected
 from dbsession.session.conflicts import key_statement
 
 if TYPE_CHECKING:
@@ -35,8 +33,8 @@ __all__ = [
     "KEYS_AT_ONCE",
     "assigned_key",
     "below",
+    "by_keys",
     "concerns",
-    "fetch",
     "get",
     "load_attribute",
     "load_missing",
@@ -265,62 +263,6 @@ def get(unit: UnitOfWork, mapping: Mapping, key: Any) -> Flow[EntityBase | None]
     return found[0] if found and isinstance(found[0], mapping.entity) else None
 
 
-def fetch(unit: UnitOfWork, selected: Selected) -> Flow[list[Any]]:
-    """Send the query *selected* and return its objects; what is filtered by counts as read."""
-    mapping = selected.mapping
-    yield from unit.autoflush_for(mapping, selected)
-    compiled = selected.compile()
-    statement = Statement(compiled.sql, compiled.params, returns=True)
-    locks = bool(selected.lock)
-    if locks:
-        nowait = selected.lock.endswith("NOWAIT")
-        results = yield from unit.transaction.write(statement, is_flush=False, nowait=nowait)
-    else:
-        results = yield from unit.transaction.read(statement)
-    found = materialize(unit, mapping, results[0].rows, compiled.source, refresh=locks)
-    if locks:
-        yield from _refresh_lazy(unit, found)
-        # What has unsaved changes (there was no autoflush) may have read what the row had before.
-        unit.exempt.update([obj for obj in found if not obj._state_.has_changes])
-    else:
-        _mark_filtered(selected, found)
-    return found
-
-
-def _refresh_lazy(unit: UnitOfWork, locked: Iterable[EntityBase]) -> Flow[None]:
-    """Load again what was loaded of the lazy attributes of *locked*: it may be older than the lock."""
-    stale: dict[tuple[Mapping, tuple[Column, ...]], list[Any]] = {}
-    for obj in locked:
-        mapping, row = obj._mapping_, obj._row_
-        if len(mapping.eager) < len(mapping.columns):
-            lazy = [column for column in mapping.columns if column.attribute.is_lazy]
-            loaded = tuple([column for column in lazy if row[column.position] is not NOT_LOADED])
-            if loaded:
-                stale.setdefault((mapping, loaded), []).append(obj._key_)
-    statements: list[Statement] = []
-    sources: list[tuple[Mapping, tuple[Column, ...]]] = []
-    for (mapping, columns), keys in stale.items():
-        kind = mapping.root.discriminator
-        source = tuple(dict.fromkeys((*mapping.key_columns, *(kind.columns if kind is not None else ()), *columns)))
-        for start in range(0, len(keys), KEYS_AT_ONCE):
-            statements.append(_by_keys(mapping, keys[start : start + KEYS_AT_ONCE], source))
-            sources.append((mapping, source))
-    if statements:
-        results = yield from unit.transaction.read(*statements)
-        for (mapping, source), result in zip(sources, results, strict=True):
-            materialize(unit, mapping, result.rows, source, refresh=True)
-
-
-def _mark_filtered(selected: Selected, found: Iterable[EntityBase]) -> None:
-    names = {attribute.name for condition in selected.conditions for attribute in attributes_in(condition)}
-    attributes = [selected.mapping.attributes.get(name) for name in names]
-    for attribute in attributes:
-        if attribute is not None and attribute.is_checked:
-            for obj in found:
-                if obj._row_[attribute.position] is not NOT_LOADED:  # a lazy one stays so
-                    getattr(obj, attribute.name)
-
-
 # --- what a row lacks ------------------------------------------------------------------------------
 
 
@@ -367,7 +309,7 @@ def _load_hollow(unit: UnitOfWork, mapping: Mapping, hollow: dict[Any, EntityBas
     """Load the objects of which only keys are known, *first* among them, in one round trip."""
     base = mapping.root
     keys = list(dict.fromkeys([first, *hollow, *_referred_like(unit, base, first)]))
-    statements = [_by_keys(base, keys[start : start + KEYS_AT_ONCE]) for start in range(0, len(keys), KEYS_AT_ONCE)]
+    statements = [by_keys(base, keys[start : start + KEYS_AT_ONCE]) for start in range(0, len(keys), KEYS_AT_ONCE)]
     results = yield from unit.transaction.read(*statements)
     for result in results:
         materialize(unit, base, result.rows, base.wide)
@@ -406,11 +348,11 @@ def reload(unit: UnitOfWork, objects: Iterable[EntityBase]) -> Flow[None]:
         keys.setdefault(obj._mapping_.root, []).append(obj._key_)
     for base, known in keys.items():
         for start in range(0, len(known), KEYS_AT_ONCE):
-            results = yield from unit.transaction.read(_by_keys(base, known[start : start + KEYS_AT_ONCE]))
+            results = yield from unit.transaction.read(by_keys(base, known[start : start + KEYS_AT_ONCE]))
             materialize(unit, base, results[0].rows, base.wide, refresh=True)
 
 
-def _by_keys(mapping: Mapping, keys: list[Any], source: tuple[Column, ...] = ()) -> Statement:
+def by_keys(mapping: Mapping, keys: list[Any], source: tuple[Column, ...] = ()) -> Statement:
     """Return the SELECT of the rows with *keys*: the columns *source*, or all that are not lazy."""
     if len(keys) == 1 and not source:
         return key_statement(mapping, keys[0])

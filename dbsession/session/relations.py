@@ -14,7 +14,8 @@ from dbsession.backends.statements import Statement
 from dbsession.model.collections import Collection, CollectionAttribute
 from dbsession.model.entity import EntityBase
 from dbsession.model.references import ReferenceAttribute
-from dbsession.query.query import Selected
+from dbsession.query.compiled import compile_fetch
+from dbsession.query.selected import Selected
 from dbsession.session.loading import KEYS_AT_ONCE, materialize
 
 if TYPE_CHECKING:
@@ -90,10 +91,10 @@ def _referring(unit: UnitOfWork, reference: ReferenceAttribute, owners: list[Ent
     mapping = reference.mapping
     found: list[Any] = []
     selections = [
-        Selected(mapping, (reference.in_(owners[start : start + KEYS_AT_ONCE]),)).compile()
+        compile_fetch(Selected.of(mapping, reference.in_(owners[start : start + KEYS_AT_ONCE])))
         for start in range(0, len(owners), KEYS_AT_ONCE)
     ]
-    results = yield from unit.transaction.read(*[Statement(c.sql, c.params, returns=True) for c in selections])
+    results = yield from unit.transaction.read(*[Statement(c.sql, c.bind(()), returns=True) for c in selections])
     for compiled, result in zip(selections, results, strict=True):
         found += materialize(unit, mapping, result.rows, compiled.source)
     return found

@@ -21,7 +21,6 @@ from dbsession.model.entity import EntityBase
 from dbsession.model.mapping import LinkTable, Mapping
 from dbsession.model.references import ReferenceAttribute
 from dbsession.model.state import States, Status, set_changes, set_state
-from dbsession.query.query import Selected
 from dbsession.session import deleting, loading, relations
 from dbsession.session.autoflush import flush_ahead_of
 from dbsession.session.changes import Places, checked_places
@@ -477,15 +476,13 @@ class UnitOfWork:
         if self.has_pending():
             yield from flush(self)
 
-    def autoflush_for(self, mapping: Mapping | None, selected: Selected | None = None) -> Flow[None]:
-        """Save what is unsaved if it concerns the table of *mapping* (None: any table), or stands in *selected*."""
+    def autoflush_for(self, *tables: Mapping | None, comparing: Iterable[Any] = ()) -> Flow[None]:
+        """Save what is unsaved if it concerns one of *tables* (None: any), or is among the objects *comparing*."""
         if not self.autoflush or self.is_flushing or not self.has_pending():
             return
-        if mapping is None or loading.concerns(self, mapping) or self._compares_new(selected):
-            yield from flush_ahead_of(self, mapping)
-
-    def _compares_new(self, selected: Selected | None) -> bool:
-        return bool(self.new) and selected is not None and any(obj in self.new for obj in selected.objects())
+        is_concerned = any(table is None or loading.concerns(self, table) for table in tables)
+        if is_concerned or (self.new and any(obj in self.new for obj in comparing)):
+            yield from flush_ahead_of(self, tables[0])
 
     def close(self, reason: str, *, strict: bool = False) -> None:
         """Detach every object and forget them; the connection goes back. *strict*: nothing but keys is left of them."""

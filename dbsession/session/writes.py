@@ -189,13 +189,14 @@ class UpdateWrite(Write):
         return sql
 
     def _with_expressions(self) -> tuple[str, list[Any]]:
-        compiler = Compiler(self.mapping)
+        compiler = Compiler.over(self.mapping)
         assignments: list[str] = []
         for name, pending in self.expressions:
             attribute = self.mapping.attributes[name]
             assert isinstance(attribute, ValueAttribute)  # references take no expressions
             assignments.append(f"{attribute.columns[0].quoted} = {compiler.assigned(pending.expression, attribute)}")
-        return self._text(assignments), compiler.params
+        text, params = compiler.finished(", ".join(assignments))
+        return self._text([text]), params
 
     def _text(self, assignments: list[str]) -> str:
         mapping = self.mapping

@@ -8,6 +8,7 @@ from dbsession.model.expressions import Expression
 from dbsession.model.references import ReferenceAttribute
 from dbsession.query.kinds import Kind, is_condition, is_value, kind_of, value_of
 from dbsession.query.operators.base import AND, COMPARISON, OR, Operator, Sql, enclosed, joined
+from dbsession.query.tree import Path, Subquery
 from dbsession.query.values import Like
 
 if TYPE_CHECKING:
@@ -85,6 +86,8 @@ def _part(index: int) -> Any:
 
 def _contained(compiler: Compiler, operands: tuple[Any, ...]) -> str:
     operand, listed = operands
+    if isinstance(listed, Subquery) or (isinstance(listed, Path) and listed.is_many):
+        return compiler.contained(operand, listed)
     values = value_of(listed)
     present = [value for value in values if value is not None]
     parts: list[str] = []

@@ -1,0 +1,210 @@
+"""The statements of a query: the SQL that fetches, counts, probes, deletes or updates, made once for each `Selected`.
+
+A `Compiled` is SQL with a plan for its parameters; `bind` makes them from the values of one query.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Sequence
+from typing import Any, NamedTuple
+
+from dbsession.backends.base import Dialect
+from dbsession.model.entity import EntityBase
+from dbsession.model.expressions import Operation
+from dbsession.model.mapping import Column, Mapping
+from dbsession.query.compiler import Compiler, Late, objects_in
+from dbsession.query.results import Item, item_of
+from dbsession.query.select_sql import one, place, rows, write_select, write_where
+from dbsession.query.selected import Selected
+from dbsession.query.tree import Computed, Subquery, Variable
+
+__all__ = [
+    "Compiled",
+    "compile_aggregate",
+    "compile_count",
+    "compile_delete",
+    "compile_exists",
+    "compile_fetch",
+    "compile_update",
+]
+
+
+class Compiled(NamedTuple):
+    """A statement ready to be sent.
+
+    *plan*: its parameters, some of which are `Late`; *items*: what becomes of its rows; *tables*: the
+    mappings of the tables that it reads; *fixed*: the objects that stand in the query itself.
+    """
+
+    sql: str
+    plan: tuple[Any, ...]
+    tables: tuple[Mapping, ...]
+    items: tuple[Item, ...] = ()
+    fixed: tuple[EntityBase, ...] = ()
+
+    def bind(self, values: Sequence[Any]) -> tuple[Any, ...]:
+        """Return the parameters for a query with the slots' *values*.
+
+        Raises:
+            ConstraintError: an object among them has no key yet.
+            ValueError: a value cannot be stored anywhere.
+        """
+        return tuple(
+            [
+                (part.convert(None if part.number is None else values[part.number]) if type(part) is Late else part)
+                for part in self.plan
+            ]
+        )
+
+    def objects(self, values: Sequence[Any]) -> list[EntityBase]:
+        """Return the objects that the query compares with."""
+        given = [value for value in values if isinstance(value, EntityBase | tuple | list | set | frozenset)]
+        return [*self.fixed, *objects_in(tuple(given))]
+
+    @property
+    def source(self) -> tuple[Column, ...]:
+        """The columns of the rows, where they are those of one object."""
+        return self.items[0].source
+
+
+def _cached(selected: Selected, form: str, write: Callable[[Compiler], str]) -> Compiled:
+    """Return what *write* writes; it is kept in the cache of *selected*."""
+    known: Compiled | None = selected.cache.get(form)
+    if known is None:
+        known = selected.cache[form] = _written(selected.dialect, write)
+    return known
+
+
+def _written(dialect: Dialect, write: Callable[[Compiler], str]) -> Compiled:
+    """Return what *write* writes, with aliases only if there are several tables."""
+    compiler = Compiler(dialect)
+    text = write(compiler)
+    if compiler.is_ambiguous:
+        compiler = Compiler(dialect, is_qualified=True)
+        text = write(compiler)
+    sql, plan = compiler.finished(text)
+    return Compiled(sql, tuple(plan), tuple(compiler.tables), fixed=tuple(compiler.fixed))
+
+
+def compile_fetch(selected: Selected) -> Compiled:
+    """Return the SELECT for the result."""
+    known: Compiled | None = selected.cache.get("fetch")
+    if known is not None:
+        return known
+    items: list[Item] = []
+    locked = ""
+
+    def head(compiler: Compiler, selected: Selected) -> list[str]:
+        nonlocal locked
+        items.clear()
+        columns: list[str] = []
+        for node in selected.items:
+            item, texts = item_of(compiler, node, len(columns))
+            items.append(item)
+            columns += texts
+        if selected.lock:
+            prefix = compiler.place_of(selected.result).prefix
+            locked = f" OF {prefix[:-1]}" if prefix else ""  # the other tables may be joined by LEFT JOIN
+        return columns
+
+    def write(compiler: Compiler) -> str:
+        sql = write_select(compiler, selected, head)
+        if selected.lock and compiler.dialect.has_row_locks:
+            sql += f" FOR UPDATE{locked}{selected.lock.removeprefix('FOR UPDATE')}"
+        return sql
+
+    known = _written(selected.dialect, write)._replace(items=tuple(items))
+    selected.cache["fetch"] = known
+    return known
+
+
+def compile_count(selected: Selected) -> Compiled:
+    """Return the SELECT that counts the rows of the result."""
+    if selected.is_sliced or selected.is_distinct or selected.is_grouped:
+        counted = selected if selected.is_sliced else selected.replace(orderings=())
+        head = rows if selected.is_distinct or selected.is_grouped else one
+        return _cached(
+            selected,
+            "count",
+            lambda compiler: f"SELECT count(*) FROM ({write_select(compiler, counted, head)}) AS counted",
+        )
+    bare = selected.replace(orderings=())
+    return _cached(selected, "count", lambda compiler: write_select(compiler, bare, lambda *_: ["count(*)"]))
+
+
+def compile_exists(selected: Selected) -> Compiled:
+    """Return the SELECT that has a row if the result has one."""
+    probed = selected.replace(orderings=(), limit=1 if selected.limit is None else min(1, selected.limit))
+    head = rows if selected.is_grouped else one
+    return _cached(selected, "exists", lambda compiler: write_select(compiler, probed, head))
+
+
+def compile_aggregate(selected: Selected, operator: str, *options: Any) -> Compiled:
+    """Return the SELECT of one aggregate over the only value of the result.
+
+    Its one item says how it is decoded.
+    """
+    if not (selected.is_sliced or selected.is_distinct or selected.is_grouped):
+        node: Operation[Any] = Operation(operator, selected.result, *options)
+        return compile_fetch(selected.derived((operator, options), lambda: selected.replace(result=node, orderings=())))
+    known: Compiled | None = selected.cache.get((operator, options, "sliced"))
+    if known is None:
+        value = selected.dialect.quote("value")
+        node = Operation(operator, Computed(selected.result, value), *options)
+        items: list[Item] = []
+
+        def write(compiler: Compiler) -> str:
+            inner = write_select(compiler, selected, lambda c, s: [f"{text} AS {value}" for text in rows(c, s)])
+            item, (text,) = item_of(compiler, node, 0)
+            items[:] = [item]
+            return f"SELECT {text} FROM ({inner}) AS rows"
+
+        known = _written(selected.dialect, write)._replace(items=tuple(items))
+        selected.cache[operator, options, "sliced"] = known
+    return known
+
+
+def compile_delete(selected: Selected) -> Compiled:
+    """Return the DELETE of all objects of the result at once."""
+    known: Compiled | None = selected.cache.get("delete")
+    if known is None:
+        known = selected.cache["delete"] = _changing(selected, lambda _, table: f"DELETE FROM {table}")
+    return known
+
+
+def compile_update(selected: Selected, assignments: Sequence[tuple[Column, Any]]) -> Compiled:
+    """Return the UPDATE of all objects of the result at once: *assignments* of expressions, slots or values."""
+
+    def write(compiler: Compiler, table: str) -> str:
+        parts = [f"{column.quoted} = {compiler.assigned(node, column.attribute)}" for column, node in assignments]
+        return f"UPDATE {table} SET {', '.join(parts)}"
+
+    return _changing(selected, write)
+
+
+def _changing(selected: Selected, write: Callable[[Compiler, str], str]) -> Compiled:
+    """Return the statement that changes the rows of the result: what *write* writes, and a WHERE clause.
+
+    Other tables are asked by EXISTS; where one has to be joined, or there is a limit, rows are chosen by their keys.
+    """
+    variable = selected.result
+    assert isinstance(variable, Variable)
+    if not selected.is_sliced:
+        compiler = Compiler(selected.dialect)
+        text = _direct(compiler, selected, write)
+        if compiler.is_ambiguous:
+            compiler = Compiler(selected.dialect, is_qualified=True)
+            text = _direct(compiler, selected, write)
+        if len(compiler.level.sources) == 1:
+            sql, plan = compiler.finished(text)
+            return Compiled(sql, tuple(plan), tuple(compiler.tables), fixed=tuple(compiler.fixed))
+    by_key = Selected.of(variable.mapping)
+    by_key = by_key.replace(conditions=(Operation("in", by_key.result, Subquery(selected)),))
+    return _written(selected.dialect, lambda compiler: _direct(compiler, by_key, write))
+
+
+def _direct(compiler: Compiler, selected: Selected, write: Callable[[Compiler, str], str]) -> str:
+    variable = selected.result
+    conditions = place(compiler, selected, [loop for loop in selected.fors if loop.variable is variable])
+    head = write(compiler, str(compiler.level.sources[0]).strip())
+    return head + write_where(compiler, conditions)

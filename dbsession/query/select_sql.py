@@ -1,0 +1,178 @@
+"""How a SELECT is written: its columns, tables, conditions, groups and order.
+
+`write_select` writes one SELECT of a statement, the outermost one or a subquery, at a level of its own
+(see `levels`). What it selects is its *head*: a function that gives the columns, as SQL.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from typing import TYPE_CHECKING, Any, TypeAlias
+
+from dbsession.model.attributes import Attribute
+from dbsession.model.collections import CollectionAttribute
+from dbsession.model.expressions import Operation, Ordering
+from dbsession.query.levels import Level
+from dbsession.query.operators.base import conjunction
+from dbsession.query.results import item_of
+from dbsession.query.selected import For, Selected, has_aggregate, is_aggregate, items_of, variables_in
+from dbsession.query.tree import Path, Subquery, Variable
+
+if TYPE_CHECKING:
+    from dbsession.query.compiler import Compiler
+
+__all__ = ["Head", "keys", "one", "place", "rows", "write_select", "write_where"]
+
+Head: TypeAlias = "Callable[[Compiler, Selected], list[str]]"
+
+
+def one(_compiler: Compiler, _selected: Selected) -> list[str]:
+    """Select nothing but that there is a row."""
+    return ["1"]
+
+
+def keys(compiler: Compiler, selected: Selected) -> list[str]:
+    """Select the keys of the objects, or the values."""
+    return [column for item in selected.items for column in compiler.columns_of(item)]
+
+
+def rows(compiler: Compiler, selected: Selected) -> list[str]:
+    """Select everything that the result is made of."""
+    return [text for item in selected.items for text in item_of(compiler, item, 0)[1]]
+
+
+def write_select(compiler: Compiler, selected: Selected, head: Head = rows) -> str:
+    """Return the SELECT of *selected* for *head*."""
+    level = compiler.level = Level(compiler.level)
+    try:
+        conditions = place(compiler, selected, selected.kept())
+        columns = head(compiler, selected)
+        where = write_where(compiler, [node for node in conditions if not has_aggregate(node)])
+        tail = _groups(compiler, selected, conditions) + _order(compiler, selected, columns)
+        distinct = "DISTINCT " if selected.is_distinct else ""
+        return f"SELECT {distinct}{', '.join(columns)}{level.from_clause()}{where}{tail}{_slice(compiler, selected)}"
+    finally:
+        assert level.outer is not None
+        compiler.level = level.outer
+
+
+def write_where(compiler: Compiler, conditions: list[Any]) -> str:
+    """Return the WHERE clause of the level with a leading blank, or nothing."""
+    level = compiler.level
+    parts = [*level.conditions, *[compiler.condition(condition) for condition in conditions], *level.narrowings]
+    return f" WHERE {conjunction(parts)}" if parts else ""
+
+
+def place(compiler: Compiler, selected: Selected, kept: list[For]) -> list[Any]:
+    """Put the tables of the loops *kept* into the FROM clause, and return the conditions that are left to be written.
+
+    The other loops of *selected* are asked for by EXISTS, together with the conditions that speak of them.
+    """
+    hidden = [loop for loop in selected.fors if not any(loop is other for other in kept)]
+    gone = {id(loop.variable) for loop in hidden}
+    outside: list[Any] = []
+    inside: list[Any] = []
+    for loop in kept:
+        variable, origin = loop
+        if origin is not None and any(id(used) in gone for used in variables_in(origin)):
+            compiler.range_over(variable, "CROSS JOIN")
+            inside.append(Operation("in", variable, origin))
+        else:
+            outside += _range(compiler, loop, "LEFT JOIN" if selected.is_left else "JOIN")
+    result = selected.result
+    if isinstance(result, Variable):
+        compiler.level.main = result
+    for condition in selected.conditions:
+        is_inside = gone and any(id(used) in gone for used in variables_in(condition))
+        (inside if is_inside else outside).append(condition)
+    if hidden:
+        asked = Selected(tuple(hidden), hidden[0].variable, tuple(inside), keeps_duplicates=True)
+        compiler.level.conditions.append(compiler.exists(Subquery(asked)))
+    return outside
+
+
+def _range(compiler: Compiler, loop: For, join: str) -> list[Any]:
+    """Put the table of one loop into the FROM clause, and return the conditions that come with it."""
+    variable, origin = loop
+    if origin is None:
+        compiler.range_over(variable, "CROSS JOIN")
+    elif isinstance(origin, Subquery):
+        compiler.range_over(variable, "CROSS JOIN")
+        return [Operation("in", variable, origin)]
+    elif isinstance(origin.attribute, CollectionAttribute):
+        base = origin.base
+        if isinstance(base, Path) and base.is_many:
+            before = items_of(base)
+            for outer in before.fors:
+                _range(compiler, outer, join)
+            origin = Path(before.result, origin.attribute)
+        compiler.range_over_items(variable, origin, join)
+    else:
+        compiler.level.places[variable] = compiler.place_of(origin)
+        return [Operation("<>", variable, None)] if compiler.place_of(origin).is_optional else []
+    return []
+
+
+def _groups(compiler: Compiler, selected: Selected, conditions: list[Any]) -> str:
+    """Return GROUP BY and HAVING with leading blanks, or nothing."""
+    text = ""
+    if selected.is_grouped:
+        parts: list[str] = []
+        place = 1
+        for item in selected.items:
+            width = len(item_of(compiler, item, 0)[1])
+            if has_aggregate(item):
+                parts += [column for leaf in _leaves(item) for column in compiler.columns_of(leaf)]
+            elif _is_column(item):
+                parts += compiler.columns_of(item)
+            elif variables_in(item):
+                parts.append(str(place))  # a parameter in it would be another one the second time
+            place += width
+        text = f" GROUP BY {', '.join(dict.fromkeys(parts))}" if parts else ""
+    having = [node for node in conditions if has_aggregate(node)]
+    if having:
+        text += f" HAVING {conjunction(map(compiler.condition, having))}"
+    return text
+
+
+def _leaves(node: Any) -> list[Any]:
+    """Return the attributes in *node* that stand in no aggregate."""
+    if is_aggregate(node):
+        return []
+    if _is_column(node):
+        return [node]
+    return [leaf for operand in node.operands for leaf in _leaves(operand)] if isinstance(node, Operation) else []
+
+
+def _is_column(node: Any) -> bool:
+    return isinstance(node, Variable | Attribute) or (isinstance(node, Path) and not node.is_many)
+
+
+def _order(compiler: Compiler, selected: Selected, columns: list[str]) -> str:
+    """Return the ORDER BY clause with a leading blank, or nothing."""
+    parts: list[str] = []
+    for ordering in selected.orderings:
+        direction = " DESC" if ordering.descending else ""
+        parts += [text + direction for text in _ordered(compiler, selected, ordering, columns)]
+    return f" ORDER BY {', '.join(parts)}" if parts else ""
+
+
+def _ordered(compiler: Compiler, selected: Selected, ordering: Ordering, columns: list[str]) -> list[str]:
+    expression = ordering.expression
+    if _is_column(expression):
+        return compiler.columns_of(expression)
+    place = 1
+    for item in selected.items:
+        if item is expression and len(columns) >= place:
+            return [str(place)]
+        place += len(item_of(compiler, item, 0)[1])
+    return compiler.columns_of(expression)
+
+
+def _slice(compiler: Compiler, selected: Selected) -> str:
+    text = ""
+    if selected.limit is not None:
+        text = f" LIMIT {int(selected.limit)}"
+    elif selected.offset and compiler.dialect.name == "sqlite":
+        text = " LIMIT -1"  # SQLite has no OFFSET without LIMIT
+    return f"{text} OFFSET {int(selected.offset)}" if selected.offset else text

@@ -1,0 +1,204 @@
+"""What a query asks for, as a value: ranges, result, conditions, order, limits.
+
+``select((u.name, count(o)) for u in User for o in u.orders if o.total > 5)`` is a `Selected` with two
+`For`s, a tuple as its result and one condition. What it means, beyond what its fields say:
+
+- *Duplicates*: each combination of the variables of the result comes once. A variable that the result
+  neither uses nor determines (the owner of an item is determined by it) is asked for by EXISTS, so no
+  join multiplies rows. With `keeps_duplicates` it is joined, and rows come as often as the loops of
+  Python would give them.
+- *Grouping*: if the result has aggregates, its other items are what the rows are grouped by, and
+  conditions with aggregates choose among the groups.
+
+Everything that was made of a `Selected` once (its SQL, the queries derived from it) is kept in its
+`cache`, so that asking again costs a dictionary lookup.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from dataclasses import dataclass, field, replace
+from typing import Any, NamedTuple
+
+from dbsession.backends.base import Dialect
+from dbsession.model.attributes import Attribute
+from dbsession.model.collections import CollectionAttribute
+from dbsession.model.expressions import Operation, Ordering
+from dbsession.model.mapping import Mapping
+from dbsession.query.tree import AGGREGATES, Path, Subquery, Variable, walk
+
+__all__ = ["For", "Selected", "filtered_by", "has_aggregate", "is_aggregate", "items_of", "variables_in"]
+
+_DERIVED = 200  # queries kept in one cache
+
+
+class For(NamedTuple):
+    """One ``for`` clause: what the variable ranges over.
+
+    *origin*: None for all objects of its entity, a path to a collection (``u.orders``) or a reference
+    (``o.user``), or a `Subquery` that gives objects.
+    """
+
+    variable: Variable
+    origin: Path | Subquery | None = None
+
+
+@dataclass(frozen=True, eq=False)
+class Selected:
+    """What a query asks for. *result* is a variable, an expression, or a tuple of those."""
+
+    fors: tuple[For, ...]
+    result: Any
+    conditions: tuple[Any, ...] = ()
+    orderings: tuple[Ordering, ...] = ()
+    limit: int | None = None
+    offset: int = 0
+    lock: str = ""  # "NOWAIT", "SKIP LOCKED" or "WAIT": the rows are locked
+    is_left: bool = False  # the loops over collections are left joins
+    is_distinct: bool = False
+    keeps_duplicates: bool = False
+    is_cached: bool = False  # no value stands in it: all are in slots
+    cache: dict[Any, Any] = field(default_factory=dict, init=False, repr=False)
+
+    @classmethod
+    def of(cls, mapping: Mapping, *conditions: Any, is_cached: bool = False) -> Selected:
+        """Return the query for the objects of *mapping* for which *conditions* hold."""
+        variable = Variable.of(mapping)
+        return cls((For(variable),), variable, conditions, is_cached=is_cached)
+
+    def replace(self, **changes: Any) -> Selected:
+        """Return this with *changes*."""
+        return replace(self, **changes)
+
+    def derived(self, key: Any, make: Callable[[], Selected]) -> Selected:
+        """Return what *make* makes; the second time, for the same *key*, what it made the first time."""
+        if not self.is_cached:
+            return make()
+        found: Selected | None = self.cache.get(key)
+        if found is None:
+            found = make()
+            if len(self.cache) > _DERIVED:
+                self.cache.clear()
+            self.cache[key] = found
+        return found
+
+    # --- the result ---------------------------------------------------------------------------
+
+    @property
+    def items(self) -> tuple[Any, ...]:
+        """The items of the result."""
+        return self.result if isinstance(self.result, tuple) else (self.result,)
+
+    @property
+    def mapping(self) -> Mapping:
+        """The mapping of the objects that the query gives, or else that it ranges over first."""
+        result = self.result
+        if isinstance(result, Path) and result.target is not None:
+            return result.target
+        return result.mapping if isinstance(result, Variable) else self.fors[0].variable.mapping
+
+    @property
+    def dialect(self) -> Dialect:
+        """The dialect of the database that is asked."""
+        return self.fors[0].variable.mapping.dialect
+
+    @property
+    def gives_objects(self) -> bool:
+        """Whether the result is the object of a variable, rather than values or what a path leads to."""
+        return isinstance(self.result, Variable)
+
+    @property
+    def is_grouped(self) -> bool:
+        """Whether the result has aggregates."""
+        return any(map(has_aggregate, self.items))
+
+    @property
+    def is_sliced(self) -> bool:
+        """Whether there is a limit or an offset."""
+        return self.limit is not None or bool(self.offset)
+
+    # --- duplicates ---------------------------------------------------------------------------
+
+    def kept(self) -> list[For]:
+        """Return the loops that are joined; the others are asked for by EXISTS."""
+        if len(self.fors) == 1 or self.is_left or self.keeps_duplicates:
+            return list(self.fors)
+        used = {id(variable) for variable in variables_in((self.items, *[o.expression for o in self.orderings]))}
+        if any(isinstance(node, Operation) and not node.operands for node in walk(self.items) if is_aggregate(node)):
+            return list(self.fors)  # count() counts combinations of all
+        for variable, origin in reversed(self.fors):
+            if id(variable) in used and isinstance(origin, Path) and _is_determined(origin):
+                used.update([id(base) for base in variables_in(origin)])
+        return [loop for loop in self.fors if id(loop.variable) in used]
+
+
+def _is_determined(origin: Path) -> bool:
+    """Tell whether an item of the collection *origin* says whose it is."""
+    node: Any = origin
+    while isinstance(node, Path):
+        attribute = node.attribute
+        if not isinstance(attribute, CollectionAttribute) or attribute.link is not None:
+            return False
+        node = node.base
+    return True
+
+
+def variables_in(node: Any) -> list[Variable]:
+    """Return the variables in *node*, and those from outside in its subqueries."""
+    found: list[Variable] = []
+    for part in walk(node):
+        if isinstance(part, Variable):
+            found.append(part)
+        elif isinstance(part, Subquery):
+            inner = part.selected
+            own = {id(loop.variable) for loop in inner.fors}
+            origins = tuple([loop.origin for loop in inner.fors])
+            orderings = tuple([ordering.expression for ordering in inner.orderings])
+            inside = variables_in((origins, inner.items, inner.conditions, orderings))
+            found += [variable for variable in inside if id(variable) not in own]
+    return found
+
+
+def is_aggregate(node: Any) -> bool:
+    """Tell whether *node* is an aggregate over the rows of its own query, not one over a collection or subquery."""
+    if not isinstance(node, Operation) or node.operator not in AGGREGATES:
+        return False
+    operand = node.operands[0] if node.operands else None
+    return not (isinstance(operand, Subquery) or (isinstance(operand, Path) and operand.is_many))
+
+
+def has_aggregate(node: Any) -> bool:
+    """Tell whether there is an aggregate in *node*."""
+    return any(map(is_aggregate, walk(node)))
+
+
+def items_of(path: Path) -> Selected:
+    """Return the query for what *path*, which leads through collections, gives."""
+    steps: list[Any] = []
+    node: Any = path
+    while isinstance(node, Path):
+        steps.append(node.attribute)
+        node = node.base
+    fors: list[For] = []
+    for attribute in reversed(steps):
+        node = Path(node, attribute)
+        if isinstance(attribute, CollectionAttribute):
+            variable = Variable.of(attribute.target)
+            fors.append(For(variable, node))
+            node = variable
+    return Selected(tuple(fors), node)
+
+
+def filtered_by(selected: Selected) -> list[Attribute[Any]]:
+    """Return the attributes of the resulting objects that the conditions look at, and that are checked on writing."""
+    known: list[Attribute[Any]] | None = selected.cache.get("filtered by")
+    if known is None:
+        mapping, result = selected.mapping, selected.result
+        names: dict[str, None] = {}
+        for node in walk(selected.conditions):
+            if isinstance(node, Attribute) or (isinstance(node, Path) and node.base is result):
+                names[node.name if isinstance(node, Attribute) else node.attribute.name] = None
+        attributes = [mapping.attributes.get(name) for name in names]
+        known = [a for a in attributes if a is not None and a.is_checked and not a.is_virtual]
+        selected.cache["filtered by"] = known
+    return known

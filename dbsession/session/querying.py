@@ -1,0 +1,134 @@
+"""From queries to results: objects, values, and tuples of them."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterable
+from operator import itemgetter
+from typing import TYPE_CHECKING, Any
+
+from dbsession.backends.flow import Flow
+from dbsession.backends.statements import Statement
+from dbsession.model.attributes import Attribute
+from dbsession.model.entity import EntityBase
+from dbsession.model.mapping import Column, Mapping
+from dbsession.model.state import NOT_LOADED
+from dbsession.query.compiled import Compiled, compile_fetch
+from dbsession.query.results import Item
+from dbsession.query.selected import Selected, filtered_by
+from dbsession.session.loading import KEYS_AT_ONCE, by_keys, materialize
+
+if TYPE_CHECKING:
+    from dbsession.session.unit_of_work import UnitOfWork
+
+__all__ = ["ask", "fetch", "results_of"]
+
+_GONE: Any = object()  # in the place of an object that is deleted here
+
+
+def ask(unit: UnitOfWork, compiled: Compiled, values: tuple[Any, ...]) -> Flow[list[Any]]:
+    """Send a query, after what is unsaved in its tables, and return its rows as they come."""
+    yield from unit.autoflush_for(*compiled.tables, comparing=compiled.objects(values))
+    results = yield from unit.transaction.read(Statement(compiled.sql, compiled.bind(values), returns=True))
+    return results[0].rows
+
+
+def fetch(unit: UnitOfWork, selected: Selected, values: tuple[Any, ...]) -> Flow[list[Any]]:
+    """Send the query *selected* and return its results."""
+    compiled = compile_fetch(selected)
+    if selected.lock:
+        return (yield from _fetch_locked(unit, selected, compiled, values))
+    rows = yield from ask(unit, compiled, values)
+    return results_of(unit, selected, compiled, rows)
+
+
+def results_of(unit: UnitOfWork, selected: Selected, compiled: Compiled, rows: list[Any]) -> list[Any]:
+    """Return what *rows* are made into; what objects were filtered by counts as read."""
+    items = compiled.items
+    if isinstance(selected.result, tuple):
+        columns = [_column(unit, item, rows) for item in items]
+        return [found for found in zip(*columns, strict=True) if not any(part is _GONE for part in found)]
+    (item,) = items
+    if item.mapping is None:
+        return _values(rows, item)
+    if not selected.gives_objects:
+        return [obj for obj in _column(unit, item, rows) if obj is not _GONE]
+    found = materialize(unit, item.mapping, rows, item.source)
+    for attribute in filtered_by(selected):
+        _mark_read(attribute, found)
+    return found
+
+
+def _mark_read(attribute: Attribute[Any], found: Iterable[EntityBase]) -> None:
+    for obj in found:
+        if obj._row_[attribute.position] is not NOT_LOADED:  # a lazy one stays so
+            getattr(obj, attribute.name)
+
+
+def _values(rows: list[Any], item: Item) -> list[Any]:
+    place, decode = item.start, item.decode
+    if decode is None:
+        return [row[place] for row in rows]
+    return [None if row[place] is None else decode(row[place]) for row in rows]
+
+
+def _column(unit: UnitOfWork, item: Item, rows: list[Any]) -> list[Any]:
+    """Return one item of each result."""
+    mapping = item.mapping
+    if mapping is None:
+        return _values(rows, item)
+    key_of = _key_in(mapping, item.source)
+    parts = [row[item.start : item.stop] for row in rows]
+    keys = list(map(key_of, parts))
+    present = [part for part, key in zip(parts, keys, strict=True) if _is_key(key)]
+    materialize(unit, mapping, present, item.source)
+    objects = unit.identity.of(mapping)
+    return [_found(objects.get(key)) if _is_key(key) else None for key in keys]
+
+
+def _found(obj: EntityBase | None) -> Any:
+    return obj if obj is not None and obj._state_.may_change else _GONE
+
+
+def _is_key(key: Any) -> bool:
+    return key is not None and (type(key) is not tuple or None not in key)
+
+
+def _key_in(mapping: Mapping, source: tuple[Column, ...]) -> Callable[[tuple[Any, ...]], Any]:
+    names = [column.name for column in source]
+    return itemgetter(*[names.index(column.name) for column in mapping.key_columns])
+
+
+def _fetch_locked(unit: UnitOfWork, selected: Selected, compiled: Compiled, values: tuple[Any, ...]) -> Flow[list[Any]]:
+    yield from unit.autoflush_for(*compiled.tables, comparing=compiled.objects(values))
+    statement = Statement(compiled.sql, compiled.bind(values), returns=True)
+    nowait = selected.lock.endswith("NOWAIT")
+    results = yield from unit.transaction.write(statement, is_flush=False, nowait=nowait)
+    found = materialize(unit, selected.mapping, results[0].rows, compiled.source, refresh=True)
+    yield from _refresh_lazy(unit, found)
+    # What has unsaved changes (there was no autoflush) may have read what the row had before.
+    unit.exempt.update([obj for obj in found if not obj._state_.has_changes])
+    return found
+
+
+def _refresh_lazy(unit: UnitOfWork, locked: Iterable[EntityBase]) -> Flow[None]:
+    """Load again what was loaded of the lazy attributes of *locked*: it may be older than the lock."""
+    stale: dict[tuple[Mapping, tuple[Column, ...]], list[Any]] = {}
+    for obj in locked:
+        mapping, row = obj._mapping_, obj._row_
+        if len(mapping.eager) < len(mapping.columns):
+            lazy = [column for column in mapping.columns if column.attribute.is_lazy]
+            loaded = tuple([column for column in lazy if row[column.position] is not NOT_LOADED])
+            if loaded:
+                stale.setdefault((mapping, loaded), []).append(obj._key_)
+    statements: list[Statement] = []
+    sources: list[tuple[Mapping, tuple[Column, ...]]] = []
+    for (mapping, columns), keys in stale.items():
+        kind = mapping.root.discriminator
+        source = tuple(dict.fromkeys((*mapping.key_columns, *(kind.columns if kind is not None else ()), *columns)))
+        for start in range(0, len(keys), KEYS_AT_ONCE):
+            statements.append(by_keys(mapping, keys[start : start + KEYS_AT_ONCE], source))
+            sources.append((mapping, source))
+    if statements:
+        results = yield from unit.transaction.read(*statements)
+        for (mapping, source), result in zip(sources, results, strict=True):
+            materialize(unit, mapping, result.rows, source, refresh=True)
