@@ -18,6 +18,8 @@
      ├── OperationWithDeletedObjectError
      ├── NotLoadedError                 what is asked for was not loaded, and cannot be loaded from here
      ├── WrongColourError               a sync verb in an async scope, or the reverse
+     ├── TranslationError               an expression cannot be translated to SQL   (TypeError too)
+     │    └── SourceNotFound            ... for there is no source, or it is not that of the running code
      ├── NoScopeError                   there is no db_session here
      │    └── QueryLeftScope            ... for a query that was made in one (DatabaseSessionIsOver too)
      ├── NestedScopeError               an inner scope asks for what the outer one cannot give
@@ -104,10 +106,12 @@ __all__ = [
     "SerializationConflict",
     "SessionDoomed",
     "SessionForkError",
+    "SourceNotFound",
     "TableDoesNotExist",
     "TableIsNotEmpty",
     "TransactionError",
     "TransactionIntegrityError",
+    "TranslationError",
     "UnexpectedError",
     "UnrepeatableReadError",
     "UnresolvableCyclicDependency",
@@ -195,6 +199,14 @@ class NotLoadedError(OrmError):
 
 class WrongColourError(OrmError):
     """A sync verb was called in an async scope, or the reverse."""
+
+
+class TranslationError(OrmError, TypeError):
+    """An expression cannot be translated to SQL."""
+
+
+class SourceNotFound(TranslationError):
+    """An expression cannot be translated: there is no source, or it is not that of the running code."""
 
 
 class NoScopeError(OrmError):

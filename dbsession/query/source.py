@@ -1,0 +1,279 @@
+"""The source of an expression: from a code object to its node in the syntax tree.
+
+A generator expression, a lambda, or a function or property that is to be inlined is known by its code
+object. This is what finds the text that it was compiled from: in files, in archives, in the cells of
+IPython and Jupyter and at the prompt of Python 3.13, in doctests.
+
+Nothing is believed. The statement in question is compiled again, with the same flags, and must contain
+an *equal* code object: same instructions, constants, names, and positions. A file that was edited after
+it was imported is so an error, and never gives another expression than the one that is running. Equal
+positions do not tell which of several expressions of one line it is, since a code object does not know
+where its expression begins; what tells is that it changes when, and only when, its own node is moved.
+"""
+
+from __future__ import annotations
+import __future__
+
+import ast
+import linecache
+import os
+import sys
+import tokenize
+import warnings
+from bisect import bisect_left
+from collections.abc import Iterator
+from functools import lru_cache, partial
+from threading import Lock
+from types import CodeType
+from typing import Any, NamedTuple, TypeAlias
+from weakref import ReferenceType, ref
+
+from dbsession.errors import SourceNotFound
+
+__all__ = ["Source", "SourceNode", "find_source", "place", "segment"]
+
+SourceNode: TypeAlias = ast.GeneratorExp | ast.Lambda | ast.FunctionDef | ast.AsyncFunctionDef
+
+# The flags of all ``from __future__ import ...``; they are bits.
+_FUTURES = sum({getattr(__future__, feature).compiler_flag for feature in __future__.all_feature_names})
+
+_LONGEST = 80  # characters of a sub-expression in a message
+_REMEDY = "Write it in the form that needs no source, such as User.select(User.age > 18), or put the code into a file"
+
+# By identity: equal code objects of two files are equal to Python, which does not compare the file names.
+_found: dict[int, tuple[ReferenceType[CodeType], Source]] = {}
+_ignoring_warnings = Lock()
+
+
+class Source(NamedTuple):
+    """Where an expression stands: its node, and the file or cell that it was compiled from."""
+
+    node: SourceNode
+    filename: str
+    text: str
+
+
+def find_source(code: CodeType) -> Source:
+    """Return the node that *code* was compiled from; from the second time on, for a look into a dictionary.
+
+    Raises:
+        SourceNotFound: there is no source, or it is not that of the running code.
+    """
+    known = _found.get(id(code))
+    if known is not None and known[0]() is code:
+        return known[1]
+    source = _look_for(code)
+    key = id(code)
+    return _found.setdefault(key, (ref(code, partial(_forget, key)), source))[1]  # of several threads, the first's
+
+
+def _forget(key: int, gone: ReferenceType[CodeType]) -> None:
+    known = _found.get(key)
+    if known is not None and known[0] is gone:
+        del _found[key]
+
+
+def segment(source: Source, node: ast.AST) -> str:
+    """Return the text of *node* in one line, shortened, for messages."""
+    text = ast.get_source_segment(source.text, node)
+    text = None if text is None else " ".join(text.split())
+    if text is None or not _means(text, node):
+        # On several lines with comments, or in an f-string before Python 3.12.
+        text = " ".join(ast.unparse(node).split())
+    return text if len(text) <= _LONGEST else f"{text[: _LONGEST - 3].rstrip()}..."
+
+
+def _means(text: str, node: ast.AST) -> bool:
+    """Tell whether *text* is that of the expression *node*."""
+    try:
+        parsed: ast.AST = _parse(f"({text})", "<segment>", 0, mode="eval").body
+    except SyntaxError:
+        return False
+    return ast.dump(parsed) == ast.dump(node)
+
+
+def place(source: Source, node: ast.AST) -> str:
+    """Return where *node* stands, for messages: ``orders.py, line 12``."""
+    lines = (found.lineno for found in ast.walk(node) if isinstance(found, ast.expr | ast.stmt | ast.arg))
+    return _place(source.filename, next(lines, source.node.lineno))
+
+
+def _place(filename: str, line: int) -> str:
+    return f"{os.path.basename(filename)}, line {line}"  # noqa: PTH119 (it may be a cell's name, and no path)
+
+
+# --- looking for it ---------------------------------------------------------------------------------------
+
+
+def _look_for(code: CodeType) -> Source:
+    seen: list[str] = []
+    for text in _texts(code):
+        if text not in seen:
+            node = _node_in(text, code)
+            if node is not None:
+                return Source(node, code.co_filename, _regions(text, code.co_filename)[0])
+            seen.append(text)
+    raise _not_found(code, has_text=bool(seen))
+
+
+def _not_found(code: CodeType, *, has_text: bool) -> SourceNotFound:
+    filename = code.co_filename
+    what = {"<lambda>": "lambda", "<genexpr>": "generator expression"}.get(code.co_name, code.co_name)
+    where = f"the {what} at {_place(filename, code.co_firstlineno)}"
+    if filename.startswith("<") and filename.endswith(">"):
+        why = "it was read from a string, a pipe, or a prompt that keeps no source"
+    elif not has_text:
+        why = f"{filename} cannot be read"
+    else:
+        return SourceNotFound(
+            f"the source of {where} has changed since it was imported: {filename} does not contain it as it is "
+            f"running. Start the program again, or reload the module; if that does not help, its __pycache__ was "
+            f"written by another Python, or its code was changed while it was imported, and is to be written in the "
+            f"form that needs no source, such as User.select(User.age > 18)"
+        )
+    return SourceNotFound(f"{where} has no source to translate it from: {why}. {_REMEDY}")
+
+
+def _texts(code: CodeType) -> Iterator[str]:
+    """Yield the texts that *code* may have been compiled from.
+
+    What linecache has may be older than the file, and is then the more likely. It is not asked to read
+    files, since it would keep them.
+    """
+    filename = code.co_filename
+    if filename in linecache.cache or filename.startswith("<"):
+        yield from _joined(linecache.getlines(filename))  # doctest replaces this function
+        of_code: Any = getattr(linecache, "_getlines_from_code", None)  # the prompt since Python 3.13.1
+        if of_code is not None:
+            yield from _joined(of_code(code))
+    try:
+        with tokenize.open(filename) as file:
+            yield "".join(file)
+    except (OSError, SyntaxError, ValueError):  # none; of no or of a wrong encoding
+        yield from _of_loader(filename)
+
+
+def _joined(lines: list[str]) -> Iterator[str]:
+    if lines:
+        yield "".join(lines).replace("\r\n", "\n").replace("\r", "\n")
+
+
+def _of_loader(filename: str) -> Iterator[str]:
+    """Yield what the module's loader says, which knows what is in archives."""
+    for module in list(sys.modules.values()):
+        names: dict[str, Any] = getattr(module, "__dict__", {})
+        spec = names.get("__spec__")
+        if names.get("__file__") == filename and hasattr(getattr(spec, "loader", None), "get_source"):
+            try:
+                text: str | None = spec.loader.get_source(spec.name)  # type: ignore[union-attr]
+            except (ImportError, OSError):
+                continue
+            if text:
+                yield text
+                return
+    if not os.path.isabs(filename):  # noqa: PTH117 (see _place)
+        yield from _joined(linecache.getlines(filename))  # looks through sys.path
+
+
+# --- in a text --------------------------------------------------------------------------------------------
+
+
+@lru_cache(maxsize=64)
+def _regions(text: str, filename: str) -> tuple[str, list[int]]:
+    """Return *text* and the last lines of its statements: each can be compiled without the others.
+
+    The tree of a whole file is ten times its size, and is not kept.
+    """
+    tree = _parse(text, filename, 0)
+    ends: list[int] = []
+    for statement in tree.body:
+        if ends and statement.lineno <= ends[-1]:
+            ends.pop()  # both on one line
+        ends.append(statement.end_lineno or statement.lineno)
+    return text, ends
+
+
+def _node_in(text: str, code: CodeType) -> SourceNode | None:
+    """Return the node in *text* that *code* is compiled from, or None."""
+    filename, line, flags = code.co_filename, code.co_firstlineno, code.co_flags & _FUTURES
+    try:
+        ends = _regions(text, filename)[1]
+        number = bisect_left(ends, line)
+        if number == len(ends):
+            return None
+        lines = text.split("\n")
+        start = ends[number - 1] if number else 0
+        try:
+            tree = _parse("\n" * start + "\n".join(lines[start : ends[number]]) + "\n", filename, flags)
+        except SyntaxError:  # two statements in one logical line, which is broken between them by a backslash
+            tree = _parse(text, filename, flags)
+        nodes = [node for node in ast.walk(tree) if _may_be(node, code)]
+        return _pick(nodes, tree, code, flags) if nodes and _contains(tree, code, flags) else None
+    except SyntaxError:  # being edited
+        return None
+
+
+def _may_be(node: ast.AST, code: CodeType) -> bool:
+    """Tell whether *node* makes code of that name and first line."""
+    if isinstance(node, ast.Lambda):
+        return code.co_name == "<lambda>" and node.lineno == code.co_firstlineno
+    if isinstance(node, ast.GeneratorExp):
+        return code.co_name == "<genexpr>" and node.lineno == code.co_firstlineno
+    if isinstance(node, ast.FunctionDef | ast.AsyncFunctionDef):
+        first = node.decorator_list[0] if node.decorator_list else node
+        return code.co_name == node.name and first.lineno == code.co_firstlineno
+    return False
+
+
+def _pick(nodes: list[Any], tree: ast.Module, code: CodeType, flags: int) -> SourceNode:
+    """Return the one of *nodes*, all of which begin in one line, the outer before the inner, that *code* is of.
+
+    A node that is moved to another line changes its code, and that of the nodes around it. So with more
+    and more of them moved, the code is no longer there from its own node on. Where Python makes one
+    code object of several equal expressions, that is the last of them.
+    """
+    stride = max(getattr(node, "end_lineno", None) or 0 for node in ast.walk(tree)) + 1
+
+    def is_gone(moved: int) -> bool:
+        for node in nodes[: moved + 1]:
+            node.lineno, node.end_lineno = node.lineno + stride, node.end_lineno + stride
+        try:
+            return not _contains(tree, code, flags)
+        finally:
+            for node in nodes[: moved + 1]:
+                node.lineno, node.end_lineno = node.lineno - stride, node.end_lineno - stride
+
+    picked: SourceNode = nodes[bisect_left(range(len(nodes) - 1), True, key=is_gone)]
+    return picked
+
+
+def _contains(tree: ast.Module, code: CodeType, flags: int) -> bool:
+    """Tell whether *tree*, compiled, contains *code*."""
+    outermost: CodeType = _compile(tree, code.co_filename, flags)
+    rest = [outermost]
+    while rest:
+        compiled = rest.pop()
+        if compiled == code:
+            return True
+        rest += [constant for constant in compiled.co_consts if isinstance(constant, CodeType)]
+    return False
+
+
+def _parse(text: str, filename: str, flags: int, mode: str = "exec") -> Any:
+    return _compile(text, filename, flags | ast.PyCF_ONLY_AST, mode)
+
+
+def _compile(what: str | ast.Module, filename: str, flags: int, mode: str = "exec") -> Any:
+    """Compile with these *flags* and none of this module; cells of notebooks may await.
+
+    Raises:
+        SyntaxError: it cannot be compiled.
+    """
+    flags |= ast.PyCF_ALLOW_TOP_LEVEL_AWAIT
+    try:
+        return compile(what, filename, mode, flags, dont_inherit=True)
+    except SyntaxError:
+        # Perhaps only a warning that is made an error. Filters are global, so they are left alone till then.
+        with _ignoring_warnings, warnings.catch_warnings():
+            warnings.simplefilter("ignore")
+            return compile(what, filename, mode, flags, dont_inherit=True)
