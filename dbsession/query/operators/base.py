@@ -2,10 +2,10 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterable
+from collections.abc import Callable, Iterable, Sequence
 from typing import TYPE_CHECKING, Any, NamedTuple, Self
 
-from dbsession.query.kinds import Kind
+from dbsession.query.kinds import Kind, kind_of
 
 if TYPE_CHECKING:
     from dbsession.query.compiler import Compiler
@@ -21,11 +21,13 @@ __all__ = [
     "POSTFIX",
     "PRIMARY",
     "UNARY",
+    "Case",
     "Operator",
     "Sql",
     "conjunction",
     "enclosed",
     "joined",
+    "with_cases",
 ]
 
 # How strongly an operator binds its operands, on both databases. Where they differ (|| stands below
@@ -84,3 +86,29 @@ class Operator(NamedTuple):
     render: Callable[[Compiler, tuple[Any, ...]], str]
     kind: Callable[[tuple[Any, ...]], Kind]
     is_condition: bool = False
+
+
+class Case(NamedTuple):
+    """What the name of an operator means where its operands are of certain kinds: ``+`` of two texts.
+
+    *fits* is asked with the kinds of the operands (`UNKNOWN` for tuples and None).
+    """
+
+    fits: Callable[[tuple[Kind, ...]], bool]
+    operator: Operator
+
+
+def with_cases(cases: Sequence[Case], otherwise: Operator) -> Operator:
+    """Return the operator that is the first of *cases* that fits, and else *otherwise*, which refuses what it must."""
+    if not cases:
+        return otherwise
+
+    def choose(operands: tuple[Any, ...]) -> Operator:
+        kinds = tuple(map(kind_of, operands))
+        return next((case.operator for case in cases if case.fits(kinds)), otherwise)
+
+    return Operator(
+        lambda compiler, operands: choose(operands).render(compiler, operands),
+        lambda operands: choose(operands).kind(operands),
+        otherwise.is_condition,
+    )
