@@ -374,8 +374,14 @@ class Compiler:
             if isinstance(attribute, CollectionAttribute) and attribute.link is None and is_one_step:
                 return Sql(_pairs(self.columns_of(Path(node, attribute.reverse)), self.columns_of(among.base)), AND)
         columns = self.columns_of(node)
-        left = columns[0] if len(columns) == 1 else f"({', '.join(columns)})"
-        return Sql(f"{left} IN ({self.subselect(among, keys)})", COMPARISON)
+        left = enclosed(columns[0], COMPARISON + 1) if len(columns) == 1 else f"({', '.join(columns)})"
+        selected = among.selected if isinstance(among, Subquery) else items_of(among)
+        changes: dict[str, Any] = {}
+        if not (selected.is_sliced or selected.is_grouped) and kind_of(selected.result).nullable:
+            # Or NOT IN would be unknown for everything, as soon as there is one NULL.
+            present: Operation[bool] = Operation("<>", selected.result, None)
+            changes["conditions"] = (*selected.conditions, present)
+        return Sql(f"{left} IN ({self.subselect(among, keys, **changes)})", COMPARISON)
 
 
 def _pairs(left: list[str], right: list[str]) -> str:
