@@ -21,7 +21,7 @@ from dbsession.model.entity import EntityBase
 from dbsession.model.expressions import Expression, Operation
 from dbsession.model.mapping import Mapping
 from dbsession.model.references import ReferenceAttribute
-from dbsession.query.kinds import Kind, is_condition, kind_of, value_of
+from dbsession.query.kinds import Kind, is_condition, is_value, kind_of, value_of
 from dbsession.query.levels import Level, Place
 from dbsession.query.operators import OPERATORS
 from dbsession.query.operators.base import AND, COMPARISON, Sql, enclosed
@@ -266,7 +266,7 @@ class Compiler:
             return OPERATORS[node.operator].render(self, node.operands)
         if isinstance(node, CollectionAttribute):
             raise TypeError(f"{node!r} is a collection, which cannot stand in a condition")
-        if not isinstance(node, Expression):
+        if is_value(node):
             raise TypeError(f"a condition is an expression such as User.age > 18, not {node!r:.80}")
         if kind_of(node).is_bool:
             return self.render(node)

@@ -7,6 +7,7 @@ the session room provides, in the scope that is current at that moment.
 from __future__ import annotations
 
 from collections.abc import Iterator
+from itertools import count
 from typing import Any, Generic, NoReturn, Protocol, TypeVar
 
 from dbsession.errors import MultipleObjectsFoundError
@@ -14,8 +15,8 @@ from dbsession.model.expressions import Expression, Ordering
 from dbsession.model.registration import suggest
 from dbsession.query.compiled import compile_fetch
 from dbsession.query.selected import Selected
-from dbsession.query.shapes import shape_of
-from dbsession.query.tree import Path, Slot
+from dbsession.query.shapes import expression_shape, with_slots
+from dbsession.query.tree import Path
 
 __all__ = ["Query", "QueryRunner"]
 
@@ -72,7 +73,10 @@ class Query(Generic[T]):
         return f"<Query {self.get_sql()}>"
 
     def _with(self, **changes: Any) -> Query[T]:
-        return Query(self.selected.replace(**changes), self._runner, self.values)
+        selected = self.selected
+        return Query(
+            selected.derived(tuple(changes.items()), lambda: selected.replace(**changes)), self._runner, self.values
+        )
 
     def filter(self, /, *conditions: Any, **values: Any) -> Query[T]:
         """Keep the objects for which all *conditions* hold and the attributes equal *values*.
@@ -83,20 +87,20 @@ class Query(Generic[T]):
         selected = self.selected
         if selected.is_sliced:
             raise TypeError("filter() after limit() would choose from what the limit left; filter first")
-        if conditions:
-            checked = [self._condition(condition) for condition in conditions]
-            selected = selected.replace(conditions=(*selected.conditions, *checked), is_cached=False)
-        if not values:
-            return Query(selected, self._runner, self.values)
-        shape = ("filter", tuple([(name, shape_of(value)) for name, value in values.items()]))
-        number = len(self.values)
+        given = [*map(self._condition, conditions), *[attribute_of(selected, name) == values[name] for name in values]]
+        return self._grown(given, "conditions") if given else self
 
-        def filtered() -> Selected:
-            slots = [Slot(number + index, value) for index, value in enumerate(values.values())]
-            equal = [attribute_of(selected, name) == slot for name, slot in zip(values, slots, strict=True)]
-            return selected.replace(conditions=(*selected.conditions, *equal))
+    def _grown(self, nodes: list[Any], field: str) -> Query[T]:
+        """Return this with *nodes* appended to the *field* of what it asks for, and their values in slots."""
+        values: list[Any] = []
+        shape = (field, *[expression_shape(node, values) for node in nodes])
+        selected, first = self.selected, len(self.values)
 
-        return Query(selected.derived(shape, filtered), self._runner, (*self.values, *values.values()))
+        def grow() -> Selected:
+            numbers = count(first)
+            return selected.replace(**{field: (*getattr(selected, field), *[with_slots(n, numbers) for n in nodes])})
+
+        return Query(selected.derived(shape, grow), self._runner, (*self.values, *values) if values else self.values)
 
     @staticmethod
     def _condition(condition: Any) -> Any:
@@ -119,7 +123,7 @@ class Query(Generic[T]):
                     f"order_by() takes attributes such as User.name or desc(User.name), not {ordering!r:.80}"
                 )
             checked.append(ordering)
-        return self._with(orderings=tuple(checked))
+        return self._with(orderings=())._grown(checked, "orderings") if checked else self._with(orderings=())
 
     def limit(self, limit: int | None, offset: int = 0) -> Query[T]:
         """Keep *limit* objects at most (None: all), leaving out the first *offset*."""

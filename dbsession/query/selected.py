@@ -57,14 +57,13 @@ class Selected:
     is_left: bool = False  # the loops over collections are left joins
     is_distinct: bool = False
     keeps_duplicates: bool = False
-    is_cached: bool = False  # no value stands in it: all are in slots
     cache: dict[Any, Any] = field(default_factory=dict, init=False, repr=False)
 
     @classmethod
-    def of(cls, mapping: Mapping, *conditions: Any, is_cached: bool = False) -> Selected:
+    def of(cls, mapping: Mapping, *conditions: Any) -> Selected:
         """Return the query for the objects of *mapping* for which *conditions* hold."""
         variable = Variable.of(mapping)
-        return cls((For(variable),), variable, conditions, is_cached=is_cached)
+        return cls((For(variable),), variable, conditions)
 
     def replace(self, **changes: Any) -> Selected:
         """Return this with *changes*."""
@@ -72,8 +71,6 @@ class Selected:
 
     def derived(self, key: Any, make: Callable[[], Selected]) -> Selected:
         """Return what *make* makes; the second time, for the same *key*, what it made the first time."""
-        if not self.is_cached:
-            return make()
         found: Selected | None = self.cache.get(key)
         if found is None:
             found = make()

@@ -1,19 +1,61 @@
-"""Shapes: what of a value decides which SQL it needs. Values of one shape can be put into the same statement."""
+"""Shapes: what of a value, or of an expression with its values, decides which SQL it needs.
+
+Equal shapes, same SQL: the shape of a condition is the key under which the query that it makes is kept
+(`Selected.derived`), and its values are sent in slots.
+"""
 
 from __future__ import annotations
 
+from collections.abc import Iterator
 from typing import Any
 
-__all__ = ["shape_of"]
+from dbsession.model.expressions import Expression, Operation, Ordering
+from dbsession.query.tree import Slot
+
+__all__ = ["expression_shape", "shape_of", "with_slots"]
 
 _LISTS = (list, tuple, set, frozenset)
 
 
 def shape_of(value: Any) -> Any:
-    """Return the shape of *value*: equal shapes, same SQL."""
+    """Return the shape of *value*."""
     cls = type(value)
     if cls in _LISTS:
-        return cls, tuple(dict.fromkeys(map(shape_of, value))), len(value)
-    if value is True or value is False:
-        return value
-    return cls
+        return cls, len(value), tuple(dict.fromkeys(map(shape_of, value)))
+    return value if value is True or value is False else cls
+
+
+def expression_shape(node: Any, values: list[Any]) -> Any:
+    """Return the shape of the expression *node*, and append the values in it to *values*.
+
+    Expressions are told apart by identity, which holds as long as what is kept under the shape keeps them.
+    """
+    cls = type(node)
+    if cls is Operation:
+        operator, operands = node.operator, node.operands
+        if operator == "in" and type(operands[1]) is tuple:
+            return operator, *[expression_shape(part, values) for part in (operands[0], *operands[1])]
+        return operator, *[expression_shape(operand, values) for operand in operands]
+    if node is None or node is True or node is False:
+        return node
+    if isinstance(node, Expression):
+        return id(node)
+    if cls is Ordering:
+        return node.descending, expression_shape(node.expression, values)
+    values.append(node)
+    return shape_of(node)
+
+
+def with_slots(node: Any, numbers: Iterator[int]) -> Any:
+    """Return the expression *node* with slots in place of its values, numbered by *numbers*."""
+    if type(node) is Operation:
+        operands = node.operands
+        if node.operator == "in" and type(operands[1]) is tuple:
+            operand = with_slots(operands[0], numbers)
+            return Operation("in", operand, tuple([with_slots(item, numbers) for item in operands[1]]))
+        return Operation(node.operator, *[with_slots(operand, numbers) for operand in operands])
+    if type(node) is Ordering:
+        return Ordering(with_slots(node.expression, numbers), descending=node.descending)
+    if node is None or node is True or node is False or isinstance(node, Expression):
+        return node
+    return Slot(next(numbers), node)

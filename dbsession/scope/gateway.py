@@ -73,7 +73,7 @@ class ScopeGateway:
         """Return the query for the objects of *mapping*."""
         selected: Selected | None = mapping.sql.get("select")
         if selected is None:
-            selected = mapping.sql["select"] = Selected.of(mapping, is_cached=True)
+            selected = mapping.sql["select"] = Selected.of(mapping)
         query: Query[Any] = Query(selected, self._runner())
         return query.filter(*conditions, **values) if conditions or values else query
 
@@ -81,7 +81,7 @@ class ScopeGateway:
         """Return the query for the objects that *owner* is linked to."""
         selected: Selected | None = attribute.mapping.sql.get(("linked", attribute.name))
         if selected is None:
-            everything = Selected.of(attribute.target, is_cached=True)
+            everything = Selected.of(attribute.target)
             linked: Operation[bool] = Operation("in", everything.result, Path(Slot(0, owner), attribute))
             selected = everything.replace(conditions=(linked,))
             attribute.mapping.sql["linked", attribute.name] = selected

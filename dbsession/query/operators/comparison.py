@@ -89,7 +89,7 @@ def _contained(compiler: Compiler, operands: tuple[Any, ...]) -> str:
     if isinstance(listed, Subquery) or (isinstance(listed, Path) and listed.is_many):
         return compiler.contained(operand, listed)
     values = value_of(listed)
-    present = [value for value in values if value is not None]
+    present = [value for value in values if value_of(value) is not None]
     parts: list[str] = []
     columns = _key_columns(compiler, operand)
     if len(columns) > 1:
