@@ -104,9 +104,9 @@ class Attribute(Expression[T], Generic[T]):
     def unreadable(self, obj: EntityBase) -> OrmError:
         """Return the error for a value that the scope of *obj* has not loaded before it ended."""
         mapping = obj._mapping_
-        call, also = f'{mapping.variable}.load("{self.name}")', ""
+        call, also, ahead = f'{mapping.variable}.load("{self.name}")', "", repr(self)
         if obj._state_.example:
-            call = obj._state_.example
+            call, ahead = obj._state_.example, obj._state_.ahead
         elif not self.is_virtual and mapping.is_hollow(obj._row_):
             also = f", and only the key of {obj!r} was known in it"
             if not self.is_lazy:
@@ -114,7 +114,8 @@ class Attribute(Expression[T], Generic[T]):
                 if mapping.root.references_here:  # by which it must have become known
                     reference = mapping.root.references_here[0]
                     call += f", such as {reference.mapping.variable}.{reference.name}.load()"
-        return obj._state_.unreadable(f"attribute {obj!r}.{self.name}", call, also)
+                    ahead = repr(reference)
+        return obj._state_.unreadable(f"attribute {obj!r}.{self.name}", call, ahead, also)
 
     def _changes(self, obj: EntityBase, unit: Unit) -> dict[str, Any]:
         """Return the dict of the unsaved changes of a persistent object."""

@@ -121,7 +121,7 @@ class Collection(Generic[T]):
         owner, state = self._owner, self._owner._state_
         what = f"collection {owner!r}.{self._attribute.name}"
         if state.unit is None:
-            raise state.unreadable(what, f"{self._example}.load()")
+            raise state.unreadable(what, f"{self._example}.load()", repr(self._attribute))
         return state.require_unit(owner, f"load {what}")
 
     @property

@@ -77,7 +77,9 @@ class ReferenceAttribute(Attribute[Any]):
         hollow = self.target.entity.__new__(self.target.entity)
         set_row(hollow, self.target.hollow_row(key))
         reason = f"{obj._state_.reason}, and {obj!r}.{self.name} was not read in it"
-        set_state(hollow, State(Status.DETACHED, None, reason, f"{self.mapping.variable}.{self.name}.load()"))
+        set_state(
+            hollow, State(Status.DETACHED, None, reason, f"{self.mapping.variable}.{self.name}.load()", repr(self))
+        )
         return hollow
 
     def _read_virtual(self, obj: EntityBase) -> Any:

@@ -113,6 +113,7 @@ class State:
     """A status together with the unit of work that it holds in; shared by all objects that are so."""
 
     __slots__ = (
+        "ahead",
         "example",
         "has_changes",
         "has_row",
@@ -124,9 +125,10 @@ class State:
         "unit",
     )
 
-    def __init__(self, status: Status, unit: Unit | None, reason: str = "", example: str = "") -> None:
+    def __init__(self, status: Status, unit: Unit | None, reason: str = "", example: str = "", ahead: str = "") -> None:
         self.reason = reason
         self.example = example  # a call that would have loaded such objects
+        self.ahead = ahead  # what query.prefetch() would have had to be given
         self.status = status
         self.unit = unit
         # Asked on hot paths, where hashing an enum member would be the most expensive thing.
@@ -154,11 +156,15 @@ class State:
             way_out = "make a new object"
         return DatabaseSessionIsOver(f"Cannot {doing}: {self.reason}{also}; {way_out}")
 
-    def unreadable(self, what: str, call: str, also: str = "") -> OrmError:
-        """Return the error for reading *what*, which is not in memory; *call*: what would have loaded it."""
+    def unreadable(self, what: str, call: str, ahead: str, also: str = "") -> OrmError:
+        """Return the error for reading *what*, which is not in memory.
+
+        *call*: what would have loaded it; *ahead*: what a query would have had to prefetch.
+        """
         if self.status is Status.EMPTIED:
             return self.over(f"read {what}", "read it within the scope, or do without strict=True")
-        return self.over(f"load {what}", f"read it within the scope, or load it there with {call}", also)
+        way_out = f"read it within the scope, or load it there with {call}, or with query.prefetch({ahead})"
+        return self.over(f"load {what}", way_out, also)
 
     def why_stranger(self, example: str) -> str:
         """Say, behind the name of an object, why another session cannot take it; *example* would get it there."""

@@ -99,7 +99,7 @@ def compile_fetch(selected: Selected) -> Compiled:
         items.clear()
         columns: list[str] = []
         for node in selected.items:
-            item, texts = item_of(compiler, node, len(columns))
+            item, texts = item_of(compiler, node, len(columns), selected.prefetched)
             items.append(item)
             columns += texts
         if selected.lock:

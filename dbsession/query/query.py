@@ -11,9 +11,11 @@ from itertools import count
 from typing import Any, Generic, NoReturn, Protocol, TypeVar
 
 from dbsession.errors import MultipleObjectsFoundError
+from dbsession.model.entity import EntityBase
 from dbsession.model.expressions import Expression, Ordering
 from dbsession.model.registration import suggest
 from dbsession.query.compiled import compile_fetch
+from dbsession.query.prefetched import prefetched
 from dbsession.query.selected import Selected
 from dbsession.query.shapes import expression_shape, with_slots
 from dbsession.query.tree import Path
@@ -154,6 +156,23 @@ class Query(Generic[T]):
         if of is not None and getattr(getattr(of, "_mapping_", None), "root", None) is not mapping.root:
             raise TypeError(f"of={of!r:.80}: this query has rows of {mapping.name} only")
         return self._with(lock="FOR UPDATE" + (" NOWAIT" if nowait else " SKIP LOCKED" if skip_locked else ""))
+
+    def prefetch(self, *what: type[EntityBase] | Expression[Any]) -> Query[T]:
+        """Load ahead what the objects lead to: entities (whatever refers to them), or attributes, each step named.
+
+        ``prefetch(Order.user, User.company, User.bio)`` loads the users of the orders, with their lazy bio, and the
+        companies of these: one round trip for each step, none for lazy attributes. It can be read after the scope,
+        and nothing counts as read. Several calls add to each other.
+
+        Raises:
+            TypeError: the objects do not lead to one of *what*; or it is no entity or attribute.
+        """
+        selected = self.selected
+
+        def loading() -> Selected:
+            return selected.replace(prefetched=prefetched(what, selected.items, selected.prefetched))
+
+        return Query(selected.derived(("prefetch", what), loading), self._runner, self.values)
 
     # --- sending ------------------------------------------------------------------------------
 

@@ -9,6 +9,7 @@ from dbsession.model.expressions import Operation
 from dbsession.model.mapping import Column, Mapping
 from dbsession.query.kinds import decoder_of, kind_of
 from dbsession.query.operators import OPERATORS
+from dbsession.query.prefetched import Prefetched
 
 if TYPE_CHECKING:
     from dbsession.query.compiler import Compiler
@@ -30,13 +31,18 @@ class Item(NamedTuple):
     decode: Callable[[Any], Any] | None = None
 
 
-def item_of(compiler: Compiler, node: Any, start: int) -> tuple[Item, list[str]]:
-    """Return what becomes of the columns from *start* on that give *node*, and the SQL of those columns."""
+def item_of(
+    compiler: Compiler, node: Any, start: int = 0, prefetched: Prefetched | None = None
+) -> tuple[Item, list[str]]:
+    """Return what becomes of the columns from *start* on that give *node*, and the SQL of those columns.
+
+    Lazy attributes that are *prefetched* are among them.
+    """
     kind = kind_of(node)
     if isinstance(kind.python, Mapping):
         mapping = kind.python
         place = compiler.place_of(node)
-        source = mapping.wide
+        source = mapping.wide if prefetched is None else prefetched.source(mapping)
         return Item(start, start + len(source), mapping, source), [place.column(column) for column in source]
     is_condition = isinstance(node, Operation) and OPERATORS[node.operator].is_condition
     text = compiler.condition(node) if is_condition else compiler.render(node)

@@ -38,7 +38,7 @@ def keys(compiler: Compiler, selected: Selected) -> list[str]:
 
 def rows(compiler: Compiler, selected: Selected) -> list[str]:
     """Select everything that the result is made of."""
-    return [text for item in selected.items for text in item_of(compiler, item, 0)[1]]
+    return [text for item in selected.items for text in item_of(compiler, item, 0, selected.prefetched)[1]]
 
 
 def write_select(compiler: Compiler, selected: Selected, head: Head = rows) -> str:
@@ -120,7 +120,7 @@ def _groups(compiler: Compiler, selected: Selected, conditions: list[Any]) -> st
         parts: list[str] = []
         place = 1
         for item in selected.items:
-            width = len(item_of(compiler, item, 0)[1])
+            width = len(item_of(compiler, item, 0, selected.prefetched)[1])
             if has_aggregate(item):
                 parts += [column for leaf in _leaves(item) for column in compiler.columns_of(leaf)]
             elif _is_column(item):
@@ -165,7 +165,7 @@ def _ordered(compiler: Compiler, selected: Selected, ordering: Ordering, columns
     for item in selected.items:
         if item is expression and len(columns) >= place:
             return [str(place)]
-        place += len(item_of(compiler, item, 0)[1])
+        place += len(item_of(compiler, item, 0, selected.prefetched)[1])
     return compiler.columns_of(expression)
 
 

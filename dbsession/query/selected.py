@@ -25,6 +25,7 @@ from dbsession.model.attributes import Attribute
 from dbsession.model.collections import CollectionAttribute
 from dbsession.model.expressions import Operation, Ordering
 from dbsession.model.mapping import Mapping
+from dbsession.query.prefetched import Prefetched
 from dbsession.query.tree import AGGREGATES, Path, Subquery, Variable, walk
 
 __all__ = ["For", "Selected", "filtered_by", "has_aggregate", "is_aggregate", "items_of", "variables_in"]
@@ -57,6 +58,7 @@ class Selected:
     is_left: bool = False  # the loops over collections are left joins
     is_distinct: bool = False
     keeps_duplicates: bool = False
+    prefetched: Prefetched | None = None
     cache: dict[Any, Any] = field(default_factory=dict, init=False, repr=False)
 
     @classmethod

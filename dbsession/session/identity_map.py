@@ -12,6 +12,7 @@ from typing import Any
 
 from dbsession.model.entity import EntityBase
 from dbsession.model.mapping import Mapping
+from dbsession.model.references import ReferenceAttribute
 
 __all__ = ["IdentityMap"]
 
@@ -19,11 +20,12 @@ __all__ = ["IdentityMap"]
 class IdentityMap:
     """The objects of one unit of work, by entity and key."""
 
-    __slots__ = ("_hollow", "_objects")
+    __slots__ = ("_followed", "_hollow", "_objects")
 
     def __init__(self) -> None:
         self._objects: dict[Mapping, dict[Any, EntityBase]] = {}
         self._hollow: dict[Mapping, dict[Any, EntityBase]] = {}
+        self._followed: dict[ReferenceAttribute, dict[EntityBase, None]] = {}
 
     def __len__(self) -> int:
         return sum(map(len, self._objects.values()))
@@ -57,7 +59,27 @@ class IdentityMap:
             del objects[key]
             self.hollow_of(obj._mapping_).pop(key, None)
 
-    def clear(self) -> None:
-        """Forget every object."""
+    def note_followed(self, reference: ReferenceAttribute, objects: dict[EntityBase, None]) -> None:
+        """Note that what *objects* refer to by *reference* was loaded ahead: it is to be readable after the scope.
+
+        A reference that is not read keeps nothing but a key, which finds no object any more when this map is gone.
+        To read it now would make the flush compare it.
+        """
+        followed = self._followed.get(reference)
+        if followed is None:
+            self._followed[reference] = objects.copy()
+        else:
+            followed.update(objects)
+
+    def end(self) -> None:
+        """Forget every object. Those of `note_followed` hold what they refer to from now on."""
+        for reference, owners in self._followed.items():
+            objects, hollow = self.of(reference.target), self.hollow_of(reference.target)
+            name, key_in = reference.name, reference.key_in
+            for owner in owners:
+                key = key_in(owner._row_)  # of an emptied object it is not loaded
+                if key in objects and key not in hollow:
+                    owner.__dict__.setdefault(name, objects[key])
+        self._followed.clear()
         self._objects.clear()
         self._hollow.clear()

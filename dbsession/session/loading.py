@@ -16,7 +16,7 @@ from itertools import islice, repeat
 from typing import TYPE_CHECKING, Any
 
 from dbsession.backends.flow import Flow
-from dbsession.backends.statements import Statement
+from dbsession.backends.statements import Result, Statement
 from dbsession.errors import ObjectNotFound, OptimisticCheckError, UnrepeatableReadError
 from dbsession.model.attributes import Attribute, PendingExpression, ValueAttribute
 from dbsession.model.entity import EntityBase
@@ -25,15 +25,15 @@ from dbsession.model.references import ReferenceAttribute
 from dbsession.model.state import NOT_LOADED, UNSET, Status, set_row, set_state
 from dbsession.model.tracked import same_raw
 from dbsession.session.conflicts import key_statement
+from dbsession.session.lookups import Load, by_keys, run_loads
 
 if TYPE_CHECKING:
     from dbsession.session.unit_of_work import UnitOfWork
 
 __all__ = [
-    "KEYS_AT_ONCE",
     "assigned_key",
     "below",
-    "by_keys",
+    "columns_load",
     "concerns",
     "get",
     "load_attribute",
@@ -41,9 +41,8 @@ __all__ = [
     "make_hollow",
     "materialize",
     "reload",
+    "rows_load",
 ]
-
-KEYS_AT_ONCE = 500  # keys in one IN (...) list
 
 
 def make_hollow(unit: UnitOfWork, mapping: Mapping, key: Any) -> EntityBase:
@@ -263,6 +262,32 @@ def get(unit: UnitOfWork, mapping: Mapping, key: Any) -> Flow[EntityBase | None]
     return found[0] if found and isinstance(found[0], mapping.entity) else None
 
 
+def columns_load(
+    unit: UnitOfWork, mapping: Mapping, columns: Iterable[Column], keys: Iterable[Any], *, refresh: bool = False
+) -> Load:
+    """Return what loads *columns*, and no others, of the objects with *keys*, which are in memory."""
+    kind = mapping.root.discriminator
+    source = tuple(dict.fromkeys((*mapping.key_columns, *(kind.columns if kind is not None else ()), *columns)))
+    return rows_load(unit, mapping, keys, source, refresh=refresh)
+
+
+def rows_load(
+    unit: UnitOfWork,
+    mapping: Mapping,
+    keys: Iterable[Any],
+    source: tuple[Column, ...] = (),
+    *,
+    refresh: bool = False,
+) -> Load:
+    """Return what loads the rows with *keys*: the columns *source*, or all that are not lazy."""
+
+    def take(results: list[Result]) -> None:
+        for result in results:
+            materialize(unit, mapping, result.rows, source or mapping.wide, refresh=refresh)
+
+    return Load(by_keys(mapping, keys, source), take)
+
+
 # --- what a row lacks ------------------------------------------------------------------------------
 
 
@@ -309,10 +334,7 @@ def _load_hollow(unit: UnitOfWork, mapping: Mapping, hollow: dict[Any, EntityBas
     """Load the objects of which only keys are known, *first* among them, in one round trip."""
     base = mapping.root
     keys = list(dict.fromkeys([first, *hollow, *_referred_like(unit, base, first)]))
-    statements = [by_keys(base, keys[start : start + KEYS_AT_ONCE]) for start in range(0, len(keys), KEYS_AT_ONCE)]
-    results = yield from unit.transaction.read(*statements)
-    for result in results:
-        materialize(unit, base, result.rows, base.wide)
+    yield from run_loads(unit, [rows_load(unit, base, keys)])
     for key in keys:
         hollow.pop(key, None)
 
@@ -346,27 +368,7 @@ def reload(unit: UnitOfWork, objects: Iterable[EntityBase]) -> Flow[None]:
     keys: dict[Mapping, list[Any]] = {}
     for obj in objects:
         keys.setdefault(obj._mapping_.root, []).append(obj._key_)
-    for base, known in keys.items():
-        for start in range(0, len(known), KEYS_AT_ONCE):
-            results = yield from unit.transaction.read(by_keys(base, known[start : start + KEYS_AT_ONCE]))
-            materialize(unit, base, results[0].rows, base.wide, refresh=True)
-
-
-def by_keys(mapping: Mapping, keys: list[Any], source: tuple[Column, ...] = ()) -> Statement:
-    """Return the SELECT of the rows with *keys*: the columns *source*, or all that are not lazy."""
-    if len(keys) == 1 and not source:
-        return key_statement(mapping, keys[0])
-    mark = mapping.dialect.placeholder
-    columns = ", ".join([column.quoted for column in source or mapping.wide])
-    names = ", ".join([column.quoted for column in mapping.key_columns])
-    parts = len(mapping.key_columns)
-    one = mark if parts == 1 else f"({', '.join([mark] * parts)})"
-    left = names if parts == 1 else f"({names})"
-    listed = ", ".join([one] * len(keys))
-    if parts > 1 and mapping.dialect.row_values_need_values:
-        listed = f"VALUES {listed}"
-    params = keys if parts == 1 else [value for key in keys for value in key]
-    return Statement(f"SELECT {columns} FROM {mapping.quoted} WHERE {left} IN ({listed})", params, returns=True)
+    yield from run_loads(unit, [rows_load(unit, base, known, refresh=True) for base, known in keys.items()])
 
 
 def load_missing(unit: UnitOfWork, obj: EntityBase, attributes: list[Attribute[Any]]) -> Flow[None]:

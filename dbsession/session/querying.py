@@ -15,12 +15,14 @@ from dbsession.model.state import NOT_LOADED
 from dbsession.query.compiled import Compiled, compile_fetch
 from dbsession.query.results import Item
 from dbsession.query.selected import Selected, filtered_by
-from dbsession.session.loading import KEYS_AT_ONCE, by_keys, materialize
+from dbsession.session.loading import columns_load, materialize
+from dbsession.session.lookups import run_loads
+from dbsession.session.prefetch import prefetch
 
 if TYPE_CHECKING:
     from dbsession.session.unit_of_work import UnitOfWork
 
-__all__ = ["ask", "fetch", "results_of"]
+__all__ = ["ask", "fetch", "load_ahead", "results_of"]
 
 _GONE: Any = object()  # in the place of an object that is deleted here
 
@@ -36,9 +38,19 @@ def fetch(unit: UnitOfWork, selected: Selected, values: tuple[Any, ...]) -> Flow
     """Send the query *selected* and return its results."""
     compiled = compile_fetch(selected)
     if selected.lock:
-        return (yield from _fetch_locked(unit, selected, compiled, values))
-    rows = yield from ask(unit, compiled, values)
-    return results_of(unit, selected, compiled, rows)
+        found = yield from _fetch_locked(unit, selected, compiled, values)
+    else:
+        rows = yield from ask(unit, compiled, values)
+        found = results_of(unit, selected, compiled, rows)
+    yield from load_ahead(unit, selected, found)
+    return found
+
+
+def load_ahead(unit: UnitOfWork, selected: Selected, found: list[Any]) -> Flow[None]:
+    """Load what *selected* is to prefetch for the results *found*."""
+    if selected.prefetched is not None:
+        parts = [part for result in found for part in result] if isinstance(selected.result, tuple) else found
+        yield from prefetch(unit, [part for part in parts if isinstance(part, EntityBase)], selected.prefetched)
 
 
 def results_of(unit: UnitOfWork, selected: Selected, compiled: Compiled, rows: list[Any]) -> list[Any]:
@@ -104,31 +116,25 @@ def _fetch_locked(unit: UnitOfWork, selected: Selected, compiled: Compiled, valu
     nowait = selected.lock.endswith("NOWAIT")
     results = yield from unit.transaction.write(statement, is_flush=False, nowait=nowait)
     found = materialize(unit, selected.mapping, results[0].rows, compiled.source, refresh=True)
-    yield from _refresh_lazy(unit, found)
+    yield from _refresh_lazy(unit, found, compiled.source)
     # What has unsaved changes (there was no autoflush) may have read what the row had before.
     unit.exempt.update([obj for obj in found if not obj._state_.has_changes])
     return found
 
 
-def _refresh_lazy(unit: UnitOfWork, locked: Iterable[EntityBase]) -> Flow[None]:
-    """Load again what was loaded of the lazy attributes of *locked*: it may be older than the lock."""
+def _refresh_lazy(unit: UnitOfWork, locked: Iterable[EntityBase], source: tuple[Column, ...]) -> Flow[None]:
+    """Load again what was loaded of the lazy attributes of *locked*: it may be older than the lock.
+
+    *source*: the columns that came with the lock.
+    """
+    fresh = {column.name for column in source}
     stale: dict[tuple[Mapping, tuple[Column, ...]], list[Any]] = {}
     for obj in locked:
         mapping, row = obj._mapping_, obj._row_
         if len(mapping.eager) < len(mapping.columns):
-            lazy = [column for column in mapping.columns if column.attribute.is_lazy]
+            lazy = [column for column in mapping.columns if column.attribute.is_lazy and column.name not in fresh]
             loaded = tuple([column for column in lazy if row[column.position] is not NOT_LOADED])
             if loaded:
                 stale.setdefault((mapping, loaded), []).append(obj._key_)
-    statements: list[Statement] = []
-    sources: list[tuple[Mapping, tuple[Column, ...]]] = []
-    for (mapping, columns), keys in stale.items():
-        kind = mapping.root.discriminator
-        source = tuple(dict.fromkeys((*mapping.key_columns, *(kind.columns if kind is not None else ()), *columns)))
-        for start in range(0, len(keys), KEYS_AT_ONCE):
-            statements.append(by_keys(mapping, keys[start : start + KEYS_AT_ONCE], source))
-            sources.append((mapping, source))
-    if statements:
-        results = yield from unit.transaction.read(*statements)
-        for (mapping, source), result in zip(sources, results, strict=True):
-            materialize(unit, mapping, result.rows, source, refresh=True)
+    loads = [columns_load(unit, mapping, columns, keys, refresh=True) for (mapping, columns), keys in stale.items()]
+    yield from run_loads(unit, loads)

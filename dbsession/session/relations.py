@@ -6,22 +6,31 @@ and so is the second one-to-one relation.
 
 from __future__ import annotations
 
+from collections.abc import Iterable, Sequence
 from itertools import islice
+from operator import itemgetter
 from typing import TYPE_CHECKING, Any
 
 from dbsession.backends.flow import Flow
-from dbsession.backends.statements import Statement
+from dbsession.backends.statements import Result, Statement
+from dbsession.model.attributes import Attribute
 from dbsession.model.collections import Collection, CollectionAttribute
 from dbsession.model.entity import EntityBase
 from dbsession.model.references import ReferenceAttribute
-from dbsession.query.compiled import compile_fetch
-from dbsession.query.selected import Selected
-from dbsession.session.loading import KEYS_AT_ONCE, materialize
+from dbsession.session.loading import materialize
+from dbsession.session.lookups import Load, among, chunks, referring, run_loads, with_columns
 
 if TYPE_CHECKING:
     from dbsession.session.unit_of_work import UnitOfWork
 
-__all__ = ["find_referring", "is_linked", "load_back_reference", "load_collection"]
+__all__ = [
+    "find_referring",
+    "is_linked",
+    "items_load",
+    "load_back_reference",
+    "load_collection",
+    "partners_load",
+]
 
 
 def load_back_reference(unit: UnitOfWork, obj: EntityBase, attribute: ReferenceAttribute) -> Flow[None]:
@@ -30,17 +39,49 @@ def load_back_reference(unit: UnitOfWork, obj: EntityBase, attribute: ReferenceA
     owners = [obj]
     if _is_second(unit, reference):
         owners += [other for other in _like(unit, attribute, obj) if attribute.name not in other.__dict__]
-    found = yield from _referring(unit, reference, owners)
-    entity = attribute.target.entity
-    unsaved = [other for other in (*unit.new, *unit.dirty) if isinstance(other, entity)]
-    # Memory counts, not the row: somebody else may refer to the owner by now.
-    partners = {getattr(other, reference.name): other for other in found}
-    partners.update({other.__dict__.get(reference.name): other for other in unsaved})
-    shows_changes = unit.transaction.wrote or unit.has_pending()
-    for owner in owners:
-        if shows_changes:
-            unit.journal.back_reference_changing(owner, attribute.name)
-        owner.__dict__[attribute.name] = partners.get(owner)
+    yield from run_loads(unit, [partners_load(unit, attribute, owners, is_read=True)])
+
+
+def partners_load(
+    unit: UnitOfWork,
+    attribute: ReferenceAttribute,
+    owners: Iterable[EntityBase],
+    lazy: Iterable[Attribute[Any]] = (),
+    *,
+    is_read: bool,
+) -> Load:
+    """Return what finds who refers to *owners*, the other end of a one-to-one *attribute* without a column.
+
+    *lazy*: attributes to be loaded too. *is_read*: the program asked for it, so that the references count as read.
+    """
+    owners = list(owners)
+    reference: ReferenceAttribute = attribute.reverse
+    source = with_columns(reference.mapping.wide, (reference, *lazy))
+
+    def take(results: list[Result]) -> None:
+        found = [obj for result in results for obj in materialize(unit, reference.mapping, result.rows, source)]
+        entity = attribute.target.entity
+        unsaved = [other for other in (*unit.new, *unit.dirty) if isinstance(other, entity)]
+        # Memory counts, not the row: somebody else may refer to the owner by now.
+        partners = {_referred(unit, other, reference, is_read=is_read): other for other in found}
+        if not is_read:
+            unit.identity.note_followed(reference, dict.fromkeys(found))
+        partners.update({other.__dict__.get(reference.name): other for other in unsaved})
+        shows_changes = unit.transaction.wrote or unit.has_pending()
+        for owner in owners:
+            if shows_changes:
+                unit.journal.back_reference_changing(owner, attribute.name)
+            owner.__dict__[attribute.name] = partners.get(owner)
+
+    return Load(referring(reference, [owner._key_ for owner in owners], source), take)
+
+
+def _referred(unit: UnitOfWork, obj: EntityBase, reference: ReferenceAttribute, *, is_read: bool) -> EntityBase | None:
+    """Return the object that *obj* refers to, as far as memory knows."""
+    if not is_read:
+        return reference.known(obj, unit)
+    target: EntityBase | None = getattr(obj, reference.name)
+    return target
 
 
 def _like(unit: UnitOfWork, attribute: ReferenceAttribute | CollectionAttribute, owner: EntityBase) -> list[EntityBase]:
@@ -86,41 +127,50 @@ def _is_second(unit: UnitOfWork, kind: Any) -> bool:
     return times > 1
 
 
-def _referring(unit: UnitOfWork, reference: ReferenceAttribute, owners: list[EntityBase]) -> Flow[list[Any]]:
-    """Load the objects that refer to one of *owners* by *reference*."""
-    mapping = reference.mapping
-    found: list[Any] = []
-    selections = [
-        compile_fetch(Selected.of(mapping, reference.in_(owners[start : start + KEYS_AT_ONCE])))
-        for start in range(0, len(owners), KEYS_AT_ONCE)
-    ]
-    results = yield from unit.transaction.read(*[Statement(c.sql, c.bind(()), returns=True) for c in selections])
-    for compiled, result in zip(selections, results, strict=True):
-        found += materialize(unit, mapping, result.rows, compiled.source)
-    return found
-
-
 def load_collection(unit: UnitOfWork, collection: Collection[Any]) -> Flow[None]:
     """Load *collection*; if it is not the first of its kind, load it for every object that lacks it."""
     attribute = collection.attribute
     owners = [collection.owner]
     if _is_second(unit, attribute.reverse):  # the same for a class and its subclasses
         owners += [other for other in _like(unit, attribute, collection.owner) if not attribute.of(other).is_loaded]
+    yield from run_loads(unit, [items_load(unit, attribute, owners, is_read=True)])
+
+
+def items_load(
+    unit: UnitOfWork,
+    attribute: CollectionAttribute,
+    owners: Iterable[EntityBase],
+    lazy: Iterable[Attribute[Any]] = (),
+    *,
+    is_read: bool,
+) -> Load:
+    """Return what loads the collections *attribute* of *owners*.
+
+    *lazy*: attributes of the items to be loaded too. *is_read*: the program asked for the items, so that their
+    references to the owners count as read.
+    """
+    owners = list(owners)
     if attribute.link is not None:
-        yield from _load_linked(unit, attribute, owners)
-        return
-    reference = attribute.reverse
-    found = yield from _referring(unit, reference, owners)
-    items: dict[EntityBase, list[Any]] = {owner: [] for owner in owners}
-    for item in found:
-        owner = getattr(item, reference.name)  # memory, not the row: it may have moved here
-        if owner in items:
-            items[owner].append(item)
-        if item._state_.has_changes and reference.name in item._changes_:
-            before = unit.find(attribute.mapping, reference.key_in(item._row_))
-            if before is not owner and before in items:  # it moved away when nobody was there to be told
-                attribute.of(before).note_removed(item, unit)
-    _fill(unit, attribute, items)
+        return _linked_load(unit, attribute, owners, lazy)
+    reference: ReferenceAttribute = attribute.reverse
+    source = with_columns(reference.mapping.wide, (reference, *lazy))
+
+    def take(results: list[Result]) -> None:
+        found = [item for result in results for item in materialize(unit, reference.mapping, result.rows, source)]
+        items: dict[EntityBase, list[Any]] = {owner: [] for owner in owners}
+        for item in found:
+            owner = _referred(unit, item, reference, is_read=is_read)  # memory, not the row: it may have moved here
+            if owner in items:
+                items[owner].append(item)
+            if item._state_.has_changes and reference.name in item._changes_:
+                before = unit.find(attribute.mapping, reference.key_in(item._row_))
+                if before is not owner and before in items:  # it moved away when nobody was there to be told
+                    attribute.of(before).note_removed(item, unit)
+        if not is_read:
+            unit.identity.note_followed(reference, dict.fromkeys(found))
+        _fill(unit, attribute, items)
+
+    return Load(referring(reference, [owner._key_ for owner in owners], source), take)
 
 
 def _fill(unit: UnitOfWork, attribute: CollectionAttribute, items: dict[EntityBase, list[Any]]) -> None:
@@ -132,39 +182,41 @@ def _fill(unit: UnitOfWork, attribute: CollectionAttribute, items: dict[EntityBa
         collection.fill(belonging)
 
 
-def _load_linked(unit: UnitOfWork, attribute: CollectionAttribute, owners: list[EntityBase]) -> Flow[None]:
+def _linked_load(
+    unit: UnitOfWork, attribute: CollectionAttribute, owners: Sequence[EntityBase], lazy: Iterable[Attribute[Any]]
+) -> Load:
     link = attribute.link
     assert link is not None
     mine, theirs = link.columns_of(attribute)
     target = attribute.target
-    mark = target.dialect.placeholder
-    names = ", ".join([f"l.{column.quoted}" for column in mine])
-    picked = ", ".join([f"t.{column.quoted}" for column in target.wide])
+    source = with_columns(target.wide, lazy)
+    names = [f"l.{column.quoted}" for column in mine]
+    picked = ", ".join([*names, *[f"t.{column.quoted}" for column in source]])
     on = " AND ".join(
         [f"t.{key.quoted} = l.{column.quoted}" for key, column in zip(target.key_columns, theirs, strict=True)]
     )
-    left = names if len(mine) == 1 else f"({names})"
-    one = mark if len(mine) == 1 else f"({', '.join([mark] * len(mine))})"
-    statements: list[Statement] = []
-    for start in range(0, len(owners), KEYS_AT_ONCE):
-        keys = [owner._key_ for owner in owners[start : start + KEYS_AT_ONCE]]
-        listed = ", ".join([one] * len(keys))
-        if len(mine) > 1 and target.dialect.row_values_need_values:
-            listed = f"VALUES {listed}"
-        sql = f"SELECT {names}, {picked} FROM {link.quoted} l JOIN {target.quoted} t ON {on} WHERE {left} IN ({listed})"
-        params = keys if len(mine) == 1 else [value for key in keys for value in key]
-        statements.append(Statement(sql, params, returns=True))
-    results = yield from unit.transaction.read(*statements)
     by_key = {owner._key_: owner for owner in owners}
-    items: dict[EntityBase, list[Any]] = {owner: [] for owner in owners}
-    width = len(mine)
-    for result in results:
-        for row in result.rows:
-            key = row[0] if width == 1 else tuple(row[:width])
-            linked = materialize(unit, target, [row[width:]], target.wide)
-            # A new object may have the key of a deleted one, whose links go with it.
-            items[by_key[key]] += [item for item in linked if not item._state_.is_new]
-    _fill(unit, attribute, items)
+    statements: list[Statement] = []
+    for keys in chunks(list(by_key)):
+        where, params = among(target, names, keys)
+        sql = f"SELECT {picked} FROM {link.quoted} l JOIN {target.quoted} t ON {on} WHERE {where}"
+        statements.append(Statement(sql, params, returns=True))
+    width, places = len(mine), [column.name for column in source]
+    owner_key = itemgetter(*range(width))
+    item_key = itemgetter(*[width + places.index(key.name) for key in target.key_columns])
+
+    def take(results: list[Result]) -> None:
+        rows = [row for result in results for row in result.rows]
+        # A new object may have the key of a deleted one, whose links go with it.
+        linked = {item._key_: item for item in materialize(unit, target, [row[width:] for row in rows], source)}
+        items: dict[EntityBase, list[Any]] = {owner: [] for owner in owners}
+        for row in rows:
+            item = linked.get(item_key(row))
+            if item is not None and not item._state_.is_new:
+                items[by_key[owner_key(row)]].append(item)
+        _fill(unit, attribute, items)
+
+    return Load(statements, take)
 
 
 def is_linked(unit: UnitOfWork, collection: Collection[Any], item: EntityBase) -> Flow[bool]:

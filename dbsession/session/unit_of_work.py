@@ -490,7 +490,7 @@ class UnitOfWork:
             gone = [obj for reference in self.gone if (obj := reference()) is not None]
             empty_objects([*self.identity, *self.dirty, *self.deleted, *gone], reason)
         self.states.end(reason)
-        self.identity.clear()
+        self.identity.end()
         self._forget_unsaved()
         self.exempt.clear()
         self.held.clear()

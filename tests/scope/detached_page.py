@@ -25,14 +25,14 @@ TABLE: dict[str, tuple[str, str]] = {
 
 
 def blocks() -> list[str]:
-    """Return the blocks of Python in their order: imports, entities and rows, the scope of the table, loading ahead."""
+    """Return the blocks of Python in their order: imports, entities and rows, the scope of the table, loading ahead twice."""
     return re.findall(r"```python\n(.*?)```", PAGE, re.DOTALL)
 
 
 def left(db: Database, scope: DBSession = db_session) -> SimpleNamespace:
     """Run the page in *db* up to its table, its scope being *scope*, and return the names that it has made."""
     names: dict[str, Any] = {}
-    imports, entities, example, _ = blocks()
+    imports, entities, example, *_ = blocks()
     exec(imports, names)
     names["db"] = db
     exec(entities, names)

@@ -14,6 +14,7 @@ from dbsession import (
     flush,
     rollback,
 )
+from tests.counting import counted
 from tests.observing import elsewhere, rows, sent
 from tests.scope.detached_page import TABLE, USUAL, blocks, left, outcome
 
@@ -43,8 +44,15 @@ def test_the_table_of_the_documentation(db, shop):
 def test_loading_ahead_as_the_documentation_says(db, shop):
     """116. The example that loads the ends of references costs two statements, and its objects read afterwards."""
     with sent(db) as spent:
-        exec(blocks()[-1], vars(shop))
+        exec(blocks()[3], vars(shop))
     assert spent.statements == 2
+
+
+def test_prefetching_as_the_documentation_says(db, shop):
+    """116. The example that prefetches costs two round trips, and its objects read afterwards."""
+    with counted(db) as spent:
+        exec(blocks()[4], vars(shop))
+    assert (spent.round_trips, spent.statements) == (2, 3)
 
 
 # What can be read, and which value it is.
@@ -78,26 +86,47 @@ def test_what_was_loaded_reads(shop, read, value):
 
 # What is refused: the message says what was tried, why it cannot be, and what would have helped.
 LOAD = "read it within the scope, or load it there with "
+TAGS = LOAD + "customer.tags.load(), or with query.prefetch(Customer.tags)"
 SELECT = "query it within the scope, or load it there with customer.{0}.load(), and choose from it"
 KEY_ONLY = f"{OVER}, and only the key of Customer[2] was known in it"
 REFUSED = [
     # what is tried                                    Cannot ...                               why           way out
-    (lambda s: s.ann.bio, "load attribute Customer[1].bio", OVER, LOAD + 'customer.load("bio")'),
-    (lambda s: s.ann.card, "load attribute Customer[1].card", OVER, LOAD + 'customer.load("card")'),
-    (lambda s: s.bob.bio, "load attribute Customer[2].bio", KEY_ONLY, LOAD + 'customer.load("bio")'),
+    (
+        lambda s: s.ann.bio,
+        "load attribute Customer[1].bio",
+        OVER,
+        LOAD + 'customer.load("bio"), or with query.prefetch(Customer.bio)',
+    ),
+    (
+        lambda s: s.ann.card,
+        "load attribute Customer[1].card",
+        OVER,
+        LOAD + 'customer.load("card"), or with query.prefetch(Customer.card)',
+    ),
+    (
+        lambda s: s.bob.bio,
+        "load attribute Customer[2].bio",
+        KEY_ONLY,
+        LOAD + 'customer.load("bio"), or with query.prefetch(Customer.bio)',
+    ),
     (
         lambda s: s.bob.name,
         "load attribute Customer[2].name",
         KEY_ONLY,
-        LOAD + "customer.load(), such as order.customer.load()",
+        LOAD + "customer.load(), such as order.customer.load(), or with query.prefetch(Order.customer)",
     ),
-    (lambda s: len(s.ann.tags), "load collection Customer[1].tags", OVER, LOAD + "customer.tags.load()"),
-    (lambda s: list(s.ann.tags), "load collection Customer[1].tags", OVER, LOAD + "customer.tags.load()"),
-    (lambda s: bool(s.ann.tags), "load collection Customer[1].tags", OVER, LOAD + "customer.tags.load()"),
-    (lambda s: s.ann.tags.count(), "load collection Customer[1].tags", OVER, LOAD + "customer.tags.load()"),
-    (lambda s: s.ann.tags.is_empty(), "load collection Customer[1].tags", OVER, LOAD + "customer.tags.load()"),
-    (lambda s: s.ann.tags.load(), "load collection Customer[1].tags", OVER, LOAD + "customer.tags.load()"),
-    (lambda s: s.order in s.bob.orders, "load collection Customer[2].orders", OVER, LOAD + "customer.orders.load()"),
+    (lambda s: len(s.ann.tags), "load collection Customer[1].tags", OVER, TAGS),
+    (lambda s: list(s.ann.tags), "load collection Customer[1].tags", OVER, TAGS),
+    (lambda s: bool(s.ann.tags), "load collection Customer[1].tags", OVER, TAGS),
+    (lambda s: s.ann.tags.count(), "load collection Customer[1].tags", OVER, TAGS),
+    (lambda s: s.ann.tags.is_empty(), "load collection Customer[1].tags", OVER, TAGS),
+    (lambda s: s.ann.tags.load(), "load collection Customer[1].tags", OVER, TAGS),
+    (
+        lambda s: s.order in s.bob.orders,
+        "load collection Customer[2].orders",
+        OVER,
+        LOAD + "customer.orders.load(), or with query.prefetch(Customer.orders)",
+    ),
     (lambda s: s.ann.tags.select(), "query collection Customer[1].tags", OVER, SELECT.format("tags")),
     (lambda s: s.ann.orders.select(), "query collection Customer[1].orders", OVER, SELECT.format("orders")),
     (lambda s: setattr(s.ann, "name", "Eve"), "assign a new value to Customer[1].name", OVER, AGAIN),
@@ -113,7 +142,12 @@ REFUSED = [
     (lambda s: s.ann.delete(), "delete object Customer[1]", OVER, AGAIN),
     (lambda s: s.ann.flush(), "flush object Customer[1]", OVER, AGAIN),
     (lambda s: s.ann.load(), "load object Customer[1]", OVER, AGAIN),
-    (lambda s: s.ann.to_dict(with_lazy=True), "load attribute Customer[1].bio", OVER, LOAD + 'customer.load("bio")'),
+    (
+        lambda s: s.ann.to_dict(with_lazy=True),
+        "load attribute Customer[1].bio",
+        OVER,
+        LOAD + 'customer.load("bio"), or with query.prefetch(Customer.bio)',
+    ),
 ]
 
 
@@ -179,7 +213,8 @@ def test_a_reference_that_was_not_read(shop):
     with pytest.raises(DatabaseSessionIsOver) as caught:
         order.customer.name
     assert str(caught.value) == (
-        f"Cannot load attribute Customer[2].name: {OVER}, and {NOT_READ}; {LOAD}order.customer.load()"
+        f"Cannot load attribute Customer[2].name: {OVER}, and {NOT_READ}; {LOAD}order.customer.load(), "
+        "or with query.prefetch(Order.customer)"
     )
 
 
@@ -302,7 +337,7 @@ def test_objects_of_a_failed_attempt(shop):
         failed[0].bio
     assert str(caught.value) == (
         f"Cannot load attribute Customer[1].bio: {OVER}: it was rolled back because of TransactionError; "
-        f'{LOAD}customer.load("bio")'
+        f'{LOAD}customer.load("bio"), or with query.prefetch(Customer.bio)'
     )
 
 
