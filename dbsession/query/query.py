@@ -106,8 +106,13 @@ class Query(Generic[T]):
 
     @staticmethod
     def _condition(condition: Any) -> Any:
-        if isinstance(condition, (Expression, bool)):
+        if isinstance(condition, Expression):
             return condition
+        if isinstance(condition, bool):
+            raise TypeError(
+                f"a condition is an expression such as User.age > 18, but Python has computed {condition} already; what "
+                f"lies behind a reference is asked for with a lambda: Order.select(lambda order: order.user.age > 18)"
+            )
         raise TypeError(
             f"a condition is an expression such as User.age > 18, not {condition!r:.80}; "
             f"combine conditions with & | ~ instead of and, or, not"

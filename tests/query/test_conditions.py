@@ -133,12 +133,7 @@ def test_booleans(db):
         assert ranks(Thing.on == 0) == [2] == ranks(Thing.on != True)  # noqa: E712
         assert ranks(Thing.on == None) == [3]  # noqa: E711
         assert ranks(~(Thing.on & (Thing.rank > 0))) == [2]
-        assert (ranks(True), ranks(False), ranks(Thing.on & True), ranks(Thing.on | True)) == (
-            [1, 2, 3],
-            [],
-            [1],
-            [1, 2, 3],
-        )
+        assert (ranks(Thing.on & True), ranks(Thing.on | True)) == ([1], [1, 2, 3])
         with pytest.raises(TypeError, match=r"Thing\.rank is no condition; compare it"):
             ranks(Thing.rank)
         with pytest.raises(TypeError, match=r"Thing\.rank is no condition"):
