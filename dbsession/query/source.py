@@ -23,6 +23,7 @@ import warnings
 from bisect import bisect_left
 from collections.abc import Iterator
 from functools import lru_cache, partial
+from itertools import accumulate
 from threading import Lock
 from types import CodeType
 from typing import Any, NamedTuple, TypeAlias
@@ -37,6 +38,7 @@ SourceNode: TypeAlias = ast.GeneratorExp | ast.Lambda | ast.FunctionDef | ast.As
 # The flags of all ``from __future__ import ...``; they are bits.
 _FUTURES = sum({getattr(__future__, feature).compiler_flag for feature in __future__.all_feature_names})
 
+_FAR = 1_000_000  # lines, where nothing else stands
 _LONGEST = 80  # characters of a sub-expression in a message
 _REMEDY = "Write it in the form that needs no source, such as User.select(User.age > 18), or put the code into a file"
 
@@ -111,7 +113,7 @@ def _look_for(code: CodeType) -> Source:
         if text not in seen:
             node = _node_in(text, code)
             if node is not None:
-                return Source(node, code.co_filename, _regions(text, code.co_filename)[0])
+                return Source(node, code.co_filename, _file(text, code.co_filename).text)
             seen.append(text)
     raise _not_found(code, has_text=bool(seen))
 
@@ -178,9 +180,16 @@ def _of_loader(filename: str) -> Iterator[str]:
 # --- in a text --------------------------------------------------------------------------------------------
 
 
+class _File(NamedTuple):
+    text: str
+    ends: list[int]  # the last line of each statement of the top level
+    offsets: list[int]  # where it ends in the text
+    imported: list[str]  # what is imported at the top level, which changes how calls of it are compiled
+
+
 @lru_cache(maxsize=64)
-def _regions(text: str, filename: str) -> tuple[str, list[int]]:
-    """Return *text* and the last lines of its statements: each can be compiled without the others.
+def _file(text: str, filename: str) -> _File:
+    """Return how *text* can be taken apart, so that one statement can be compiled without the others.
 
     The tree of a whole file is ten times its size, and is not kept.
     """
@@ -190,27 +199,50 @@ def _regions(text: str, filename: str) -> tuple[str, list[int]]:
         if ends and statement.lineno <= ends[-1]:
             ends.pop()  # both on one line
         ends.append(statement.end_lineno or statement.lineno)
-    return text, ends
+    imported: set[str] = set()
+    rest: list[ast.AST] = [tree]
+    while rest:
+        node = rest.pop()
+        if isinstance(node, ast.Import | ast.ImportFrom):
+            imported.update(name.asname or name.name.partition(".")[0] for name in node.names)
+        elif not isinstance(node, ast.FunctionDef | ast.AsyncFunctionDef | ast.ClassDef | ast.expr):
+            rest += ast.iter_child_nodes(node)
+    offsets = [0, *accumulate(len(line) + 1 for line in text.split("\n"))]
+    return _File(text, ends, [offsets[end] for end in ends], sorted(imported - {"*"}))
 
 
 def _node_in(text: str, code: CodeType) -> SourceNode | None:
     """Return the node in *text* that *code* is compiled from, or None."""
-    filename, line, flags = code.co_filename, code.co_firstlineno, code.co_flags & _FUTURES
+    flags = code.co_flags & _FUTURES
     try:
-        ends = _regions(text, filename)[1]
-        number = bisect_left(ends, line)
-        if number == len(ends):
-            return None
-        lines = text.split("\n")
-        start = ends[number - 1] if number else 0
-        try:
-            tree = _parse("\n" * start + "\n".join(lines[start : ends[number]]) + "\n", filename, flags)
-        except SyntaxError:  # two statements in one logical line, which is broken between them by a backslash
-            tree = _parse(text, filename, flags)
-        nodes = [node for node in ast.walk(tree) if _may_be(node, code)]
-        return _pick(nodes, tree, code, flags) if nodes and _contains(tree, code, flags) else None
-    except SyntaxError:  # being edited
-        return None
+        for tree in _trees(text, code, flags):
+            nodes = [node for node in ast.walk(tree) if _may_be(node, code)]
+            if nodes and _contains(tree, code, flags):
+                return _pick(nodes, tree, code, flags)
+    except (SyntaxError, ValueError):  # it is being edited; ValueError: it has null characters
+        pass
+    return None
+
+
+def _trees(text: str, code: CodeType, flags: int) -> Iterator[ast.Module]:
+    """Yield the tree of the statement where *code* begins, and that of the whole *text*, if it is still asked for.
+
+    Raises:
+        SyntaxError: *text* is no Python.
+    """
+    _, ends, offsets, imported = _file(text, code.co_filename)
+    number = bisect_left(ends, code.co_firstlineno)
+    above, start = (ends[number - 1], offsets[number - 1]) if number else (0, 0)
+    end = offsets[number] if number < len(ends) else None
+    try:
+        tree = _parse("\n" * above + text[start:end], code.co_filename, flags)
+    except SyntaxError:  # it begins in the middle of a line that a backslash continues
+        pass
+    else:
+        if imported:
+            tree.body.append(ast.fix_missing_locations(ast.Import([ast.alias(name) for name in imported])))
+        yield tree
+    yield _parse(text, code.co_filename, flags)
 
 
 def _may_be(node: ast.AST, code: CodeType) -> bool:
@@ -232,16 +264,16 @@ def _pick(nodes: list[Any], tree: ast.Module, code: CodeType, flags: int) -> Sou
     and more of them moved, the code is no longer there from its own node on. Where Python makes one
     code object of several equal expressions, that is the last of them.
     """
-    stride = max(getattr(node, "end_lineno", None) or 0 for node in ast.walk(tree)) + 1
 
-    def is_gone(moved: int) -> bool:
-        for node in nodes[: moved + 1]:
-            node.lineno, node.end_lineno = node.lineno + stride, node.end_lineno + stride
+    def is_gone(last: int) -> bool:
+        moved = nodes[: last + 1]
+        for node in moved:
+            node.lineno, node.end_lineno = node.lineno + _FAR, node.end_lineno + _FAR
         try:
             return not _contains(tree, code, flags)
         finally:
-            for node in nodes[: moved + 1]:
-                node.lineno, node.end_lineno = node.lineno - stride, node.end_lineno - stride
+            for node in moved:
+                node.lineno, node.end_lineno = node.lineno - _FAR, node.end_lineno - _FAR
 
     picked: SourceNode = nodes[bisect_left(range(len(nodes) - 1), True, key=is_gone)]
     return picked
