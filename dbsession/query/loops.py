@@ -1,0 +1,219 @@
+"""Loops: what the ``for`` clauses of generator expressions range over, and what their variables stand for."""
+
+from __future__ import annotations
+
+import ast
+from collections.abc import Callable
+from typing import TYPE_CHECKING, Any, NamedTuple
+
+from dbsession.model.collections import Collection, CollectionAttribute
+from dbsession.model.expressions import Operation
+from dbsession.model.mapping import Mapping
+from dbsession.query import taking
+from dbsession.query.names import Scope
+from dbsession.query.selected import For, Selected
+from dbsession.query.tree import Path, Subquery, Variable
+
+if TYPE_CHECKING:
+    from dbsession.query.translation import Translator
+
+__all__ = ["generator", "items_of_answer", "items_of_path", "subquery"]
+
+
+class _Loops(NamedTuple):
+    """The clauses of a generator, as far as they are translated."""
+
+    fors: list[For]
+    conditions: list[Any]
+
+
+def subquery(t: Translator, node: ast.GeneratorExp | ast.ListComp | ast.SetComp, scope: Scope) -> Subquery:
+    """Return the subquery that a generator or comprehension within an expression stands for."""
+    return Subquery(generator(t, node, scope))
+
+
+def generator(
+    t: Translator,
+    node: ast.GeneratorExp | ast.ListComp | ast.SetComp,
+    scope: Scope,
+    *,
+    given: int | None = None,
+    is_left: bool = False,
+    result: Callable[[ast.expr, Scope], Any] | None = None,
+) -> Selected:
+    """Return what the generator expression *node* asks for.
+
+    *given*: the answer that is what its first loop ranges over, where that is known. *result*: what
+    translates the expression in front of the loops.
+    """
+    loops = _Loops([], [])
+    for clause in node.generators:
+        if clause.is_async:
+            raise t.error(clause.target, scope, "a query is no asynchronous generator; leave out async")
+        scope = _enter(t, clause, scope, loops, given)
+        given = None
+        for test in clause.ifs:
+            if False not in loops.conditions:
+                _add(loops, t.condition(test, scope))
+    _require_one_database(t, loops.fors, node, scope)
+    found = _result(t, node.elt, scope) if result is None else result(node.elt, scope)
+    return t.selected(tuple(loops.fors), found, tuple(loops.conditions), is_left=is_left)
+
+
+def _add(loops: _Loops, condition: Any) -> None:
+    """Add a condition; what is joined by ``and`` is several."""
+    if condition is False:
+        loops.conditions[:] = [False]
+    elif isinstance(condition, Operation) and condition.operator == "and":
+        loops.conditions.extend(condition.operands)
+    elif condition is not True:
+        loops.conditions.append(condition)
+
+
+def _result(t: Translator, node: ast.expr, scope: Scope) -> Any:
+    if isinstance(node, ast.Tuple) and not t.is_constant(node):
+        return tuple([t.visit(element, scope) for element in node.elts])
+    return t.visit(node, scope)
+
+
+def _require_one_database(t: Translator, fors: list[For], node: ast.expr, scope: Scope) -> None:
+    first = fors[0].variable.mapping
+    for loop in fors:
+        mapping = loop.variable.mapping
+        if mapping.gateway is not first.gateway:
+            raise t.error(
+                node,
+                scope,
+                f"{first.name} and {mapping.name} are in different databases; make a query for each, and put the "
+                f"results together in Python",
+            )
+
+
+# --- one clause -------------------------------------------------------------------------------------------
+
+
+def _enter(t: Translator, clause: ast.comprehension, scope: Scope, loops: _Loops, given: int | None) -> Scope:
+    """Add the loop of *clause*, and return the scope within it."""
+    target = clause.target
+    name = target.id if isinstance(target, ast.Name) else ""
+    if given is None and t.is_outside(clause.iter, scope):
+        given = t.ask_for(clause.iter, scope, taking.looped)
+    if given is not None:
+        item = _over_answer(t, given, name, clause, scope, loops)
+    else:
+        item = _over_node(t, t.visit(clause.iter, scope), name, clause, scope, loops)
+    if isinstance(target, ast.Name):
+        return scope.with_inside(name, item)
+    if isinstance(target, ast.Tuple | ast.List) and isinstance(item, tuple) and len(item) == len(target.elts):
+        for part, found in zip(target.elts, item, strict=True):
+            if not isinstance(part, ast.Name):
+                raise t.error(part, scope, "a loop of a query has names for its variables")
+            scope = scope.with_inside(part.id, found)
+        return scope
+    raise t.error(target, scope, "a loop of a query has one name for its variable, such as u in `for u in User`")
+
+
+def _over_answer(t: Translator, number: int, name: str, clause: ast.comprehension, scope: Scope, loops: _Loops) -> Any:
+    """Range over what Python knows: an entity, a query, the collection of an object."""
+    value = t.answer(number)
+    if taking.is_entity(value):
+        value._mapping_.require_complete()
+        return _new(loops, value._mapping_, name)
+    if taking.is_query(value):
+        return _over_node(t, t.subquery_of(number), name, clause, scope, loops)
+    if isinstance(value, Collection):
+        item = _new(loops, value.attribute.target, name)
+        loops.conditions.append(_belongs(t, number, item))
+        return item
+    raise t.error(
+        clause.iter,
+        scope,
+        f"a loop of a query ranges over an entity, a query or a collection, and this is {_a(value)}; look for values "
+        f"of a list with `in`",
+    )
+
+
+def _a(value: Any) -> str:
+    name = value.__name__ if isinstance(value, type) else type(value).__name__
+    article = "an" if name[0] in "aeiou" else "a"
+    return f"the class {name}" if isinstance(value, type) else f"{article} {name}"
+
+
+def _new(loops: _Loops, mapping: Mapping, name: str, origin: Path | Subquery | None = None) -> Variable:
+    variable = Variable(mapping, name) if name else Variable.of(mapping)
+    loops.fors.append(For(variable, origin))
+    return variable
+
+
+def _over_node(t: Translator, found: Any, name: str, clause: ast.comprehension, scope: Scope, loops: _Loops) -> Any:
+    """Range over a collection of a loop variable, or over a subquery."""
+    if isinstance(found, Subquery):
+        return _over_subquery(t, found, name, clause, scope, loops)
+    if isinstance(found, Path):
+        if found.is_many and found.target is None:  # `for total in u.orders.total`
+            return _value_of(loops, found)
+        if found.target is not None:
+            return _new(loops, found.target, name, found)
+    raise t.error(
+        clause.iter,
+        scope,
+        "a loop of a query ranges over an entity, a query or a collection, such as `for o in u.orders`",
+    )
+
+
+def _value_of(loops: _Loops, path: Path) -> Path:
+    """Range over the collection in *path*, and return what leads on from its items."""
+    base = path.base
+    assert isinstance(base, Path)
+    if isinstance(base.attribute, CollectionAttribute):
+        return Path(_new(loops, base.attribute.target, "", base), path.attribute)
+    return Path(_value_of(loops, base), path.attribute)
+
+
+def _over_subquery(
+    t: Translator, found: Subquery, name: str, clause: ast.comprehension, scope: Scope, loops: _Loops
+) -> Any:
+    selected = found.selected
+    if t.is_own(selected) and not selected.is_grouped and not selected.is_left:
+        loops.fors.extend(selected.fors)  # the loops of the one are loops of the other
+        for condition in selected.conditions:
+            _add(loops, condition)
+        return selected.result
+    if selected.gives_objects:
+        return _new(loops, selected.mapping, name, found)
+    raise t.error(
+        clause.iter,
+        scope,
+        "a loop of a query ranges over objects, and this query gives values; range over its objects, and take the "
+        "values of those",
+    )
+
+
+# --- collections as subqueries ----------------------------------------------------------------------------
+
+
+def items_of_answer(t: Translator, number: int, scope: Scope) -> Subquery:
+    """Return the items of a collection of an object that Python knows."""
+    loops = _Loops([], [])
+    item = _new(loops, t.answer(number).attribute.target, "")
+    return Subquery(t.selected(tuple(loops.fors), item, (_belongs(t, number, item),)))
+
+
+def _belongs(t: Translator, number: int, item: Variable) -> Operation[bool]:
+    """Return the condition that *item* is in the collection that answer *number* is."""
+    attribute: Any = t.answer(number).attribute
+    owner = t.slot(t.ask_about(number, taking.plain, _owner))
+    if attribute.link is None:
+        return Operation("=", Path(item, attribute.reverse), owner)
+    return Operation("in", item, Path(owner, attribute))
+
+
+def _owner(collection: Collection[Any]) -> Any:
+    return collection.owner
+
+
+def items_of_path(t: Translator, path: Path) -> Selected:
+    """Return the query for what *path*, through a collection, leads to."""
+    loops = _Loops([], [])
+    item = _value_of(loops, path) if path.target is None else _new(loops, path.target, "", path)
+    return t.selected(tuple(loops.fors), item, ())

@@ -1,0 +1,216 @@
+"""Names in an expression: those of loop variables, and those from outside, which Python evaluates.
+
+A sub-expression that uses no loop variable is Python's: its names are looked up where the code sees
+them, in its closure, globals and builtins. A name alone is a lookup; what is larger is compiled once.
+"""
+
+from __future__ import annotations
+
+import ast
+import re
+import sys
+from collections.abc import Callable
+from types import CodeType, FunctionType
+from typing import Any, TypeAlias
+
+from dbsession.query.memory import Names, Run
+from dbsession.query.source import Source
+
+__all__ = ["COMPREHENSIONS", "Evaluate", "Frame", "Scope", "evaluator", "free_names", "names_bound_in", "own_names"]
+
+Evaluate: TypeAlias = Callable[[Run], Any]
+
+COMPREHENSIONS = (ast.GeneratorExp, ast.ListComp, ast.SetComp, ast.DictComp)
+
+_MISSING = object()
+
+
+class Frame:
+    """The code that an expression stands in, and where its names are looked up each time."""
+
+    __slots__ = ("code", "names", "source")
+
+    def __init__(self, code: CodeType, source: Source, names: Callable[[Run], Names]) -> None:
+        self.code = code
+        self.source = source
+        self.names = names
+
+
+class Scope:
+    """What names mean at one place in an expression.
+
+    *inside*: the loop variables, and what stands for them: nodes of the tree. *outside*: names of an
+    inlined function whose values Python has computed, and which answers those are.
+    """
+
+    __slots__ = ("frame", "inside", "outside")
+
+    def __init__(self, frame: Frame, inside: dict[str, Any], outside: dict[str, int] | None = None) -> None:
+        self.frame = frame
+        self.inside = inside
+        self.outside = outside or {}
+
+    def with_inside(self, name: str, node: Any) -> Scope:
+        """Return this with *name* standing for *node*."""
+        outside = {known: number for known, number in self.outside.items() if known != name}
+        return Scope(self.frame, {**self.inside, name: node}, outside)
+
+    def with_outside(self, name: str, number: int) -> Scope:
+        """Return this with *name* standing for what was answered as number *number*."""
+        inside = {known: node for known, node in self.inside.items() if known != name}
+        return Scope(self.frame, inside, {**self.outside, name: number})
+
+
+# --- which names ------------------------------------------------------------------------------------------
+
+
+def free_names(node: ast.AST) -> frozenset[str]:
+    """Return the names that *node* takes from around it."""
+    if isinstance(node, ast.Name):
+        return frozenset((node.id,))
+    if isinstance(node, COMPREHENSIONS):
+        first, *rest = node.generators
+        return free_names(first.iter) | (_inner(node, rest) - names_bound_in(node))
+    if isinstance(node, ast.Lambda):
+        given = node.args
+        defaults = [*given.defaults, *[default for default in given.kw_defaults if default is not None]]
+        return _all_free(defaults) | (free_names(node.body) - own_names(given))
+    return _all_free(ast.iter_child_nodes(node))
+
+
+def _inner(node: Any, rest: list[ast.comprehension]) -> frozenset[str]:
+    parts: list[ast.AST] = [node.key, node.value] if isinstance(node, ast.DictComp) else [node.elt]
+    return _all_free([*parts, *node.generators[0].ifs, *rest])
+
+
+def _all_free(nodes: Any) -> frozenset[str]:
+    return frozenset().union(*map(free_names, nodes))
+
+
+def names_bound_in(node: ast.AST) -> frozenset[str]:
+    """Return the names that the loops of the comprehension *node* bind."""
+    targets = [clause.target for clause in node.generators]  # type: ignore[attr-defined]
+    return frozenset(name.id for target in targets for name in ast.walk(target) if isinstance(name, ast.Name))
+
+
+def own_names(given: ast.arguments) -> frozenset[str]:
+    """Return the names of the parameters *given*."""
+    several = [parameter for parameter in (given.vararg, given.kwarg) if parameter is not None]
+    return frozenset(parameter.arg for parameter in (*given.posonlyargs, *given.args, *given.kwonlyargs, *several))
+
+
+# --- evaluating in Python ---------------------------------------------------------------------------------
+
+
+def evaluator(node: ast.expr, scope: Scope, *, is_written: bool = False) -> Evaluate:
+    """Return what computes the value of *node*, which uses no loop variable.
+
+    *is_written*: it stands in a string, so Python's compiler has not seen it, and its names may be
+    those of whoever makes the query.
+    """
+    if isinstance(node, ast.Constant):
+        value = node.value
+        return lambda run: value
+    if isinstance(node, ast.Name):
+        return _name(mangled(node.id, scope.frame.code), scope, is_written=is_written)
+    code = scope.frame.code
+    handed = sorted(name for name in free_names(node) if is_written or name in scope.outside or _is_cell(name, code))
+    compiled = _compiled(node, handed, scope)
+    lookups = [_name(mangled(name, code), scope, is_written=is_written) for name in handed]
+    frame_names = scope.frame.names
+
+    def evaluate(run: Run) -> Any:
+        return FunctionType(compiled, frame_names(run).globals)(*[lookup(run) for lookup in lookups])
+
+    return evaluate
+
+
+def _is_cell(name: str, code: CodeType) -> bool:
+    return mangled(name, code) in code.co_freevars
+
+
+def _name(name: str, scope: Scope, *, is_written: bool = False) -> Evaluate:
+    """Return what looks *name* up."""
+    number = scope.outside.get(name)
+    if number is not None:
+        known = number
+        return lambda run: run.answers[known]
+    frame_names = scope.frame.names
+    if name in scope.frame.code.co_freevars:
+
+        def from_closure(run: Run) -> Any:
+            value = frame_names(run).closure.get(name, _MISSING)
+            if value is _MISSING:
+                raise NameError(
+                    f"cannot access free variable {name!r} where it is not associated with a value in enclosing scope"
+                )
+            return value
+
+        return from_closure
+
+    def from_globals(run: Run) -> Any:
+        names = frame_names(run)
+        value = _of_caller(name, names) if is_written else _MISSING
+        if value is _MISSING:
+            value = names.globals.get(name, _MISSING)
+        if value is _MISSING:
+            value = names.builtins.get(name, _MISSING)
+        if value is _MISSING:
+            raise NameError(f"name {name!r} is not defined")
+        return value
+
+    return from_globals
+
+
+def _of_caller(name: str, names: Names) -> Any:
+    """Return the local variable *name* of the function that makes the query, of which Python's compiler knows nothing."""
+    frame = sys._getframe(1)
+    while frame is not None and frame.f_globals is not names.globals:
+        frame = frame.f_back  # type: ignore[assignment]
+    return _MISSING if frame is None else frame.f_locals.get(name, _MISSING)
+
+
+def _compiled(node: ast.expr, parameters: list[str], scope: Scope) -> CodeType:
+    """Compile *node* as the body of a function with *parameters*; tracebacks show it where it stands."""
+    if any(isinstance(part, ast.Attribute | ast.Name) and _is_private(_text(part)) for part in ast.walk(node)):
+        node = _Mangler(scope.frame.code).visit(ast.parse(ast.unparse(node), mode="eval").body)
+    given = ast.arguments(
+        posonlyargs=[], args=[ast.arg(arg=name) for name in parameters], kwonlyargs=[], kw_defaults=[], defaults=[]
+    )
+    function = ast.fix_missing_locations(ast.Expression(ast.copy_location(ast.Lambda(args=given, body=node), node)))
+    filename = scope.frame.source.filename
+    compiled: Any = compile(function, filename, "eval", dont_inherit=True)
+    return next(constant for constant in compiled.co_consts if isinstance(constant, CodeType))
+
+
+# --- names like __this in a class -------------------------------------------------------------------------
+
+
+def mangled(name: str, code: CodeType) -> str:
+    """Return *name* as Python's compiler has it in *code*: ``__limit`` is ``_Shop__limit`` within a class."""
+    if not _is_private(name):
+        return name
+    known = (*code.co_names, *code.co_freevars)
+    return next((full for full in known if re.fullmatch(rf"_[^_].*?{re.escape(name)}", full)), name)
+
+
+def _is_private(name: str) -> bool:
+    return name.startswith("__") and not name.endswith("__")
+
+
+def _text(node: ast.Attribute | ast.Name) -> str:
+    return node.attr if isinstance(node, ast.Attribute) else node.id
+
+
+class _Mangler(ast.NodeTransformer):
+    def __init__(self, code: CodeType) -> None:
+        self.code = code
+
+    def visit_Attribute(self, node: ast.Attribute) -> ast.AST:  # noqa: N802
+        self.generic_visit(node)
+        node.attr = mangled(node.attr, self.code)
+        return node
+
+    def visit_Name(self, node: ast.Name) -> ast.AST:  # noqa: N802
+        node.id = mangled(node.id, self.code)
+        return node

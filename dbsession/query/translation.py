@@ -1,0 +1,387 @@
+"""Translation: from the source of a generator expression or lambda to the words of a query.
+
+The translator knows syntax, not SQL: it makes the same `Operation` of ``a + b`` whatever the two are,
+and `kinds` says at once whether that has a meaning. What uses no loop variable is *outside*: Python
+evaluates it, in the order in which the translation comes to it, so that ``limit is None or u.age >
+limit.years`` is short-circuited as in Python. See `memory` for what is remembered of all this.
+
+The visitors of the kinds of nodes stand in `visitors`, `loops` (generators), `functions` (calls) and
+`inlining` (functions and properties of the user's).
+"""
+
+from __future__ import annotations
+
+import ast
+from collections.abc import Callable, Iterator
+from types import FunctionType, GeneratorType, ModuleType
+from typing import Any
+
+from dbsession.errors import TranslationError
+from dbsession.model.attributes import Attribute
+from dbsession.model.collections import Collection, CollectionAttribute
+from dbsession.model.entity import EntityBase
+from dbsession.model.expressions import Expression, Operation, Ordering
+from dbsession.query import functions, inlining, loops, methods, operators, taking, visitors
+from dbsession.query.kinds import is_condition, kind_of
+from dbsession.query.memory import Leaf, Memory, Question, Run, memory_of, names_of_function, names_of_generator
+from dbsession.query.names import COMPREHENSIONS, Evaluate, Frame, Scope, evaluator, free_names, names_bound_in
+from dbsession.query.selected import For, Selected
+from dbsession.query.taking import How
+from dbsession.query.source import find_source, place, segment
+from dbsession.query.tree import Path, Slot, Subquery, Variable
+
+__all__ = ["Translator", "translate_filter", "translate_generator", "translate_order"]
+
+_REFUSED = (ast.NamedExpr, ast.Await, ast.Yield, ast.YieldFrom)
+assert operators.OPERATORS  # they enter what `kinds` knows
+
+
+class Translator:
+    """One translation: it asks for values from outside, and hands out the slots for them.
+
+    *first_slot*: the number of values that the query has already.
+    """
+
+    def __init__(self, run: Run, asked: int, first_slot: int) -> None:
+        self._run = run
+        self._asked = 0
+        self._answered = asked  # answers that a look into the memory has left
+        self._next_slot = first_slot
+        self._slots: dict[int, Slot] = {}
+        self.picks: list[tuple[int, bool]] = []
+        self._known: dict[Any, int] = {}
+        self._kept: list[Any] = []  # whose identities are keys of `_known`
+        self._own: list[Selected] = []
+        self.inlined: list[Any] = []  # the functions that are being inlined, from the outside in
+
+    # --- asking -------------------------------------------------------------------------------
+
+    def ask(self, evaluate: Evaluate, how: How) -> int:
+        """Return the number of the answer that *evaluate* gives, taken as *how* takes it."""
+        number = self._asked
+        self._asked += 1
+        if number >= self._answered:
+            self._run.ask(Question(evaluate, how))
+        return number
+
+    def answer(self, number: int) -> Any:
+        """Return an answer."""
+        return self._run.answers[number]
+
+    def ask_for(self, node: ast.expr, scope: Scope, how: How) -> int:
+        """Return the number of the answer for *node*, which is outside; the same one if it was asked for before."""
+        if isinstance(node, ast.Name):
+            key: Any = (node.id, id(scope.frame), scope.outside.get(node.id), how)
+        else:
+            key = (id(node), id(scope.frame), tuple(scope.outside.items()), how)
+        number = self._known.get(key)
+        if number is None:
+            self._kept += [node, scope.frame]
+            number = self._known[key] = self.ask(evaluator(node, scope), how)
+        return number
+
+    def ask_about(self, number: int, how: How, pick: Callable[[Any], Any] | None = None) -> int:
+        """Return the number of the answer that takes an earlier one, or what *pick* picks from it, in another way."""
+        if pick is None:
+            return self.ask(lambda run: run.answers[number], how)
+        return self.ask(lambda run: pick(run.answers[number]), how)
+
+    def slot(self, number: int) -> Slot:
+        """Return the slot for an answer."""
+        slot = self._slots.get(number)
+        if slot is None:
+            slot = self._slots[number] = Slot(self._next_slot, taking.sample_of(self.answer(number)))
+            self._next_slot += 1
+            self.picks.append((number, False))
+        return slot
+
+    def subquery_of(self, number: int) -> Subquery:
+        """Return the subquery for an answer that is a query."""
+        query = self.answer(number)
+        subquery = Subquery(query.selected, self._next_slot)
+        self._next_slot += len(query.values)
+        self.picks.append((number, True))
+        return subquery
+
+    # --- inside or outside --------------------------------------------------------------------
+
+    def is_outside(self, node: ast.expr, scope: Scope) -> bool:
+        """Tell whether *node* uses no loop variable, and nothing else that only the database can evaluate."""
+        if not free_names(node).isdisjoint(scope.inside):
+            return False
+        bound = frozenset().union(
+            *[names_bound_in(each) for each in ast.walk(node) if isinstance(each, COMPREHENSIONS)]
+        )
+        for part in ast.walk(node):
+            if isinstance(part, _REFUSED):
+                return False
+            if isinstance(part, COMPREHENSIONS):
+                first = part.generators[0].iter
+                if isinstance(first, ast.Call):
+                    first = first.func.value if isinstance(first.func, ast.Attribute) else None
+                if first is not None and not self._is_other(first, scope, bound):
+                    return False
+            elif isinstance(part, ast.Call) and functions.is_special(self, part, scope, bound):
+                return False
+        return True
+
+    def _is_other(self, node: ast.expr, scope: Scope, bound: frozenset[str]) -> bool:
+        if not isinstance(node, ast.Name | ast.Attribute) or not free_names(node).isdisjoint(bound):
+            return True
+        return not self.answer(self.ask_for(node, scope, taking.ours))
+
+    def is_ours(self, node: ast.expr, scope: Scope) -> bool:
+        """Tell whether *node*, which is outside, is an entity, a query or a collection."""
+        return bool(self.answer(self.ask_for(node, scope, taking.ours)))
+
+    # --- nodes --------------------------------------------------------------------------------
+
+    def visit(self, node: ast.expr, scope: Scope) -> Any:
+        """Return the expression that *node* stands for, as a value."""
+        if self.is_outside(node, scope):
+            return self.outside(node, scope)
+        visitor = _VISITORS.get(type(node))
+        if visitor is None:
+            raise self.error(node, scope, visitors.why_not(node))
+        return visitor(self, node, scope)
+
+    def condition(self, node: ast.expr, scope: Scope) -> Any:
+        """Return the condition that *node* stands for: a bool, where Python knows, or an expression."""
+        if self.is_outside(node, scope):
+            number = self.ask_for(node, scope, taking.truth)
+            found = self.answer(number)
+            return found if isinstance(found, bool) else self.as_condition(self.taken(number, node, scope), node, scope)
+        visitor = _CONDITIONS.get(type(node))
+        if visitor is not None:
+            return visitor(self, node, scope)
+        return self.as_condition(self.visit(node, scope), node, scope)
+
+    def as_condition(self, found: Any, node: ast.expr, scope: Scope) -> Any:
+        """Return whether *found*, which *node* stands for, is true, as Python has it."""
+        if is_condition(found):
+            return found
+        if not isinstance(found, Expression):
+            return bool(found)
+        if isinstance(found, Subquery) or (isinstance(found, Path) and found.is_many):
+            return self.make("exists", found, node=node, scope=scope)
+        if isinstance(found, Variable) or (isinstance(found, Path) and found.target is not None):
+            return self.make("<>", found, None, node=node, scope=scope)
+        return self.make("truth", found, node=node, scope=scope)
+
+    def outside(self, node: ast.expr, scope: Scope) -> Any:
+        """Return what stands for *node*, which Python evaluates."""
+        if self.is_constant(node):
+            return evaluator(node, scope)(self._run)
+        return self.taken(self.ask_for(node, scope, taking.plain), node, scope)
+
+    def taken(self, number: int, node: ast.expr, scope: Scope) -> Any:
+        """Return what stands for an answer, which *node* has given."""
+        value = self.answer(number)
+        if value is None or isinstance(value, bool):
+            return value
+        if taking.is_query(value):
+            return self.subquery_of(number)
+        if isinstance(value, Collection):
+            return loops.items_of_answer(self, number, scope)
+        if isinstance(value, Attribute | CollectionAttribute):
+            raise self.error(
+                node,
+                scope,
+                f"{value!r} is the attribute of the class, and here it has to be that of an object: write the loop "
+                f"variable, as in {value.mapping.variable[0]}.{value.name} for {value.mapping.variable[0]} in "
+                f"{value.mapping.name}",
+            )
+        if isinstance(value, Expression):
+            return value
+        if isinstance(value, type | ModuleType | Iterator) or callable(value):
+            raise self.error(node, scope, f"it is {value!r:.60}, and no value that a database has")
+        return self.slot(number)
+
+    def joined(self, operator: str, parts: list[Any], node: ast.AST, scope: Scope) -> Any:
+        """Return conditions joined by "and" or "or"; what Python knows of them is left out."""
+        decisive = operator == "or"
+        if any(part is decisive for part in parts):
+            return decisive
+        rest = [part for part in parts if not isinstance(part, bool)]
+        if not rest:
+            return not decisive
+        return rest[0] if len(rest) == 1 else self.make(operator, *rest, node=node, scope=scope)
+
+    def negated(self, condition: Any, node: ast.AST, scope: Scope) -> Any:
+        """Return the opposite of a condition."""
+        return not condition if isinstance(condition, bool) else self.make("not", condition, node=node, scope=scope)
+
+    def as_text(self, found: Any, node: ast.AST, scope: Scope) -> Any:
+        """Return ``str(found)``."""
+        return found if kind_of(found).is_text else self.make("str", found, node=node, scope=scope)
+
+    def make(self, operator: str, *operands: Any, node: ast.AST, scope: Scope) -> Operation[Any]:
+        """Return an operation.
+
+        Raises:
+            TranslationError: the operands do not fit.
+        """
+        operation: Operation[Any] = Operation(operator, *operands)
+        try:
+            kind_of(operation)
+        except TypeError as error:
+            raise self.error(node, scope, str(error)) from None
+        return operation
+
+    def selected(
+        self, fors: tuple[For, ...], result: Any, conditions: tuple[Any, ...], *, is_left: bool = False
+    ) -> Selected:
+        """Return a query of this translation."""
+        return self.own(Selected(fors, result, conditions, is_left=is_left))
+
+    def own(self, selected: Selected) -> Selected:
+        """Note that the slots of *selected* are those of this translation."""
+        self._own.append(selected)
+        return selected
+
+    def is_own(self, selected: Selected) -> bool:
+        """Tell whether *selected* was made by this translation, rather than handed in."""
+        return any(selected is known for known in self._own)
+
+    def all_of(self, entity: type[EntityBase]) -> Subquery:
+        """Return the subquery for all objects of *entity*."""
+        variable = Variable.of(entity._mapping_)
+        return Subquery(self.selected((For(variable),), variable, ()))
+
+    def is_constant(self, node: ast.expr) -> bool:
+        """Tell whether *node* is the same each time."""
+        return not free_names(node) and not any(isinstance(part, ast.Call) for part in ast.walk(node))
+
+    def is_call_of_desc(self, node: ast.expr, scope: Scope) -> bool:
+        """Tell whether *node* is ``desc(x)``."""
+        return isinstance(node, ast.Call) and functions.is_call_of(self, node, scope, functions.descending)
+
+    # What stands in other modules: they need each other, and meet here.
+
+    generator = loops.generator
+    items_of_path = loops.items_of_path
+    attribute_of = visitors.attribute_of
+    method = methods.method
+    part = methods.part
+    items_of = methods.items_of
+    member = inlining.member
+    method_of_object = inlining.method_of_object
+    inline_answer = inlining.inline_answer
+    inline_with = inlining.inline_with
+    operators = operators.OPERATORS
+
+    def error(self, node: ast.AST, scope: Scope, why: str) -> TranslationError:
+        """Return the error for *node*, with its text and its line."""
+        source = scope.frame.source
+        return TranslationError(f"cannot translate `{segment(source, node)}` ({place(source, node)}): {why}")
+
+
+_VISITORS: dict[type[ast.AST], Callable[[Any, Any, Scope], Any]] = {
+    ast.Attribute: visitors.attribute,
+    ast.BinOp: visitors.arithmetic,
+    ast.BoolOp: visitors.chosen,
+    ast.Call: functions.call,
+    ast.Compare: visitors.comparison,
+    ast.GeneratorExp: loops.subquery,
+    ast.IfExp: visitors.conditional,
+    ast.JoinedStr: visitors.f_string,
+    ast.ListComp: loops.subquery,
+    ast.Name: visitors.name,
+    ast.SetComp: loops.subquery,
+    ast.Subscript: visitors.subscript,
+    ast.Tuple: visitors.tuple_of,
+    ast.UnaryOp: visitors.unary,
+}
+_CONDITIONS: dict[type[ast.AST], Callable[[Any, Any, Scope], Any]] = {
+    ast.BoolOp: visitors.both,
+    ast.Compare: visitors.comparison,
+    ast.IfExp: visitors.conditional_truth,
+    ast.UnaryOp: visitors.negation,
+}
+
+
+# --- from outside -----------------------------------------------------------------------------------------
+
+
+def translate_generator(
+    generator: GeneratorType[Any, Any, Any], *, is_left: bool = False
+) -> tuple[Selected, tuple[Any, ...]]:
+    """Return what the query that *generator* stands for asks for, and the values of its slots.
+
+    Raises:
+        TranslationError: it cannot be translated, or its source is not to be found.
+    """
+    code = generator.gi_code
+    run = Run(names_of_generator(generator), range_of(generator))
+    memory = memory_of(code, "left" if is_left else "select")
+    leaf = memory.find(run)
+    if leaf is None:
+        source = find_source(code)
+        scope = Scope(Frame(code, source, _root), {})
+        translator = Translator(run, len(run.answers), 0)
+        assert isinstance(source.node, ast.GeneratorExp)
+        given = translator.ask(_given, taking.looped)
+        selected = loops.generator(translator, source.node, scope, given=given, is_left=is_left)
+        leaf = _remember(memory, run, translator, selected)
+    return leaf.result, leaf.values(run)
+
+
+def translate_filter(
+    selected: Selected, values: tuple[Any, ...], function: FunctionType, *, by_name: bool
+) -> tuple[tuple[Any, ...], tuple[Any, ...]]:
+    """Return the conditions that the lambda *function* adds to a query, and the values of their slots.
+
+    Its parameters are the items of the result, in order, or, *by_name*, loop variables; one without
+    parameters sees the loop variables by their names. The same conditions are the same tuple.
+
+    Raises:
+        TranslationError: it cannot be translated, or its source is not to be found.
+    """
+    return _translate_function(selected, values, function, inlining.conditions, by_name=by_name)
+
+
+def translate_order(
+    selected: Selected, values: tuple[Any, ...], function: FunctionType
+) -> tuple[tuple[Ordering, ...], tuple[Any, ...]]:
+    """Return the orderings that the lambda *function* asks for, and the values of their slots; see `translate_filter`."""
+    return _translate_function(selected, values, function, inlining.orderings, by_name=False)
+
+
+def _translate_function(
+    selected: Selected,
+    values: tuple[Any, ...],
+    function: FunctionType,
+    body: Callable[[Translator, Any, Scope], Any],
+    *,
+    by_name: bool,
+) -> tuple[Any, tuple[Any, ...]]:
+    code = function.__code__
+    run = Run(names_of_function(function), selected)
+    memory = memory_of(code, f"{body.__name__}{by_name}")
+    leaf = memory.find(run)
+    if leaf is None:
+        frame = Frame(code, find_source(code), _root)
+        translator = Translator(run, len(run.answers), len(values))
+        translator.ask(_given, _based)
+        scope = inlining.lambda_scope(translator, selected, frame, by_name=by_name)
+        found = body(translator, frame.source.node, scope)
+        leaf = _remember(memory, run, translator, found)
+    return leaf.result, leaf.values(run)
+
+
+def _remember(memory: Memory, run: Run, translator: Translator, result: Any) -> Leaf:
+    leaf = Leaf(result, tuple(translator.picks))
+    memory.add(run, leaf)
+    return leaf
+
+
+def _root(run: Run) -> Any:
+    return run.names
+
+
+def _given(run: Run) -> Any:
+    return run.given
+
+
+def _based(selected: Selected) -> tuple[Any, Any]:
+    return selected, taking.Same(selected)
