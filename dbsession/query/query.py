@@ -110,8 +110,8 @@ class Query(Generic[T]):
             return condition
         if isinstance(condition, bool):
             raise TypeError(
-                f"a condition is an expression such as User.age > 18, but Python has computed {condition} already; what "
-                f"lies behind a reference is asked for with a lambda: Order.select(lambda order: order.user.age > 18)"
+                f"a condition is an expression such as User.age > 18, but Python has computed {condition} already; "
+                f"what lies behind a reference is asked for by a lambda: Order.select(lambda o: o.user.age > 18)"
             )
         raise TypeError(
             f"a condition is an expression such as User.age > 18, not {condition!r:.80}; "
