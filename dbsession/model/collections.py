@@ -14,6 +14,7 @@ from typing import TYPE_CHECKING, Any, Generic, NoReturn, TypeVar
 
 from dbsession.errors import ConstraintError
 from dbsession.model.expressions import Expression
+from dbsession.model.iterators import over, over_loaded
 from dbsession.model.mapping import LinkTable, Mapping, Selection
 from dbsession.model.state import Status
 
@@ -134,7 +135,10 @@ class Collection(Generic[T]):
         return self._items
 
     def __iter__(self) -> Iterator[T]:
-        return iter(list(self._loaded()))
+        return over(self, Collection._listed) if self._items is None else over_loaded(self, self._items)
+
+    def _listed(self) -> list[T]:
+        return list(self._loaded())
 
     def __len__(self) -> int:
         return len(self._loaded())

@@ -14,6 +14,7 @@ from dbsession.model.attributes import Attribute, ValueAttribute
 from dbsession.model.collections import CollectionAttribute
 from dbsession.model.declarations import Declaration, PrimaryKey
 from dbsession.model.expressions import Expression
+from dbsession.model.iterators import over
 from dbsession.model.keys import assign_key
 from dbsession.model.mapping import Catalog, Gateway, Mapping, Selection
 from dbsession.model.references import ReferenceAttribute
@@ -87,8 +88,8 @@ class EntityMeta(type):
         return entity
 
     def __iter__(cls: type[E]) -> Iterator[E]:
-        """Iterate over all objects; the same as ``select()``."""
-        return iter(_select(cls))
+        """Iterate over all objects; the same as ``select()``, which is sent with the first step."""
+        return over(cls, _fetch_all)
 
     def __repr__(cls) -> str:
         return f"<entity {cls.__name__}>"
@@ -151,6 +152,10 @@ def _select(entity: type[E], /, *conditions: Any, **values: Any) -> Selection[E]
     mapping = _mapping_of(entity)
     selection: Selection[E] = mapping.gateway.select(mapping, conditions, values)
     return selection
+
+
+def _fetch_all(entity: type[E]) -> list[E]:
+    return _select(entity).fetch()
 
 
 class EntityBase(Slots, metaclass=EntityMeta, abstract=True):

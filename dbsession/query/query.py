@@ -13,6 +13,7 @@ from typing import Any, Generic, NoReturn, Protocol, TypeVar
 from dbsession.errors import MultipleObjectsFoundError
 from dbsession.model.entity import EntityBase
 from dbsession.model.expressions import Expression, Ordering
+from dbsession.model.iterators import over
 from dbsession.model.registration import suggest
 from dbsession.query.compiled import compile_fetch
 from dbsession.query.prefetched import prefetched
@@ -189,7 +190,7 @@ class Query(Generic[T]):
 
     # No __len__: list(query) would ask for it first, and so send the query twice.
     def __iter__(self) -> Iterator[T]:
-        return iter(self.fetch())
+        return over(self, Query.fetch)
 
     def __bool__(self) -> NoReturn:
         raise TypeError("a query is neither true nor false before it is sent; ask with exists() or count()")

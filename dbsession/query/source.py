@@ -122,7 +122,7 @@ def _not_found(code: CodeType, *, has_text: bool) -> SourceNotFound:
     filename = code.co_filename
     what = {"<lambda>": "lambda", "<genexpr>": "generator expression"}.get(code.co_name, code.co_name)
     where = f"the {what} at {_place(filename, code.co_firstlineno)}"
-    if filename.startswith("<") and filename.endswith(">"):
+    if filename.startswith("<"):
         why = "it was read from a string, a pipe, or a prompt that keeps no source"
     elif not has_text:
         why = f"{filename} cannot be read"
