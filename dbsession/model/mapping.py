@@ -100,6 +100,10 @@ class Gateway(Protocol):
         """Return the query for the objects of *mapping*."""
         ...
 
+    def query(self, selected: Any, values: tuple[Any, ...]) -> Any:
+        """Return the query for what *selected* asks for."""
+        ...
+
     def select_linked(self, attribute: CollectionAttribute, owner: EntityBase) -> Selection[Any]:
         """Return the query for the objects that *owner* is linked to by a many-to-many *attribute*."""
         ...

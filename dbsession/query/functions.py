@@ -23,7 +23,29 @@ from dbsession.query.tree import Path, Subquery
 if TYPE_CHECKING:
     from dbsession.query.translation import Translator
 
-__all__ = ["call", "enter", "is_call_of", "is_special"]
+__all__ = [
+    "Handler",
+    "aggregate",
+    "all_",
+    "any_",
+    "arguments",
+    "between",
+    "call",
+    "coalesce",
+    "concat",
+    "count",
+    "descending",
+    "distinct",
+    "enter",
+    "exists",
+    "extreme",
+    "is_call_of",
+    "is_special",
+    "length",
+    "not_here",
+    "query",
+    "random",
+]
 
 Handler: TypeAlias = Callable[["Translator", ast.Call, Scope], Any]
 
@@ -101,7 +123,7 @@ def call(t: Translator, node: ast.Call, scope: Scope) -> Any:
         )
         if is_method:
             return t.method(_base(t, number, func.value, scope), func.attr, node, scope)
-    if not t.is_outside(func, scope):
+    if not isinstance(func, ast.Name | ast.Attribute) or not t.is_outside(func, scope):
         raise t.error(node, scope, "what is called in a query is a function with a name, or a method")
     number = t.ask_for(func, scope, taking.callee)
     value = t.answer(number)
@@ -194,7 +216,7 @@ def _several(operator: str, least: int) -> Handler:
 
 
 def concat(t: Translator, node: ast.Call, scope: Scope) -> Any:
-    """``concat(a, b, ...)``: the texts of all, one behind the other."""
+    """Translate ``concat(a, b, ...)``: the texts of all, one behind the other."""
     if node.keywords or not node.args:
         raise t.error(node, scope, f"{_called(node)} takes one argument or more, and no keywords")
     parts = [t.as_text(t.visit(each, scope), each, scope) for each in node.args]
@@ -219,7 +241,9 @@ def _isinstance(t: Translator, node: ast.Call, scope: Scope) -> Any:
     assert of is not None
     found = t.visit(given, scope)
     if not kind_of(found).is_object:
-        raise t.error(node, scope, "isinstance() asks for the class of an object, and this is a value, whose type is known")
+        raise t.error(
+            node, scope, "isinstance() asks for the class of an object, and this is a value, whose type is known"
+        )
     if not t.is_outside(of, scope):
         raise t.error(of, scope, "isinstance() takes an entity, or a tuple of entities")
     classes = t.answer(t.ask_for(of, scope, _classes))
@@ -244,7 +268,7 @@ def _getattr(t: Translator, node: ast.Call, scope: Scope) -> Any:
 
 
 def _known_to_python(t: Translator, node: ast.Call, scope: Scope) -> Any:
-    """``list(...)``, ``set(...)`` around a subquery: it is one either way."""
+    """Translate ``list(...)``, ``set(...)`` around a subquery: it is one either way."""
     (given,) = arguments(t, node, scope, "iterable", required=1)
     assert given is not None
     found = t.visit(given, scope)
@@ -295,7 +319,7 @@ def extreme(operator: str) -> Handler:
 
 
 def count(t: Translator, node: ast.Call, scope: Scope) -> Any:
-    """``count(x)``: the rows where x is not None, or those of a collection or subquery; ``count()`` all rows."""
+    """Translate ``count(x)``: the rows where x is not None, or what a collection has; ``count()`` counts all rows."""
     given, distinctly = arguments(t, node, scope, "x", "distinct", required=0)
     if given is None:
         return t.make("count", node=node, scope=scope)
@@ -328,7 +352,7 @@ def _aggregated(t: Translator, node: ast.expr, scope: Scope) -> Any:
 
 
 def distinct(t: Translator, node: ast.Call, scope: Scope) -> Any:
-    """``distinct(...)``: each value of a subquery once."""
+    """Translate ``distinct(...)``: each value of a subquery once."""
     (given,) = arguments(t, node, scope, "x", required=1)
     assert given is not None
     found = t.visit(given, scope)
@@ -338,7 +362,7 @@ def distinct(t: Translator, node: ast.Call, scope: Scope) -> Any:
 
 
 def length(t: Translator, node: ast.Call, scope: Scope) -> Any:
-    """``len(x)``: of a text, or of a collection or subquery."""
+    """Translate ``len(x)``: of a text, or of a collection or subquery."""
     (given,) = arguments(t, node, scope, "x", required=1)
     assert given is not None
     found = t.visit(given, scope)
@@ -347,7 +371,7 @@ def length(t: Translator, node: ast.Call, scope: Scope) -> Any:
 
 
 def exists(t: Translator, node: ast.Call, scope: Scope) -> Any:
-    """``exists(...)``: whether a subquery or collection has anything."""
+    """Translate ``exists(...)``: whether a subquery or collection has anything."""
     (given,) = arguments(t, node, scope, "x", required=1)
     assert given is not None
     found = t.visit(given, scope)
@@ -360,13 +384,15 @@ def _quantified(t: Translator, node: ast.Call, scope: Scope) -> tuple[Any, Any]:
     """Return the subquery of ``any(...)`` or ``all(...)``, and the condition that its rows are asked for."""
     (given,) = arguments(t, node, scope, "iterable", required=1)
     if not isinstance(given, ast.GeneratorExp | ast.ListComp | ast.SetComp):
-        raise t.error(node, scope, f"{_called(node)} takes a generator expression; for a collection itself use exists()")
+        raise t.error(
+            node, scope, f"{_called(node)} takes a generator expression; for a collection itself use exists()"
+        )
     selected = t.generator(given, scope, result=t.condition)
     return selected.replace(result=selected.fors[0].variable), selected.result
 
 
 def any_(t: Translator, node: ast.Call, scope: Scope) -> Any:
-    """``any(condition for ...)``: EXISTS."""
+    """Translate ``any(condition for ...)``: EXISTS."""
     selected, condition = _quantified(t, node, scope)
     if condition is False:
         return False
@@ -376,7 +402,7 @@ def any_(t: Translator, node: ast.Call, scope: Scope) -> Any:
 
 
 def all_(t: Translator, node: ast.Call, scope: Scope) -> Any:
-    """``all(condition for ...)``: there is none for which it is not true."""
+    """Translate ``all(condition for ...)``: there is none for which it is not true."""
     selected, condition = _quantified(t, node, scope)
     if condition is True:
         return True

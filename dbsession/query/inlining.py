@@ -76,7 +76,8 @@ def lambda_scope(t: Translator, selected: Selected, frame: Frame, *, by_name: bo
             )
         scope = Scope(frame, {parameter.arg: item for parameter, item in zip(required, items, strict=True)})
     for index, parameter in enumerate(parameters[len(required) :]):
-        scope = scope.with_outside(parameter.arg, t.ask(_default(lambda run: run.names, index), taking.plain))
+        number = t.ask(_default(_names_of_run, index), taking.plain)
+        scope = scope.with_outside(parameter.arg, number)
     return scope
 
 
@@ -98,17 +99,19 @@ def _by_name(
     return {name: loops[name] for name in names}
 
 
+def _names_of_run(run: Run) -> Names:
+    return run.names
+
+
 def _default(names: Callable[[Run], Names], index: int) -> Callable[[Run], Any]:
     def evaluate(run: Run) -> Any:
         function = names(run).function
-        assert function is not None
-        assert function.__defaults__ is not None
         return function.__defaults__[index]
 
     return evaluate
 
 
-def conditions(t: Translator, node: ast.AST, scope: Scope) -> tuple[Any, ...]:
+def conditions(t: Translator, node: Any, scope: Scope) -> tuple[Any, ...]:
     """Return the conditions that the body of a lambda stands for."""
     if isinstance(node, ast.Lambda):
         found = t.condition(node.body, scope)
@@ -125,8 +128,8 @@ def orderings(t: Translator, node: ast.AST, scope: Scope) -> tuple[Ordering, ...
         raise t.error(node, scope, "order_by() takes a lambda, attributes or expressions")
     listed = node.body.elts if isinstance(node.body, ast.Tuple | ast.List) else [node.body]
     found: list[Ordering] = []
-    for each in listed:
-        descending = False
+    for listed_node in listed:
+        each, descending = listed_node, False
         while t.is_call_of_desc(each, scope):
             assert isinstance(each, ast.Call)
             each, descending = each.args[0], not descending
@@ -156,7 +159,7 @@ def member(t: Translator, base: Path | Variable, mapping: Mapping, name: str, no
     if hasattr(type(found), "__get__"):
         raise t.error(node, scope, f"{mapping.name}.{name} is a {type(found).__name__}, which a query cannot look into")
     entity = mapping.entity
-    number = t.ask(lambda run: getattr(entity, name), taking.plain)
+    number = t.ask(lambda _: getattr(entity, name), taking.plain)
     return t.taken(number, node, scope)
 
 
@@ -224,16 +227,17 @@ def inline_with(t: Translator, number: int, items: tuple[Any, ...], node: ast.ex
 def _answered(number: int) -> Callable[[Run], Names]:
     def names(run: Run) -> Names:
         function = run.answers[number]
-        return names_of_function(function.__func__ if isinstance(function, MethodType) else function)
+        plain: Any = function.__func__ if isinstance(function, MethodType) else function
+        return names_of_function(plain)
 
     return names
 
 
 def _fixed(function: FunctionType) -> Callable[[Run], Names]:
     if function.__closure__:
-        return lambda run: names_of_function(function)
+        return lambda _: names_of_function(function)
     known = names_of_function(function)
-    return lambda run: known
+    return lambda _: known
 
 
 def _inline(
@@ -260,7 +264,9 @@ def _bound(t: Translator, function: FunctionType, frame: Frame, given: _Given, n
     taken: ast.arguments = frame.source.node.args  # type: ignore[union-attr]
     what = f"{function.__qualname__}()"
     if taken.vararg is not None or taken.kwarg is not None:
-        raise t.error(node, scope, f"{what} takes any number of arguments; to be taken into a query it has to name them")
+        raise t.error(
+            node, scope, f"{what} takes any number of arguments; to be taken into a query it has to name them"
+        )
     positional = [parameter.arg for parameter in (*taken.posonlyargs, *taken.args)]
     names = [*positional, *[parameter.arg for parameter in taken.kwonlyargs]]
     inner = Scope(frame, {})
@@ -301,8 +307,6 @@ def _bound(t: Translator, function: FunctionType, frame: Frame, given: _Given, n
 def _keyword_default(names: Callable[[Run], Names], name: str) -> Callable[[Run], Any]:
     def evaluate(run: Run) -> Any:
         function = names(run).function
-        assert function is not None
-        assert function.__kwdefaults__ is not None
         return function.__kwdefaults__[name]
 
     return evaluate

@@ -7,9 +7,10 @@ from collections.abc import Callable
 from typing import TYPE_CHECKING, Any, NamedTuple
 
 from dbsession.model.collections import Collection, CollectionAttribute
-from dbsession.model.expressions import Operation
+from dbsession.model.expressions import Operation, Ordering
 from dbsession.model.mapping import Mapping
 from dbsession.query import taking
+from dbsession.query.copies import copied, may_merge
 from dbsession.query.names import Scope
 from dbsession.query.selected import For, Selected
 from dbsession.query.tree import Path, Subquery, Variable
@@ -25,6 +26,7 @@ class _Loops(NamedTuple):
 
     fors: list[For]
     conditions: list[Any]
+    orderings: list[Ordering]
 
 
 def subquery(t: Translator, node: ast.GeneratorExp | ast.ListComp | ast.SetComp, scope: Scope) -> Subquery:
@@ -46,18 +48,19 @@ def generator(
     *given*: the answer that is what its first loop ranges over, where that is known. *result*: what
     translates the expression in front of the loops.
     """
-    loops = _Loops([], [])
+    loops = _Loops([], [], [])
     for clause in node.generators:
         if clause.is_async:
             raise t.error(clause.target, scope, "a query is no asynchronous generator; leave out async")
         scope = _enter(t, clause, scope, loops, given)
         given = None
         for test in clause.ifs:
-            if False not in loops.conditions:
+            if not any(condition is False for condition in loops.conditions):
                 _add(loops, t.condition(test, scope))
     _require_one_database(t, loops.fors, node, scope)
     found = _result(t, node.elt, scope) if result is None else result(node.elt, scope)
-    return t.selected(tuple(loops.fors), found, tuple(loops.conditions), is_left=is_left)
+    selected = t.selected(tuple(loops.fors), found, tuple(loops.conditions), is_left=is_left)
+    return t.own(selected.replace(orderings=tuple(loops.orderings))) if loops.orderings else selected
 
 
 def _add(loops: _Loops, condition: Any) -> None:
@@ -134,7 +137,7 @@ def _over_answer(t: Translator, number: int, name: str, clause: ast.comprehensio
 
 
 def _a(value: Any) -> str:
-    name = value.__name__ if isinstance(value, type) else type(value).__name__
+    name = value.__name__ if isinstance(value, type) else type(value).__name__.removesuffix("_iterator")
     article = "an" if name[0] in "aeiou" else "a"
     return f"the class {name}" if isinstance(value, type) else f"{article} {name}"
 
@@ -174,8 +177,12 @@ def _over_subquery(
     t: Translator, found: Subquery, name: str, clause: ast.comprehension, scope: Scope, loops: _Loops
 ) -> Any:
     selected = found.selected
-    if t.is_own(selected) and not selected.is_grouped and not selected.is_left:
-        loops.fors.extend(selected.fors)  # the loops of the one are loops of the other
+    if may_merge(selected):
+        if not t.is_own(selected):
+            selected = copied(selected, found.shift, name)
+        if not loops.fors:
+            loops.orderings.extend(selected.orderings)
+        loops.fors.extend(selected.fors)
         for condition in selected.conditions:
             _add(loops, condition)
         return selected.result
@@ -184,17 +191,17 @@ def _over_subquery(
     raise t.error(
         clause.iter,
         scope,
-        "a loop of a query ranges over objects, and this query gives values; range over its objects, and take the "
-        "values of those",
+        "this query gives values, and is aggregated, limited or made distinct, so that no other can range over it; "
+        "range over objects, and take the values of those",
     )
 
 
 # --- collections as subqueries ----------------------------------------------------------------------------
 
 
-def items_of_answer(t: Translator, number: int, scope: Scope) -> Subquery:
+def items_of_answer(t: Translator, number: int) -> Subquery:
     """Return the items of a collection of an object that Python knows."""
-    loops = _Loops([], [])
+    loops = _Loops([], [], [])
     item = _new(loops, t.answer(number).attribute.target, "")
     return Subquery(t.selected(tuple(loops.fors), item, (_belongs(t, number, item),)))
 
@@ -214,6 +221,6 @@ def _owner(collection: Collection[Any]) -> Any:
 
 def items_of_path(t: Translator, path: Path) -> Selected:
     """Return the query for what *path*, through a collection, leads to."""
-    loops = _Loops([], [])
+    loops = _Loops([], [], [])
     item = _value_of(loops, path) if path.target is None else _new(loops, path.target, "", path)
     return t.selected(tuple(loops.fors), item, ())

@@ -13,7 +13,7 @@ from __future__ import annotations
 
 from collections.abc import Callable, Hashable, Mapping
 from functools import partial
-from types import CodeType, FunctionType, GeneratorType
+from types import CodeType, GeneratorType
 from typing import Any, NamedTuple
 from weakref import ReferenceType, ref
 
@@ -31,17 +31,17 @@ class Names(NamedTuple):
     closure: Mapping[str, Any]
     globals: dict[str, Any]
     builtins: Mapping[str, Any]
-    function: FunctionType | None = None
+    function: Any = None
 
 
 def names_of_generator(generator: GeneratorType[Any, Any, Any]) -> Names:
     """Return the names that a generator, which has not begun, sees."""
-    frame = generator.gi_frame
+    frame: Any = generator.gi_frame
     closure = frame.f_locals if generator.gi_code.co_freevars else {}
     return Names(closure, frame.f_globals, frame.f_builtins)
 
 
-def names_of_function(function: FunctionType) -> Names:
+def names_of_function(function: Any) -> Names:
     """Return the names that the body of *function* sees."""
     closure: dict[str, Any] = {}
     for name, cell in zip(function.__code__.co_freevars, function.__closure__ or (), strict=True):
@@ -49,7 +49,7 @@ def names_of_function(function: FunctionType) -> Names:
             closure[name] = cell.cell_contents
         except ValueError:  # not assigned yet
             continue
-    return Names(closure, function.__globals__, function.__builtins__, function)  # type: ignore[attr-defined]
+    return Names(closure, function.__globals__, function.__builtins__, function)
 
 
 class Question(NamedTuple):
@@ -79,7 +79,7 @@ class Run:
         """Return the answer to *question*, and keep it."""
         answer, shape = question.how(question.evaluate(self))
         self.answers.append(answer)
-        self.taking.append(shape)
+        self.shapes.append(shape)
         self.questions.append(question)
         return answer
 

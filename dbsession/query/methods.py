@@ -5,6 +5,7 @@ from __future__ import annotations
 import ast
 from typing import TYPE_CHECKING, Any
 
+from dbsession.errors import TranslationError
 from dbsession.model.expressions import Expression
 from dbsession.model.registration import suggest
 from dbsession.query import taking
@@ -61,7 +62,7 @@ def part(t: Translator, base: Any, name: str, node: ast.expr, scope: Scope) -> A
     elif name in _METHODS:
         why = f"{name} is a method: write {name}()"
     else:
-        why = f"{kind.name} has no attribute {name!r} in a query{suggest(name, sorted(_PARTS))}"
+        why = f"{kind.name} has no attribute {name!r} in a query{suggest(name, sorted(_PARTS - {name}))}"
     raise t.error(node, scope, why)
 
 
@@ -72,10 +73,9 @@ def method(t: Translator, base: Any, name: str, node: ast.Call, scope: Scope) ->
     mapping = base.mapping if isinstance(base, Variable) else base.target if isinstance(base, Path) else None
     if mapping is not None:
         return t.method_of_object(base, mapping, name, node, scope)
-    known = _METHODS.get(name)
-    if known is None or known[0] not in t.operators:
-        _refuse_method(t, base, name, node, scope)
-    operator, least, most = known
+    operator, least, most = _METHODS.get(name, ("", 0, 0))
+    if operator not in t.operators:
+        raise _no_method(t, base, name, node, scope)
     if node.keywords or not least <= len(node.args) <= most:
         number = str(most) if least == most else f"{least} to {most}"
         raise t.error(node, scope, f"{name}() takes {number} arguments within a query, and no keywords")
@@ -84,18 +84,18 @@ def method(t: Translator, base: Any, name: str, node: ast.Call, scope: Scope) ->
     return t.make(operator, base, *[t.visit(given, scope) for given in node.args], node=node, scope=scope)
 
 
-def _refuse_method(t: Translator, base: Any, name: str, node: ast.Call, scope: Scope) -> Any:
+def _no_method(t: Translator, base: Any, name: str, node: ast.Call, scope: Scope) -> TranslationError:
     instead = _INSTEAD.get(name)
     if instead is None:
         available = [known for known, (operator, _, _) in _METHODS.items() if operator in t.operators]
         guess = suggest(name, available)
         instead = guess.removeprefix("; ") or "call it on the results, or give what it returns to the query"
     kind = "a condition" if is_condition(base) else kind_of(base).name
-    raise t.error(node, scope, f"{name}() of {kind} has no counterpart in the database; {instead}")
+    return t.error(node, scope, f"{name}() of {kind} has no counterpart in the database; {instead}")
 
 
 def _matching(t: Translator, operator: str, base: Any, node: ast.Call, scope: Scope) -> Any:
-    """``startswith(("a", "b"))``: any of them."""
+    """Translate ``startswith(("a", "b"))``: any of them."""
     (given,) = node.args
     if isinstance(given, ast.Tuple):
         parts = [t.make(operator, base, t.visit(each, scope), node=node, scope=scope) for each in given.elts]
@@ -145,13 +145,15 @@ def _of_many(t: Translator, base: Subquery | Path, name: str, node: ast.Call, sc
 
 
 def _narrowed(t: Translator, base: Subquery | Path, node: ast.Call, scope: Scope) -> Subquery:
-    """``u.orders.select(lambda o: ...)``, ``.filter(total=5)``."""
+    """Translate ``u.orders.select(lambda o: ...)``, ``.filter(total=5)``."""
     found = items_of(t, base, node, scope)
     selected = found.selected
     if not node.args and not node.keywords:
         return found
     if selected.is_sliced or selected.is_grouped or not (t.is_own(selected) or selected.gives_objects):
-        raise t.error(node, scope, "what is aggregated or limited can be narrowed no more within a query; narrow it before")
+        raise t.error(
+            node, scope, "what is aggregated or limited can be narrowed no more within a query; narrow it before"
+        )
     if not t.is_own(selected):
         item = Variable.of(selected.mapping)
         selected = t.selected((For(item, found),), item, ())

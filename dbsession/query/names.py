@@ -10,13 +10,13 @@ import ast
 import re
 import sys
 from collections.abc import Callable
-from types import CodeType, FunctionType
+from types import CodeType, FrameType, FunctionType
 from typing import Any, TypeAlias
 
 from dbsession.query.memory import Names, Run
 from dbsession.query.source import Source
 
-__all__ = ["COMPREHENSIONS", "Evaluate", "Frame", "Scope", "evaluator", "free_names", "names_bound_in", "own_names"]
+__all__ = ["COMPREHENSIONS", "Evaluate", "Frame", "Scope", "evaluator", "free_names", "mangled", "names_bound_in", "own_names"]
 
 Evaluate: TypeAlias = Callable[[Run], Any]
 
@@ -110,7 +110,7 @@ def evaluator(node: ast.expr, scope: Scope, *, is_written: bool = False) -> Eval
     """
     if isinstance(node, ast.Constant):
         value = node.value
-        return lambda run: value
+        return lambda _: value
     if isinstance(node, ast.Name):
         return _name(mangled(node.id, scope.frame.code), scope, is_written=is_written)
     code = scope.frame.code
@@ -148,9 +148,11 @@ def _name(name: str, scope: Scope, *, is_written: bool = False) -> Evaluate:
 
         return from_closure
 
+    code = scope.frame.code
+
     def from_globals(run: Run) -> Any:
         names = frame_names(run)
-        value = _of_caller(name, names) if is_written else _MISSING
+        value = _of_maker(name, code) if is_written else _MISSING
         if value is _MISSING:
             value = names.globals.get(name, _MISSING)
         if value is _MISSING:
@@ -162,11 +164,11 @@ def _name(name: str, scope: Scope, *, is_written: bool = False) -> Evaluate:
     return from_globals
 
 
-def _of_caller(name: str, names: Names) -> Any:
-    """Return the local variable *name* of the function that makes the query, of which Python's compiler knows nothing."""
-    frame = sys._getframe(1)
-    while frame is not None and frame.f_globals is not names.globals:
-        frame = frame.f_back  # type: ignore[assignment]
+def _of_maker(name: str, code: CodeType) -> Any:
+    """Return the local variable *name* of the function that *code* stands in, which is still running."""
+    frame: FrameType | None = sys._getframe(1)
+    while frame is not None and not any(constant is code for constant in frame.f_code.co_consts):
+        frame = frame.f_back
     return _MISSING if frame is None else frame.f_locals.get(name, _MISSING)
 
 
@@ -206,11 +208,11 @@ class _Mangler(ast.NodeTransformer):
     def __init__(self, code: CodeType) -> None:
         self.code = code
 
-    def visit_Attribute(self, node: ast.Attribute) -> ast.AST:  # noqa: N802
+    def visit_Attribute(self, node: ast.Attribute) -> ast.AST:
         self.generic_visit(node)
         node.attr = mangled(node.attr, self.code)
         return node
 
-    def visit_Name(self, node: ast.Name) -> ast.AST:  # noqa: N802
+    def visit_Name(self, node: ast.Name) -> ast.AST:
         node.id = mangled(node.id, self.code)
         return node

@@ -64,7 +64,7 @@ def _enclosed(sql: str, start: int) -> tuple[ast.expr, int]:
 
 
 def raw_sql(t: Translator, node: ast.Call, scope: Scope) -> Any:
-    """``raw_sql(sql, result_type)`` within a query."""
+    """Translate ``raw_sql(sql, result_type)``."""
     given, wanted = arguments(t, node, scope, "sql", "result_type", required=1)
     assert given is not None
     sql = t.answer(t.ask_for(given, scope, taking.exact)) if t.is_outside(given, scope) else None
@@ -76,7 +76,7 @@ def raw_sql(t: Translator, node: ast.Call, scope: Scope) -> Any:
     try:
         pieces, expressions = cut(sql)
     except TypeError as error:
-        raise t.error(given, scope, str(error))
+        raise t.error(given, scope, str(error)) from None
     values: list[Any] = []
     for expression in expressions:
         loop = free_names(expression) & scope.inside.keys()
@@ -84,8 +84,8 @@ def raw_sql(t: Translator, node: ast.Call, scope: Scope) -> Any:
             raise t.error(
                 given, scope, f"{ast.unparse(expression)} is not known to Python: leave out the $, and name its column"
             )
-        expression = ast.fix_missing_locations(ast.copy_location(expression, given))
-        number = t.ask(evaluator(expression, scope, is_written=True), taking.plain)
+        placed = ast.fix_missing_locations(ast.copy_location(expression, given))
+        number = t.ask(evaluator(placed, scope, is_written=True), taking.plain)
         values.append(t.taken(number, given, scope))
     return RawSql(pieces, tuple(values), python)
 

@@ -8,7 +8,7 @@ shape must mean the same SQL, and a shape must hold nothing that keeps an object
 
 from __future__ import annotations
 
-from collections.abc import Callable, Hashable, Iterable
+from collections.abc import Callable, Iterable
 from datetime import date, datetime, time, timedelta
 from decimal import Decimal
 from types import FunctionType, MethodType, ModuleType
@@ -41,7 +41,7 @@ __all__ = [
     "truth",
 ]
 
-How: TypeAlias = Callable[[Any], tuple[Any, Hashable]]
+How: TypeAlias = Callable[[Any], tuple[Any, Any]]  # ... and the shape, which is hashable
 
 NOTHING = object()
 """What stands for "there is none" where None is a value."""
@@ -92,7 +92,7 @@ def is_ours(value: Any) -> bool:
 # --- how a value is taken ---------------------------------------------------------------------------------
 
 
-def plain(value: Any) -> tuple[Any, Hashable]:
+def plain(value: Any) -> tuple[Any, Any]:
     """Take a value as it is."""
     kind = type(value)
     if kind in _SIMPLE:
@@ -109,10 +109,10 @@ def plain(value: Any) -> tuple[Any, Hashable]:
         return value, UNCACHED
     if isinstance(value, EntityMeta):
         return value, Same(value)
-    return value, kind
+    return value, (kind, len(value)) if isinstance(value, tuple) else kind
 
 
-def truth(value: Any) -> tuple[Any, Hashable]:
+def truth(value: Any) -> tuple[Any, Any]:
     """Take whether a value is true; an expression of the database is itself, and a query whether it has rows."""
     if isinstance(value, Expression) or is_query(value):
         return plain(value)
@@ -120,7 +120,7 @@ def truth(value: Any) -> tuple[Any, Hashable]:
     return value, value
 
 
-def items(value: Any) -> tuple[Any, Hashable]:
+def items(value: Any) -> tuple[Any, Any]:
     """Take what stands behind ``in``: a text, a query, a collection, or else the values of an iterable."""
     value = as_value(value)
     if isinstance(value, str | bytes | Expression | Collection | EntityMeta) or is_query(value):
@@ -135,7 +135,7 @@ def items(value: Any) -> tuple[Any, Hashable]:
     return values, (len(values), kinds, widths)
 
 
-def exact(value: Any) -> tuple[Any, Hashable]:
+def exact(value: Any) -> tuple[Any, Any]:
     """Take a value that is part of the query's text."""
     try:
         hash(value)
@@ -144,7 +144,7 @@ def exact(value: Any) -> tuple[Any, Hashable]:
     return value, (type(value), value)
 
 
-def callee(value: Any) -> tuple[Any, Hashable]:
+def callee(value: Any) -> tuple[Any, Any]:
     """Take what is called: a function by its code, since a closure is made anew each time."""
     if isinstance(value, FunctionType):
         return value, Same(value.__code__)
@@ -158,7 +158,7 @@ def callee(value: Any) -> tuple[Any, Hashable]:
     return value, type(value)
 
 
-def looped(value: Any) -> tuple[Any, Hashable]:
+def looped(value: Any) -> tuple[Any, Any]:
     """Take what a ``for`` clause ranges over."""
     value = as_value(value)
     if isinstance(value, EntityMeta | Collection) or is_query(value):
@@ -166,13 +166,13 @@ def looped(value: Any) -> tuple[Any, Hashable]:
     return value, ("other", type(value))
 
 
-def ours(value: Any) -> tuple[Any, Hashable]:
+def ours(value: Any) -> tuple[Any, Any]:
     """Take whether a ``for`` clause over a value is the database's."""
     found = is_ours(as_value(value))
     return found, found
 
 
-def module(value: Any) -> tuple[Any, Hashable]:
+def module(value: Any) -> tuple[Any, Any]:
     """Take a module, or None for anything else."""
     found = value if isinstance(value, ModuleType) else None
     return found, Same(found)

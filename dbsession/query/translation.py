@@ -26,9 +26,9 @@ from dbsession.query.kinds import is_condition, kind_of
 from dbsession.query.memory import Leaf, Memory, Question, Run, memory_of, names_of_function, names_of_generator
 from dbsession.query.names import COMPREHENSIONS, Evaluate, Frame, Scope, evaluator, free_names, names_bound_in
 from dbsession.query.selected import For, Selected
-from dbsession.query.taking import How
 from dbsession.query.source import find_source, place, segment
-from dbsession.query.tree import Path, Slot, Subquery, Variable
+from dbsession.query.taking import How
+from dbsession.query.tree import Path, RawSql, Slot, Subquery, Variable
 
 __all__ = ["Translator", "translate_filter", "translate_generator", "translate_order"]
 
@@ -95,6 +95,10 @@ class Translator:
             self.picks.append((number, False))
         return slot
 
+    def number_of(self, slot: Slot) -> int:
+        """Return the number of the answer that is in *slot*."""
+        return next(number for number, known in self._slots.items() if known is slot)
+
     def subquery_of(self, number: int) -> Subquery:
         """Return the subquery for an answer that is a query."""
         query = self.answer(number)
@@ -116,7 +120,7 @@ class Translator:
             if isinstance(part, _REFUSED):
                 return False
             if isinstance(part, COMPREHENSIONS):
-                first = part.generators[0].iter
+                first: ast.expr | None = part.generators[0].iter
                 if isinstance(first, ast.Call):
                     first = first.func.value if isinstance(first.func, ast.Attribute) else None
                 if first is not None and not self._is_other(first, scope, bound):
@@ -158,18 +162,36 @@ class Translator:
 
     def as_condition(self, found: Any, node: ast.expr, scope: Scope) -> Any:
         """Return whether *found*, which *node* stands for, is true, as Python has it."""
-        if is_condition(found):
+        if is_condition(found) or isinstance(found, RawSql):
             return found
         if not isinstance(found, Expression):
             return bool(found)
+        if isinstance(found, Operation) and found.operator == "if":
+            simple = self._without_if(*found.operands, node=node, scope=scope)
+            if simple is not None:
+                return simple
         if isinstance(found, Subquery) or (isinstance(found, Path) and found.is_many):
             return self.make("exists", found, node=node, scope=scope)
         if isinstance(found, Variable) or (isinstance(found, Path) and found.target is not None):
             return self.make("<>", found, None, node=node, scope=scope)
         return self.make("truth", found, node=node, scope=scope)
 
+    def _without_if(self, test: Any, yes: Any, no: Any, *, node: ast.expr, scope: Scope) -> Any:
+        """Return ``yes if test else no`` as a condition without the if, where one branch is known; else None."""
+        if kind_of(test).nullable:
+            return None
+        parts = [self.as_condition(part, node, scope) for part in (yes, no) if not isinstance(part, bool)]
+        if len(parts) != 1:
+            return None
+        is_yes_known = isinstance(yes, bool)
+        known = yes if is_yes_known else no
+        chosen = test if is_yes_known is known else self.negated(test, node, scope)
+        return self.joined("or" if known else "and", [chosen, *parts], node, scope)
+
     def outside(self, node: ast.expr, scope: Scope) -> Any:
         """Return what stands for *node*, which Python evaluates."""
+        if isinstance(node, ast.Tuple) and not self.is_constant(node):
+            return tuple([self.visit(element, scope) for element in node.elts])
         if self.is_constant(node):
             return evaluator(node, scope)(self._run)
         return self.taken(self.ask_for(node, scope, taking.plain), node, scope)
@@ -182,7 +204,7 @@ class Translator:
         if taking.is_query(value):
             return self.subquery_of(number)
         if isinstance(value, Collection):
-            return loops.items_of_answer(self, number, scope)
+            return loops.items_of_answer(self, number)
         if isinstance(value, Attribute | CollectionAttribute):
             raise self.error(
                 node,
@@ -192,6 +214,10 @@ class Translator:
                 f"{value.mapping.name}",
             )
         if isinstance(value, Expression):
+            if isinstance(node, ast.Compare | ast.BinOp | ast.UnaryOp | ast.BoolOp):
+                raise self.error(
+                    node, scope, "the attributes of a class are for the expression form; here write the loop variable"
+                )
             return value
         if isinstance(value, type | ModuleType | Iterator) or callable(value):
             raise self.error(node, scope, f"it is {value!r:.60}, and no value that a database has")
@@ -202,7 +228,12 @@ class Translator:
         decisive = operator == "or"
         if any(part is decisive for part in parts):
             return decisive
-        rest = [part for part in parts if not isinstance(part, bool)]
+        rest: list[Any] = []
+        for part in parts:
+            if isinstance(part, Operation) and part.operator == operator:
+                rest += part.operands
+            elif not isinstance(part, bool):
+                rest.append(part)
         if not rest:
             return not decisive
         return rest[0] if len(rest) == 1 else self.make(operator, *rest, node=node, scope=scope)
@@ -226,6 +257,8 @@ class Translator:
             kind_of(operation)
         except TypeError as error:
             raise self.error(node, scope, str(error)) from None
+        except KeyError:  # of an operator that is not there yet
+            pass
         return operation
 
     def selected(
@@ -304,15 +337,17 @@ _CONDITIONS: dict[type[ast.AST], Callable[[Any, Any, Scope], Any]] = {
 
 
 def translate_generator(
-    generator: GeneratorType[Any, Any, Any], *, is_left: bool = False
+    generator: GeneratorType[Any, Any, Any], given: Any, *, is_left: bool = False
 ) -> tuple[Selected, tuple[Any, ...]]:
     """Return what the query that *generator* stands for asks for, and the values of its slots.
+
+    *given*: what its first loop ranges over.
 
     Raises:
         TranslationError: it cannot be translated, or its source is not to be found.
     """
     code = generator.gi_code
-    run = Run(names_of_generator(generator), range_of(generator))
+    run = Run(names_of_generator(generator), given)
     memory = memory_of(code, "left" if is_left else "select")
     leaf = memory.find(run)
     if leaf is None:
@@ -343,7 +378,10 @@ def translate_filter(
 def translate_order(
     selected: Selected, values: tuple[Any, ...], function: FunctionType
 ) -> tuple[tuple[Ordering, ...], tuple[Any, ...]]:
-    """Return the orderings that the lambda *function* asks for, and the values of their slots; see `translate_filter`."""
+    """Return the orderings that the lambda *function* asks for, and the values of their slots.
+
+    Its parameters are as those of `translate_filter`.
+    """
     return _translate_function(selected, values, function, inlining.orderings, by_name=False)
 
 

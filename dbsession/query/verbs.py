@@ -16,9 +16,9 @@ from typing import Any, Protocol, TypeVar, overload
 from dbsession.model.collections import Collection
 from dbsession.model.entity import EntityMeta
 from dbsession.model.expressions import Expression, Operation, desc
-from dbsession.query import functions, raw, taking
+from dbsession.query import functions, raw
 from dbsession.query.query import Query
-from dbsession.query.source import range_of
+from dbsession.query.ranges import range_of
 from dbsession.query.translation import translate_generator
 from dbsession.query.tree import RawSql
 
@@ -66,15 +66,16 @@ C = TypeVar("C", bound=_Comparable)
 def _query_of(items: Any, *, is_left: bool = False) -> Query[Any] | None:
     """Return the query that *items* stands for, or None if the database has nothing to do with it."""
     if isinstance(items, GeneratorType):
-        if items.gi_code.co_name != "<genexpr>" or not taking.is_ours(range_of(items)):
+        given = range_of(items)
+        if given is None:
             return None
-        selected, values = translate_generator(items, is_left=is_left)
-        query: Query[Any] = selected.fors[0].variable.mapping.gateway.query(selected, values)
-        return query
+        selected, values = translate_generator(items, given, is_left=is_left)
+        made: Query[Any] = selected.fors[0].variable.mapping.gateway.query(selected, values)
+        return made
     if isinstance(items, EntityMeta | Collection):
-        found: Any = items.select()
-        query = found
-        return query
+        everything: Any = items.select()
+        found: Query[Any] = everything
+        return found
     return items if isinstance(items, Query) else None
 
 
@@ -161,7 +162,8 @@ def count(items: Any, /, *, distinct: bool = False) -> int:
     Within a query, ``count(x)`` counts the rows where x is not None, and ``count()`` all rows.
     """
     if isinstance(items, Expression):
-        return _operation("count_distinct" if distinct else "count", items)
+        counted: int = _operation("count_distinct" if distinct else "count", items)
+        return counted
     query: Any = _query_of(items)
     if query is not None:
         return int((query.distinct() if distinct else query).count())
@@ -288,12 +290,14 @@ def concat(*values: Any) -> Any:
 
 
 def random() -> float:
-    """Return a random number from 0 up to 1; within a query, another one for each row."""
+    """Draw a random number from 0 up to 1; within a query, another one for each row."""
     return _random.random()
 
 
 def raw_sql(sql: str, result_type: type | None = None) -> Any:
-    """Put SQL of your own into a query: ``select(u for u in User if raw_sql("lower(u.name) = $name"))``.
+    """Put SQL of your own into a query, as a condition or a value.
+
+    >>> select(u for u in User if raw_sql("lower(u.name) = $name"))  # doctest: +SKIP
 
     ``$name`` and ``$(expression)`` are Python's, evaluated where the query is made and sent as
     parameters, never put into the text; ``$$`` is a dollar sign. All else is sent as it stands, so *sql*

@@ -7,7 +7,7 @@ from __future__ import annotations
 
 import ast
 from collections.abc import Callable
-from operator import eq, ge, gt, le, lt, ne
+from operator import eq, ge, gt, itemgetter, le, lt, ne
 from typing import TYPE_CHECKING, Any
 
 from dbsession.model.collections import Collection
@@ -18,7 +18,7 @@ from dbsession.query import taking
 from dbsession.query.kinds import is_condition, kind_of
 from dbsession.query.names import Scope
 from dbsession.query.selected import Selected
-from dbsession.query.tree import Path, Subquery, Variable
+from dbsession.query.tree import Path, Slot, Subquery, Variable
 
 if TYPE_CHECKING:
     from dbsession.query.translation import Translator
@@ -49,7 +49,7 @@ _COMPARISONS: dict[type[ast.cmpop], str] = {
     ast.Gt: ">",
     ast.GtE: ">=",
 }
-_PYTHON = {"=": eq, "<>": ne, "<": lt, "<=": le, ">": gt, ">=": ge}
+_PYTHON: dict[str, Callable[[Any, Any], Any]] = {"=": eq, "<>": ne, "<": lt, "<=": le, ">": gt, ">=": ge}
 _ARITHMETIC: dict[type[ast.operator], str] = {
     ast.Add: "+",
     ast.Sub: "-",
@@ -65,7 +65,7 @@ _ARITHMETIC: dict[type[ast.operator], str] = {
 
 
 def both(t: Translator, node: ast.BoolOp, scope: Scope) -> Any:
-    """``a and b``, ``a or b`` as conditions: what follows a part that Python knows to be decisive is never looked at."""
+    """Translate ``a and b``, ``a or b`` as conditions; what follows a part that is decisive is not looked at."""
     operator = "or" if isinstance(node.op, ast.Or) else "and"
     parts: list[Any] = []
     for value in node.values:
@@ -76,7 +76,7 @@ def both(t: Translator, node: ast.BoolOp, scope: Scope) -> Any:
 
 
 def chosen(t: Translator, node: ast.BoolOp, scope: Scope) -> Any:
-    """``a and b``, ``a or b`` as values: one of the two."""
+    """Translate ``a and b``, ``a or b`` as values: one of the two."""
     return _choose(t, node, node.values, scope)
 
 
@@ -103,12 +103,14 @@ def _is_bool(found: Any) -> bool:
 
 
 def negation(t: Translator, node: ast.UnaryOp, scope: Scope) -> Any:
+    """Translate ``not x``, or another operator with one operand, as a condition."""
     if isinstance(node.op, ast.Not):
         return t.negated(t.condition(node.operand, scope), node, scope)
     return t.as_condition(unary(t, node, scope), node, scope)
 
 
 def unary(t: Translator, node: ast.UnaryOp, scope: Scope) -> Any:
+    """Translate an operator with one operand."""
     if isinstance(node.op, ast.Not):
         return negation(t, node, scope)
     if isinstance(node.op, ast.Invert):
@@ -121,7 +123,7 @@ def unary(t: Translator, node: ast.UnaryOp, scope: Scope) -> Any:
 
 
 def comparison(t: Translator, node: ast.Compare, scope: Scope) -> Any:
-    """``a < b <= c``: each pair in turn, until Python knows one of them to be false."""
+    """Translate ``a < b <= c``: each pair in turn, until Python knows one of them to be false."""
     operands = [node.left, *node.comparators]
     known: dict[int, Any] = {}
 
@@ -161,7 +163,8 @@ def _pair(t: Translator, op: ast.cmpop, left: Any, right: Any, node: ast.Compare
 
 
 def _pairwise(t: Translator, operator: str, left: Any, right: Any, node: ast.Compare, scope: Scope) -> Any:
-    """``(a, b) == (c, d)``."""
+    """Translate ``(a, b) == (c, d)``."""
+    left, right = (_parts(t, side, node, scope) for side in (left, right))
     if not (isinstance(left, tuple) and isinstance(right, tuple)) or operator not in ("=", "<>"):
         raise t.error(node, scope, "a tuple can be compared with a tuple by == and !=, and looked for with in")
     if len(left) != len(right):
@@ -171,8 +174,17 @@ def _pairwise(t: Translator, operator: str, left: Any, right: Any, node: ast.Com
     return t.joined("and" if operator == "=" else "or", parts, node, scope)
 
 
+def _parts(t: Translator, found: Any, node: ast.Compare, scope: Scope) -> Any:
+    """Return the slots for the items of a tuple that Python knows."""
+    if not isinstance(found, Slot) or not isinstance(found.sample, tuple):
+        return found
+    number = t.number_of(found)
+    parts = [t.ask_about(number, taking.plain, itemgetter(place)) for place in range(len(found.sample))]
+    return tuple([t.taken(part, node, scope) for part in parts])
+
+
 def _member(t: Translator, left: ast.expr, right: ast.expr, node: ast.Compare, scope: Scope) -> Any:
-    """``x in y``, whatever y is: a text, a list, a collection, a query."""
+    """Translate ``x in y``, whatever y is: a text, a list, a collection, a query."""
     item = t.visit(left, scope)
     if not t.is_outside(right, scope) or t.is_constant(right):
         members = _elements(t, right, scope)
@@ -205,7 +217,9 @@ def _rows(t: Translator, number: int, width: int, node: ast.Compare, scope: Scop
     rows: list[Any] = []
     for place, row in enumerate(t.answer(number)):
         if not isinstance(row, tuple) or len(row) != width:
-            raise t.error(node, scope, f"a tuple of {width} is looked for among tuples of {width}, and {row!r:.60} is none")
+            raise t.error(
+                node, scope, f"a tuple of {width} is looked for among tuples of {width}, and {row!r:.60} is none"
+            )
         parts = [t.ask_about(number, taking.plain, _picker(place, part)) for part in range(width)]
         rows.append(tuple([t.taken(part, node, scope) for part in parts]))
     return tuple(rows)
@@ -223,9 +237,13 @@ def _one_of(t: Translator, item: tuple[Any, ...], rows: tuple[Any, ...], node: a
 
 
 def arithmetic(t: Translator, node: ast.BinOp, scope: Scope) -> Any:
+    """Translate ``a + b``, whatever the two are."""
     operator = _ARITHMETIC.get(type(node.op))
     if operator is None:
-        hint = {ast.BitAnd: "; combine conditions with and", ast.BitOr: "; combine conditions with or"}
+        hint: dict[type[ast.operator], str] = {
+            ast.BitAnd: "; combine conditions with and",
+            ast.BitOr: "; combine conditions with or",
+        }
         why = "this operator has no counterpart in the database" + hint.get(type(node.op), "")
         raise t.error(node, scope, why)
     left, right = t.visit(node.left, scope), t.visit(node.right, scope)
@@ -235,6 +253,7 @@ def arithmetic(t: Translator, node: ast.BinOp, scope: Scope) -> Any:
 
 
 def conditional(t: Translator, node: ast.IfExp, scope: Scope) -> Any:
+    """Translate ``a if test else b``."""
     test = t.condition(node.test, scope)
     if isinstance(test, bool):
         return t.visit(node.body if test else node.orelse, scope)
@@ -242,6 +261,7 @@ def conditional(t: Translator, node: ast.IfExp, scope: Scope) -> Any:
 
 
 def conditional_truth(t: Translator, node: ast.IfExp, scope: Scope) -> Any:
+    """Translate ``a if test else b`` as a condition."""
     test = t.condition(node.test, scope)
     if isinstance(test, bool):
         return t.condition(node.body if test else node.orelse, scope)
@@ -249,7 +269,7 @@ def conditional_truth(t: Translator, node: ast.IfExp, scope: Scope) -> Any:
 
 
 def f_string(t: Translator, node: ast.JoinedStr, scope: Scope) -> Any:
-    """An f-string: the texts of its parts, one behind the other."""
+    """Translate an f-string: the texts of its parts, one behind the other."""
     parts: list[Any] = []
     for part in node.values:
         if t.is_outside(part, scope):
@@ -270,6 +290,7 @@ def f_string(t: Translator, node: ast.JoinedStr, scope: Scope) -> Any:
 
 
 def subscript(t: Translator, node: ast.Subscript, scope: Scope) -> Any:
+    """Translate ``x[key]`` and ``x[start:stop]``."""
     base = t.visit(node.value, scope)
     if isinstance(base, Subquery) or (isinstance(base, Path) and base.is_many):
         raise t.error(node, scope, "a collection has no places in the database; order the query, and slice that")
@@ -283,10 +304,12 @@ def subscript(t: Translator, node: ast.Subscript, scope: Scope) -> Any:
 
 
 def tuple_of(t: Translator, node: ast.Tuple, scope: Scope) -> Any:
+    """Translate a tuple: a tuple of expressions."""
     return tuple([t.visit(element, scope) for element in node.elts])
 
 
-def name(t: Translator, node: ast.Name, scope: Scope) -> Any:
+def name(_: Translator, node: ast.Name, scope: Scope) -> Any:
+    """Return what a loop variable stands for."""
     return scope.inside[node.id]
 
 
@@ -294,6 +317,7 @@ def name(t: Translator, node: ast.Name, scope: Scope) -> Any:
 
 
 def attribute(t: Translator, node: ast.Attribute, scope: Scope) -> Any:
+    """Translate ``x.name``."""
     return attribute_of(t, t.visit(node.value, scope), node.attr, node, scope)
 
 
@@ -319,7 +343,7 @@ def attribute_of(t: Translator, base: Any, name: str, node: ast.expr, scope: Sco
 
 
 def _member_of(mapping: Mapping, name: str) -> Any:
-    """Return the attribute *name* of the entity, or else that of its subclasses, whose columns stand in the same table."""
+    """Return the attribute *name* of the entity, or else of a subclass, whose columns stand in the same table."""
     for member in mapping.family():
         found = member.member(name)
         if found is not None:

@@ -77,6 +77,10 @@ class ScopeGateway:
         query: Query[Any] = Query(selected, self._runner())
         return query.filter(*conditions, **values) if conditions or values else query
 
+    def query(self, selected: Selected, values: tuple[Any, ...]) -> Query[Any]:
+        """Return the query for what *selected* asks for."""
+        return Query(selected, self._runner(), values)
+
     def select_linked(self, attribute: CollectionAttribute, owner: EntityBase) -> Query[Any]:
         """Return the query for the objects that *owner* is linked to."""
         selected: Selected | None = attribute.mapping.sql.get(("linked", attribute.name))
