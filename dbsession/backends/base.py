@@ -114,6 +114,8 @@ class Dialect(Protocol):
     """Whether a schema change wants a transaction of its own kind: foreign keys are off, and checked at its end."""
     row_values_need_values: bool
     """Whether ``(a, b) IN (...)`` takes the rows of a VALUES list only."""
+    has_json_arrow: bool
+    """Whether ``->`` takes a value out of a JSON document."""
     returns_what_triggers_made: bool
     """Whether RETURNING shows what triggers have made of a row (on PostgreSQL, those before the write)."""
 

@@ -207,6 +207,7 @@ class PostgresDialect:
     survives_errors = False
     ddl_is_special = False
     row_values_need_values = False
+    has_json_arrow = True
     returns_what_triggers_made = True
 
     def quote(self, name: str) -> str:

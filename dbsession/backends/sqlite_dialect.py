@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import sqlite3
 from collections.abc import Callable, Sequence
 from datetime import date, datetime, time, timedelta
 from decimal import Decimal
@@ -71,6 +72,7 @@ class SqliteDialect:
     survives_errors = True
     ddl_is_special = True
     row_values_need_values = True
+    has_json_arrow = sqlite3.sqlite_version_info >= (3, 38)
     returns_what_triggers_made = False  # they run after it
 
     def quote(self, name: str) -> str:

@@ -16,6 +16,7 @@ from enum import Enum
 from typing import Any
 from uuid import UUID
 
+from dbsession.backends import sqlite_dates, sqlite_json
 from dbsession.backends.json_text import encode_json
 
 __all__ = [
@@ -264,6 +265,8 @@ class _Least(_Extreme):
 
 
 _SCALARS: Mapping[str, tuple[int, Callable[..., Any]]] = {
+    **sqlite_dates.SCALARS,
+    **sqlite_json.SCALARS,
     "dbs_add": (2, _binary(_WIDE.add)),
     "dbs_sub": (2, _binary(_WIDE.subtract)),
     "dbs_mul": (2, _binary(_WIDE.multiply)),
@@ -285,8 +288,9 @@ _AGGREGATES: Sequence[tuple[str, type[Any]]] = (
 
 
 def register_functions(connection: sqlite3.Connection) -> None:
-    """Give *connection* the collation ``dbs_decimal`` and the functions ``dbs_...``."""
+    """Give *connection* the collations ``dbs_decimal`` and ``dbs_json``, and the functions ``dbs_...``."""
     connection.create_collation("dbs_decimal", _compare)
+    connection.create_collation("dbs_json", sqlite_json.compare)
     for name, (arguments, function) in _SCALARS.items():
         connection.create_function(name, arguments, function, deterministic=True)
     for name, aggregate in _AGGREGATES:

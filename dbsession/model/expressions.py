@@ -139,7 +139,8 @@ class Expression(Generic[T_co]):
 class Operation(Expression[T_co]):
     """An operator with its operands; operands that are no expressions are values, sent as parameters."""
 
-    __slots__ = ("operands", "operator")
+    __slots__ = ("known_kind", "operands", "operator")
+    known_kind: Any  # what it evaluates to, once the query room has found that out
 
     def __init__(self, operator: str, *operands: Any) -> None:
         self.operator = operator

@@ -45,6 +45,7 @@ class Kind(NamedTuple):
     python: type | Mapping | None
     attribute: Attribute[Any] | None = None
     nullable: bool = True
+    tz: bool = False
 
     @property
     def is_text(self) -> bool:
@@ -103,7 +104,11 @@ def kind_of(node: Any) -> Kind:
         TypeError: the operands of an operator do not fit; the message says which, and what would.
     """
     if isinstance(node, Operation):
-        return RULES[node.operator](node.operands)
+        try:
+            kind: Kind = node.known_kind
+        except AttributeError:  # asked once for each node, or a deep tree would be walked over and over
+            kind = node.known_kind = RULES[node.operator](node.operands)
+        return kind
     if isinstance(node, Attribute):
         return _of_attribute(node)
     if isinstance(node, Path):
@@ -137,7 +142,7 @@ def _of_attribute(attribute: Attribute[Any]) -> Kind:
     python: Any = attribute.declaration.python
     if not (isinstance(python, type) and issubclass(python, Enum)):
         python = attribute.kind.value_type.python
-    return Kind(python, attribute, attribute.nullable)
+    return Kind(python, attribute, attribute.nullable, attribute.kind.value_type.tz)
 
 
 def _of_path(path: Path) -> Kind:
@@ -160,7 +165,7 @@ def _of_value(value: Any) -> Kind:
         return Kind(type(value), None, nullable=False)
     for python in _TYPES:
         if isinstance(value, python):
-            return Kind(python, None, nullable=False)
+            return Kind(python, None, nullable=False, tz=isinstance(value, datetime) and value.tzinfo is not None)
     if isinstance(value, bytearray | memoryview):
         return Kind(bytes, None, nullable=False)
     return UNKNOWN
@@ -185,7 +190,7 @@ def decoder_of(kind: Kind, dialect: Dialect) -> Callable[[Any], Any] | None:
     if special is not None:
         return special
     try:
-        return dialect.codec(ValueType(python)).decode
+        return dialect.codec(ValueType(python, tz=kind.tz)).decode
     except BindingError:
         return None
 

@@ -7,7 +7,7 @@ function: `traveller`.
 from __future__ import annotations
 
 from collections.abc import Callable
-from datetime import date, datetime
+from datetime import UTC, date, datetime, time, timedelta
 from decimal import Decimal
 from enum import Enum
 from typing import Any
@@ -18,6 +18,7 @@ from dbsession.model.attributes import Attribute, ValueAttribute
 from dbsession.model.entity import EntityBase
 from dbsession.model.mapping import Mapping
 from dbsession.model.references import ReferenceAttribute
+from dbsession.model.types import json_value
 from dbsession.query.kinds import Kind
 
 __all__ = ["Like", "key_of", "traveller"]
@@ -26,6 +27,7 @@ Like = Attribute[Any] | Kind | None
 """What a value stands beside: an attribute, or the kind of an expression; None: nothing that matters."""
 
 _NUMBERS = (int, float, Decimal)
+_MOMENTS = (datetime, date, time, timedelta)
 
 
 def traveller(like: Like, dialect: Dialect) -> Callable[[Any], Any]:
@@ -34,6 +36,8 @@ def traveller(like: Like, dialect: Dialect) -> Callable[[Any], Any]:
     For objects and their keys it gives the key as rows have it: a tuple where it has several parts. The
     function raises TypeError for a value of a type that *like* never has.
     """
+    if isinstance(like, Kind) and like.python is dict:
+        return lambda value: _as_json(value, like, dialect)
     if isinstance(like, Kind) and like.attribute is not None:
         like = like.attribute
     if isinstance(like, ReferenceAttribute):
@@ -41,11 +45,16 @@ def traveller(like: Like, dialect: Dialect) -> Callable[[Any], Any]:
         return lambda value: _key(value, target, reference)
     if isinstance(like, ValueAttribute):
         attribute = like
+        if attribute.kind.value_type.python is dict:
+            return lambda value: _as_json(value, attribute, dialect)
         return lambda value: _as_attribute(value, attribute, dialect)
-    python = like.python if isinstance(like, Kind) else None
+    kind = like or Kind(None)
+    python = kind.python
     if isinstance(python, Mapping):
         mapping = python
         return lambda value: _key(value, mapping, mapping)
+    if python in _MOMENTS:
+        return lambda value: _as_moment(value, kind, dialect)
     if python is Decimal:
         return lambda value: _exact(value, dialect) if _is_number(value) else _by_itself(value, dialect)
     if python in (int, float):
@@ -88,6 +97,8 @@ def _as_attribute(value: Any, like: ValueAttribute[Any], dialect: Dialect) -> An
     python = like.kind.value_type.python
     if python in _NUMBERS and _is_number(value):
         return _exact(value, dialect) if python is Decimal else _number(value, dialect)
+    if python in _MOMENTS and _is_moment(value, python, tz=like.kind.value_type.tz):
+        return _moment(value, dialect)  # all its digits, even where the column has less
     try:
         return like.raw(like.kind.coerce(value))
     except TypeError as error:
@@ -98,6 +109,56 @@ def _as_attribute(value: Any, like: ValueAttribute[Any], dialect: Dialect) -> An
         if isinstance(value, datetime | date) or (isinstance(value, str) and "\0" in value):
             raise ValueError(f"{like!r} {error}") from None
         return value  # too long, out of range: nothing matches, which is an answer
+
+
+def _is_moment(value: Any, python: Any, *, tz: bool) -> bool:
+    """Tell whether *value* is of the type *python*, a datetime being no date, and has a time zone if *tz*."""
+    if not isinstance(value, python) or (python is date and isinstance(value, datetime)):
+        return False
+    return python is timedelta or (getattr(value, "tzinfo", None) is not None) is tz
+
+
+def _moment(value: Any, dialect: Dialect) -> Any:
+    if dialect.name == "sqlite" and isinstance(value, timedelta) and not -_LONGEST <= value <= _LONGEST:
+        return 2**63 - 1 if value > _LONGEST else -(2**63)  # the longest that there is, to compare with
+    if isinstance(value, datetime) and value.tzinfo is not None:
+        value = value.astimezone(UTC)
+    return _by_itself(value, dialect)
+
+
+_LONGEST = timedelta(microseconds=2**63 - 1)
+
+
+def _as_moment(value: Any, kind: Kind, dialect: Dialect) -> Any:
+    """Return a date, a time or a timedelta as it travels beside an expression of *kind*.
+
+    Raises:
+        TypeError: it is something else, or has a time zone where the others have none.
+    """
+    if value is None:
+        return None
+    if not _is_moment(value, kind.python, tz=kind.tz):
+        zone = f" with{'' if kind.tz else 'out'} a time zone" if isinstance(value, datetime) else ""
+        raise TypeError(f"{value!r} stands beside {kind.name}{zone if kind.python is datetime else ''}")
+    return _moment(value, dialect)
+
+
+def _as_json(value: Any, shown: object, dialect: Dialect) -> Any:
+    """Return *value* as a JSON document travels, converted as an assignment would convert it.
+
+    Raises:
+        TypeError: JSON has no such value.
+        ValueError: it is no number, an infinity, or holds a NUL character.
+    """
+    if value is None:
+        return None
+    try:
+        document = json_value(value)
+    except (TypeError, ValueError) as error:
+        name = "JSON" if isinstance(shown, Kind) else repr(shown)
+        raise type(error)(f"{name} is compared with {value!r:.60}, which {error}") from None
+    encode = dialect.codec(ValueType(dict)).encode
+    return document if encode is None else encode(document)
 
 
 def _exact(value: Any, dialect: Dialect) -> Any:

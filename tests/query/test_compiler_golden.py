@@ -109,7 +109,7 @@ GOLDEN: dict[str, tuple[Any, list[Any] | Both]] = {
         'WHERE "the colour" = ? AND "day" = ?',
         Both(["r", "2026-01-02"], ["r", date(2026, 1, 2)]),
     ),
-    "Tag.select(data={'a': [1]})": ('WHERE "data" = ?', ['{"a":[1]}']),
+    "Tag.select(data={'a': [1]})": (Both('WHERE "data" = ? COLLATE dbs_json', 'WHERE "data" = ?'), ['{"a":[1]}']),
     # --- logic
     "User.select((User.age > 1) & (User.name == 'x') | ~User.active)": (
         'WHERE "age" > ? AND "name" = ? OR NOT "active"',

@@ -16,6 +16,7 @@ from dbsession.query.operators.comparison import OPERATORS as _COMPARISON
 from dbsession.query.operators.logic import OPERATORS as _LOGIC
 from dbsession.query.operators.misc import OPERATORS as _MISC
 from dbsession.query.operators.numbers import OPERATORS as _NUMBERS
+from dbsession.query.operators.overloads import overloaded as _overloaded
 from dbsession.query.operators.text import OPERATORS as _TEXT
 
 __all__ = ["OPERATORS", "Operator"]
@@ -23,11 +24,13 @@ __all__ = ["OPERATORS", "Operator"]
 _FAMILIES: tuple[dict[str, Operator], ...] = (_COMPARISON, _LOGIC, _NUMBERS, _TEXT, _MISC)
 _CASES: tuple[dict[str, _Case], ...] = ()
 
-OPERATORS: dict[str, Operator] = {
-    name: _with_cases([cases[name] for cases in _CASES if name in cases], operator)
-    for family in _FAMILIES
-    for name, operator in family.items()
-}
+OPERATORS: dict[str, Operator] = _overloaded(
+    {
+        name: _with_cases([cases[name] for cases in _CASES if name in cases], operator)
+        for family in _FAMILIES
+        for name, operator in family.items()
+    }
+)
 
 _RULES.update({name: operator.kind for name, operator in OPERATORS.items()})
 _CONDITIONS.update(name for name, operator in OPERATORS.items() if operator.is_condition)

@@ -1,0 +1,360 @@
+"""JSON: paths into documents, and their values compared and computed with by their own types.
+
+Nobody knows before the row is read what a path leads to, so the operator decides: arithmetic takes
+numbers, methods of texts take texts, and a value of another type is unknown, not an error. A key that
+is missing is NULL, and so is JSON's null. True is not 1, and 5 is 5.0.
+
+PostgreSQL has jsonb, which compares as values do. SQLite has texts: what they are equal to is known to
+the collation ``dbs_json``, which every expression that is JSON carries with it.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Mapping
+from typing import TYPE_CHECKING, Any
+
+from dbsession.model.expressions import Operation
+from dbsession.query.kinds import Kind, is_value, kind_of, value_of
+from dbsession.query.operators.base import AND, COMPARISON, CONCATENATION, POSTFIX, PRIMARY, Operator, Sql, enclosed
+from dbsession.query.operators.comparison import MIRRORED
+from dbsession.query.operators.json_paths import (
+    COLLATED,
+    JSON,
+    as_json,
+    extracted,
+    is_document,
+    is_item,
+    is_json,
+    item_kind,
+    key_text,
+    plain,
+)
+from dbsession.query.tree import Subquery
+
+if TYPE_CHECKING:
+    from dbsession.query.compiler import Compiler
+
+__all__ = ["fits", "overloads"]
+
+_EMPTY = """('null', 'false', '0', '""', '[]', '{}')"""
+_NUMERAL = "'^[-+]?[0-9]+([.][0-9]+)?(e[-+]?[0-9]+)?$'"
+
+
+def fits(kinds: tuple[Kind, ...]) -> bool:
+    """Tell whether an expression that is JSON is among the operands."""
+    return any(map(is_document, kinds))
+
+
+# --- comparing ------------------------------------------------------------------------------------------
+
+
+def _equality(operator: str) -> Operator:
+    def render(compiler: Compiler, operands: tuple[Any, ...]) -> str:
+        left, right = operands
+        if is_value(left):
+            left, right = right, left
+        _check_value(right)
+        if value_of(right) is None and is_value(right):
+            word = "IS NULL" if operator == "=" else "IS NOT NULL"
+            return Sql(f"{enclosed(_or_null(compiler, left), COMPARISON + 1)} {word}", COMPARISON)
+        first = enclosed(plain(as_json(compiler, left)), COMPARISON + 1)
+        second = plain(as_json(compiler, right))
+        if compiler.dialect.name == "sqlite":
+            second = enclosed(second, POSTFIX) + COLLATED
+        second = enclosed(second, COMPARISON + 1)
+        return Sql(f"{first} {operator} {second}", COMPARISON)
+
+    return Operator(render, _condition_kind, is_condition=True)
+
+
+def _or_null(compiler: Compiler, node: Any) -> str:
+    """Return something that is NULL where *node* is JSON's null, or not there at all."""
+    return extracted(compiler, node, as_text=True) if is_item(node) else compiler.render(node)
+
+
+def _check_value(node: Any) -> None:
+    name = kind_of(node).name
+    if is_value(node) and kind_of(node).is_decimal:
+        raise TypeError(f"JSON holds Decimals as text, and {node!r} is {name}; compare with a float or a str")
+
+
+def _condition_kind(_: tuple[Any, ...]) -> Kind:
+    return Kind(bool)
+
+
+def _order(operator: str) -> Operator:
+    """Return a comparison of numbers with numbers and of texts with texts; everything else is unknown."""
+
+    def render(compiler: Compiler, operands: tuple[Any, ...]) -> str:
+        left, right = operands
+        wanted = _ordered_type(left, right) or _ordered_type(right, left)
+        if compiler.dialect.name == "sqlite":
+            first, second = [plain(_bare(compiler, operand)) for operand in operands]
+            return Sql(f"dbs_json_order({first}, {second}) {operator} 0", COMPARISON)
+        if wanted is not None:
+            json = left if is_json(left) else right
+            guard = f"jsonb_typeof({extracted(compiler, json)}) = '{wanted}'"
+        else:
+            guard = f"jsonb_typeof({extracted(compiler, left)}) = jsonb_typeof({extracted(compiler, right)})"
+            guard += f" AND jsonb_typeof({extracted(compiler, left)}) IN ('number', 'string')"
+        first = enclosed(_bare(compiler, left), COMPARISON + 1)
+        second = enclosed(_bare(compiler, right), COMPARISON + 1)
+        return f"CASE WHEN {guard} THEN {first} {operator} {second} END"
+
+    return Operator(render, _condition_kind, is_condition=True)
+
+
+def _bare(compiler: Compiler, node: Any) -> str:
+    """Return JSON where its null does no harm."""
+    return extracted(compiler, node) if is_json(node) else as_json(compiler, node)
+
+
+def _ordered_type(node: Any, other: Any) -> str | None:
+    """Return the JSON type of what *node* is compared with, if it is known."""
+    if is_json(node):
+        return None
+    kind = kind_of(node)
+    if is_value(node) and value_of(node) is None:
+        raise TypeError(f"None cannot be compared with {other!r} by < or >")
+    if kind.is_number and not kind.is_decimal:
+        return "number"
+    if kind.is_text:
+        return "string"
+    raise TypeError(f"{other!r} is JSON, of which only numbers and texts have an order; {node!r} is {kind.name}")
+
+
+def _both(general: Operator) -> Operator:
+    """Return ``between``, made of two comparisons."""
+
+    def render(compiler: Compiler, operands: tuple[Any, ...]) -> str:
+        value, low, high = operands
+        return compiler.condition(Operation("and", Operation(">=", value, low), Operation("<=", value, high)))
+
+    return general._replace(render=render)
+
+
+# --- in -------------------------------------------------------------------------------------------------
+
+
+def _contained(compiler: Compiler, item: Any, container: Any) -> str:
+    """Render whether *item* is a key of an object, an item of a list, or a part of a text."""
+    if is_json(item):
+        raise TypeError(
+            f"{item!r} is JSON, as {container!r} is; say what it is: str({item!r}), int({item!r}), float({item!r})"
+        )
+    _check_value(item)
+    if compiler.dialect.name == "sqlite":
+        outer = plain(extracted(compiler, container))
+        inner = "'null'" if value_of(item) is None else plain(as_json(compiler, item))
+        return f"dbs_json_contains({outer}, {inner})"
+    if kind_of(item).is_text:
+        kind = extracted(compiler, container)
+        text = extracted(compiler, container, as_text=True)
+        part = _text_of(compiler, item)
+        outer = enclosed(as_json(compiler, container), CONCATENATION)
+        return (
+            f"CASE WHEN jsonb_typeof({kind}) = 'string' THEN strpos({text}, {part}) > 0 "
+            f"ELSE {outer} ? {enclosed(_text_of(compiler, item), CONCATENATION + 1)} END"
+        )
+    kind = as_json(compiler, container)
+    if kind_of(item).python in (dict, list):
+        outer = as_json(compiler, container)
+        inner = as_json(compiler, item)
+        found = f"EXISTS (SELECT 1 FROM jsonb_array_elements({outer}) AS item WHERE item.value = {inner})"
+        return f"CASE WHEN jsonb_typeof({kind}) = 'array' THEN {found} END"
+    outer = enclosed(as_json(compiler, container), CONCATENATION)
+    inner = "'null'" if value_of(item) is None else as_json(compiler, item)
+    return Sql(f"jsonb_typeof({kind}) = 'array' AND {outer} @> {inner}", AND)
+
+
+def _text_of(compiler: Compiler, node: Any) -> str:
+    return compiler.parameter_of(node, Kind(str), key_text) if is_value(node) else compiler.render(node)
+
+
+def _membership(general: Operator) -> Operator:
+    """Return what ``in`` means: in a document, or for a JSON value among others."""
+
+    def render(compiler: Compiler, operands: tuple[Any, ...]) -> str:
+        item, container = operands
+        if is_json(container) and not isinstance(container, Subquery):
+            return _contained(compiler, item, container)
+        if not is_value(container) and kind_of(container).is_text:
+            return general.render(compiler, (Operation("json_text", item), container))
+        if isinstance(container, Subquery) and kind_of(container).python is not dict:
+            raise TypeError(
+                f"{item!r} is JSON, and {container!r} gives {kind_of(container).name}; write int({item!r}), "
+                f"float({item!r}) or str({item!r})"
+            )
+        for value in value_of(container) if is_value(container) else ():
+            _check_value(value)
+        return general.render(compiler, (_as_json(item), container))
+
+    return Operator(render, _condition_kind, is_condition=True)
+
+
+def _containing(general: Operator) -> Operator:
+    def render(compiler: Compiler, operands: tuple[Any, ...]) -> str:
+        container, item = operands
+        if is_json(container):
+            return _contained(compiler, item, container)
+        return general.render(compiler, (container, _as_text(item)))
+
+    return Operator(render, _condition_kind, is_condition=True)
+
+
+# --- taken for something else ---------------------------------------------------------------------------
+
+
+def _taken(name: str) -> Callable[[Any], Any]:
+    """Return what takes JSON for something else by the operator *name*, and leaves other operands alone."""
+    return lambda node: Operation(name, node) if is_json(node) else node
+
+
+_as_number, _as_text, _as_str = _taken("json_number"), _taken("json_text"), _taken("json_str")
+
+
+def _as_json(node: Any) -> Any:
+    return node if is_value(node) else Operation("json", node)
+
+
+def _lifted(operator: Operator, take: Callable[[Any], Any]) -> Operator:
+    """Return *operator* with what *take* makes of its operands."""
+
+    def taken(operands: tuple[Any, ...]) -> tuple[Any, ...]:
+        return tuple(map(take, operands))
+
+    return operator._replace(
+        render=lambda compiler, operands: operator.render(compiler, taken(operands)),
+        kind=lambda operands: operator.kind(taken(operands)),
+    )
+
+
+def _number(compiler: Compiler, operands: tuple[Any, ...]) -> str:
+    if compiler.dialect.name == "sqlite":
+        return f"dbs_json_number({extracted(compiler, operands[0])})"
+    guard = f"jsonb_typeof({extracted(compiler, operands[0])}) = 'number'"
+    return f"CASE WHEN {guard} THEN {enclosed(extracted(compiler, operands[0]), PRIMARY)}::float8 END"
+
+
+def _text(compiler: Compiler, operands: tuple[Any, ...]) -> str:
+    if compiler.dialect.name == "sqlite":
+        return f"dbs_json_text({extracted(compiler, operands[0])})"
+    guard = f"jsonb_typeof({extracted(compiler, operands[0])}) = 'string'"
+    return f"CASE WHEN {guard} THEN {extracted(compiler, operands[0], as_text=True)} END"
+
+
+def _str(compiler: Compiler, operands: tuple[Any, ...]) -> str:
+    if compiler.dialect.name == "sqlite":
+        return f"dbs_json_str({extracted(compiler, operands[0])})"
+    found = extracted(compiler, operands[0])
+    text = extracted(compiler, operands[0], as_text=True)
+    return f"CASE {found} WHEN 'true' THEN 'True' WHEN 'false' THEN 'False' ELSE {text} END"
+
+
+def _converted(function: str, postgresql: str) -> Operator:
+    """Return what makes a number of a number, and of a text that is written as one."""
+
+    def render(compiler: Compiler, operands: tuple[Any, ...]) -> str:
+        if compiler.dialect.name == "sqlite":
+            return f"{function}({extracted(compiler, operands[0])})"
+        guard = f"{extracted(compiler, operands[0], as_text=True)} ~* {_NUMERAL}"
+        text = enclosed(extracted(compiler, operands[0], as_text=True), PRIMARY)
+        return f"CASE WHEN {guard} THEN {postgresql.format(text)} END"
+
+    return Operator(render, lambda _: Kind(float if function == "dbs_json_float" else int))
+
+
+def _length(compiler: Compiler, operands: tuple[Any, ...]) -> str:
+    if compiler.dialect.name == "sqlite":
+        return f"dbs_json_len({extracted(compiler, operands[0])})"
+    found = [extracted(compiler, operands[0]) for _ in range(3)]
+    text = extracted(compiler, operands[0], as_text=True)
+    return (
+        f"CASE jsonb_typeof({found[0]}) WHEN 'array' THEN jsonb_array_length({found[1]}) "
+        f"WHEN 'object' THEN (SELECT count(*)::int FROM jsonb_object_keys({found[2]})) "
+        f"WHEN 'string' THEN length({text}) END"
+    )
+
+
+def _truth(compiler: Compiler, operands: tuple[Any, ...]) -> str:
+    if compiler.dialect.name == "sqlite":
+        return f"dbs_json_truth({extracted(compiler, operands[0])})"
+    return Sql(f"COALESCE({extracted(compiler, operands[0])}, 'null') NOT IN {_EMPTY}", COMPARISON)
+
+
+def _sum(general: Operator) -> Operator:
+    """Return ``+``: of numbers or texts, whichever the other operand is."""
+
+    def chosen(operands: tuple[Any, ...]) -> Operator:
+        if all(map(is_json, operands)):
+            left, right = operands
+            raise TypeError(
+                f"{left!r} + {right!r}: both are JSON; say what one of them is: float({left!r}), str({left!r})"
+            )
+        return _lifted(general, _as_text if any(kind_of(node).is_text for node in operands) else _as_number)
+
+    return Operator(
+        lambda compiler, operands: chosen(operands).render(compiler, operands),
+        lambda operands: chosen(operands).kind(operands),
+    )
+
+
+def _refused(name: str) -> Operator:
+    def refuse(operands: tuple[Any, ...]) -> Any:
+        node = next(operand for operand in operands if is_json(operand))
+        raise TypeError(
+            f"{name}: {node!r} is JSON, and may be anything; write str({node!r}), int({node!r}) or float({node!r})"
+        )
+
+    return Operator(lambda _, operands: refuse(operands), refuse)
+
+
+def _alternatives(general: Operator, first: int) -> Operator:
+    """Return ``coalesce`` and ``if``, whose operands from *first* on are alternatives: all of them JSON."""
+
+    def taken(operands: tuple[Any, ...]) -> tuple[Any, ...]:
+        return (*operands[:first], *map(_as_json, operands[first:]))
+
+    return general._replace(
+        render=lambda compiler, operands: general.render(compiler, taken(operands)), kind=lambda _: JSON
+    )
+
+
+_OPERATORS: dict[str, Operator] = {
+    "item": Operator(lambda compiler, operands: as_json(compiler, Operation("item", *operands)), item_kind),
+    "json": Operator(lambda compiler, operands: as_json(compiler, operands[0]), lambda _: JSON),
+    "json_number": Operator(_number, lambda _: Kind(float)),
+    "json_text": Operator(_text, lambda _: Kind(str)),
+    "json_str": Operator(_str, lambda _: Kind(str)),
+    "str": Operator(_str, lambda _: Kind(str)),
+    "int": _converted("dbs_json_int", "trunc({}::numeric)::bigint"),
+    "float": _converted("dbs_json_float", "{}::float8"),
+    "len": Operator(_length, lambda _: Kind(int)),
+    "truth": Operator(_truth, lambda _: Kind(bool, None, nullable=False), is_condition=True),
+    **{operator: _equality(operator) for operator in ("=", "<>")},
+    **{operator: _order(operator) for operator in MIRRORED if operator not in ("=", "<>")},
+}
+
+_TAKEN: Mapping[str, Callable[[Any], Any]] = {
+    **dict.fromkeys(("-", "*", "/", "//", "%", "**", "neg", "abs", "round", "sum", "avg"), _as_number),
+    **dict.fromkeys(("lower", "upper", "strip", "lstrip", "rstrip", "startswith", "endswith"), _as_text),
+    **dict.fromkeys(("concat", "group_concat"), _as_str),
+    "count_distinct": _as_json,
+}
+_SPECIAL: Mapping[str, Callable[[Operator], Operator]] = {
+    "+": _sum,
+    "in": _membership,
+    "contains": _containing,
+    "between": _both,
+    "coalesce": lambda operator: _alternatives(operator, 0),
+    "if": lambda operator: _alternatives(operator, 1),
+}
+_REFUSED = ("slice", "min", "max", "min2", "max2")
+
+
+def overloads(general: Mapping[str, Operator]) -> dict[str, Operator]:
+    """Return what operators mean where JSON is among their operands."""
+    special = {name: make(general[name]) for name, make in _SPECIAL.items() if name in general}
+    special |= {name: _lifted(general[name], take) for name, take in _TAKEN.items() if name in general}
+    special |= {name: _refused(f"{name}()") for name in _REFUSED if name in general}
+    return special | _OPERATORS
