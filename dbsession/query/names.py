@@ -16,7 +16,17 @@ from typing import Any, TypeAlias
 from dbsession.query.memory import Names, Run
 from dbsession.query.source import Source
 
-__all__ = ["COMPREHENSIONS", "Evaluate", "Frame", "Scope", "evaluator", "free_names", "mangled", "names_bound_in", "own_names"]
+__all__ = [
+    "COMPREHENSIONS",
+    "Evaluate",
+    "Frame",
+    "Scope",
+    "evaluator",
+    "free_names",
+    "mangled",
+    "names_bound_in",
+    "own_names",
+]
 
 Evaluate: TypeAlias = Callable[[Run], Any]
 

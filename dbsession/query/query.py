@@ -7,36 +7,27 @@ the session room provides, in the scope that is current at that moment.
 from __future__ import annotations
 
 from collections.abc import Iterator
-from itertools import count
-from typing import Any, Generic, NoReturn, Protocol, TypeVar
+from itertools import count, groupby
+from shutil import get_terminal_size
+from types import FunctionType
+from typing import Any, Generic, NoReturn, Protocol, TypeVar, overload
 
 from dbsession.errors import MultipleObjectsFoundError
 from dbsession.model.entity import EntityBase
-from dbsession.model.expressions import Expression, Ordering
+from dbsession.model.expressions import Expression, Operation
 from dbsession.model.iterators import over
-from dbsession.model.registration import suggest
+from dbsession.query.arguments import attribute_of, checked_slice, condition_of, measured, orderings_of
 from dbsession.query.compiled import compile_fetch
 from dbsession.query.prefetched import prefetched
 from dbsession.query.selected import Selected
 from dbsession.query.shapes import expression_shape, with_slots
-from dbsession.query.tree import Path
+from dbsession.query.table import table_of
+from dbsession.query.translation import translate_filter, translate_order
 
 __all__ = ["Query", "QueryRunner"]
 
 T = TypeVar("T")
-
-
-def attribute_of(selected: Selected, name: str) -> Expression[Any]:
-    """Return the attribute *name* of the objects that *selected* gives.
-
-    Raises:
-        TypeError: there is none.
-    """
-    mapping = selected.mapping
-    attribute = mapping.attributes.get(name)
-    if attribute is None:
-        raise TypeError(f"{mapping.name} has no attribute {name!r} to compare{suggest(name, mapping.attributes)}")
-    return attribute if selected.gives_objects else Path(selected.result, attribute)
+U = TypeVar("U")
 
 
 class QueryRunner(Protocol):
@@ -52,6 +43,10 @@ class QueryRunner(Protocol):
 
     def exists(self, selected: Selected, values: tuple[Any, ...]) -> bool:
         """Return whether there is one."""
+        ...
+
+    def aggregate(self, selected: Selected, values: tuple[Any, ...], operator: str, *options: Any) -> Any:
+        """Return the aggregate *operator* of the values."""
         ...
 
     def delete(self, selected: Selected, values: tuple[Any, ...], *, bulk: bool) -> int:
@@ -82,16 +77,42 @@ class Query(Generic[T]):
         )
 
     def filter(self, /, *conditions: Any, **values: Any) -> Query[T]:
-        """Keep the objects for which all *conditions* hold and the attributes equal *values*.
+        """Keep the results for which all *conditions* hold and the attributes equal *values*.
+
+        A condition is an expression or a lambda. The parameters of a lambda are the items of the result, in order;
+        one without parameters sees the loop variables of the query by their names.
 
         Raises:
-            TypeError: a condition is no expression, or an attribute does not exist.
+            TypeError: a condition is neither, or an attribute does not exist.
+            TranslationError: a lambda cannot be translated.
         """
-        selected = self.selected
-        if selected.is_sliced:
+        return self._narrowed(conditions, values, by_name=False)
+
+    def where(self, /, *conditions: Any, **values: Any) -> Query[T]:
+        """Keep the results as `filter` does; the parameters of a lambda are the loop variables of these names."""
+        return self._narrowed(conditions, values, by_name=True)
+
+    def _narrowed(self, conditions: tuple[Any, ...], values: dict[str, Any], *, by_name: bool) -> Query[T]:
+        query = self
+        if query.selected.is_sliced:
             raise TypeError("filter() after limit() would choose from what the limit left; filter first")
-        given = [*map(self._condition, conditions), *[attribute_of(selected, name) == values[name] for name in values]]
-        return self._grown(given, "conditions") if given else self
+        expressions: list[Any] = []
+        for condition in conditions:
+            if isinstance(condition, FunctionType):
+                translated = translate_filter(query.selected, query.values, condition, by_name=by_name)
+                query = query._translated(*translated, "conditions")
+            else:
+                expressions.append(condition_of(condition))
+        expressions += [attribute_of(query.selected, name) == values[name] for name in values]
+        return query._grown(expressions, "conditions") if expressions else query
+
+    def _translated(self, nodes: tuple[Any, ...], values: tuple[Any, ...], field: str) -> Query[T]:
+        """Return this with *nodes*, whose slots have *values*, appended to the *field* of what it asks for."""
+        selected = self.selected
+        derived = selected.derived(
+            (field, nodes), lambda: selected.replace(**{field: (*getattr(selected, field), *nodes)})
+        )
+        return Query(derived, self._runner, (*self.values, *values))
 
     def _grown(self, nodes: list[Any], field: str) -> Query[T]:
         """Return this with *nodes* appended to the *field* of what it asks for, and their values in slots."""
@@ -105,46 +126,51 @@ class Query(Generic[T]):
 
         return Query(selected.derived(shape, grow), self._runner, (*self.values, *values) if values else self.values)
 
-    @staticmethod
-    def _condition(condition: Any) -> Any:
-        if isinstance(condition, Expression):
-            return condition
-        if isinstance(condition, bool):
-            raise TypeError(
-                f"a condition is an expression such as User.age > 18, but Python has computed {condition} already; "
-                f"what lies behind a reference is asked for by a lambda: Order.select(lambda o: o.user.age > 18)"
-            )
-        raise TypeError(
-            f"a condition is an expression such as User.age > 18, not {condition!r:.80}; "
-            f"combine conditions with & | ~ instead of and, or, not"
-        )
-
     def order_by(self, *orderings: Any) -> Query[T]:
-        """Order by attributes or expressions, from the smallest; `desc` turns one round. Replaces an earlier order."""
-        checked: list[Ordering] = []
-        for given in orderings:
-            ordering: Any = attribute_of(self.selected, given) if isinstance(given, str) else given
-            if isinstance(ordering, Expression):
-                ordering = Ordering(ordering, descending=False)
-            if not isinstance(ordering, Ordering):
-                raise TypeError(
-                    f"order_by() takes attributes such as User.name or desc(User.name), not {ordering!r:.80}"
-                )
-            checked.append(ordering)
-        return self._with(orderings=())._grown(checked, "orderings") if checked else self._with(orderings=())
+        """Order by attributes, their names, expressions or lambdas, from the smallest; `desc` turns one round.
+
+        A number is a place in the result: ``order_by(-2)`` orders tuples by their second item, the largest first; the
+        place of an object is that of its key. Replaces an earlier order; ``order_by(None)`` takes it away.
+
+        Raises:
+            TypeError: one is nothing to order by; there is no such attribute, or no such place.
+        """
+        query = self._with(orderings=())
+        for is_lambda, group in groupby(orderings, lambda given: isinstance(given, FunctionType)):
+            if is_lambda:
+                for given in group:
+                    query = query._translated(*translate_order(query.selected, query.values, given), "orderings")
+            elif checked := orderings_of(query.selected, group):
+                query = query._grown(checked, "orderings")
+        return query
 
     def limit(self, limit: int | None, offset: int = 0) -> Query[T]:
         """Keep *limit* objects at most (None: all), leaving out the first *offset*."""
-        if not isinstance(limit, int | None) or not isinstance(offset, int):
-            raise TypeError(f"limit and offset are whole numbers, not {limit!r} and {offset!r}")
-        if (limit is not None and limit < 0) or offset < 0:
-            raise ValueError(f"limit and offset cannot be negative, but are {limit} and {offset}")
-        selected = self.selected
-        offset += selected.offset
-        if selected.limit is not None:
-            left = max(selected.limit - (offset - selected.offset), 0)
-            limit = left if limit is None else min(limit, left)
+        limit, offset = checked_slice(self.selected, limit, offset)
         return self._with(limit=limit, offset=offset)
+
+    def page(self, number: int, pagesize: int = 10) -> Query[T]:
+        """Keep the *number*-th page, counted from 1; give the query an order first, or pages may overlap.
+
+        Raises:
+            TypeError, ValueError: *number* or *pagesize* is no whole number, or below 1.
+        """
+        for name, given in (("number", number), ("pagesize", pagesize)):
+            if not isinstance(given, int) or isinstance(given, bool):
+                raise TypeError(f"page(): {name} is a whole number, not {given!r:.80}")
+            if given < 1:
+                raise ValueError(f"page(): {name} is counted from 1, and cannot be {given}")
+        return self.limit(pagesize, (number - 1) * pagesize)
+
+    def distinct(self) -> Query[T]:
+        """Let each result come once. Objects do so already, unless `without_distinct` has it otherwise."""
+        selected = self.selected
+        is_needed = not selected.gives_objects or selected.is_left
+        return self._with(is_distinct=is_needed, keeps_duplicates=False)
+
+    def without_distinct(self) -> Query[T]:
+        """Let results come as often as the loops of Python would give them, one for each way to a result."""
+        return self._with(is_distinct=False, keeps_duplicates=True)
 
     def for_update(self, *, nowait: bool = False, skip_locked: bool = False, of: Any = None) -> Query[T]:
         """Lock the rows until the transaction ends; the objects take the values of the locked rows.
@@ -207,11 +233,28 @@ class Query(Generic[T]):
         return self.limit(None if index.stop is None else max(index.stop - start, 0), start).fetch()
 
     def first(self) -> T | None:
-        """Return the first object, in the order of the key where no order was asked for, or None."""
+        """Return the first result, or None. Where no order was asked for, objects go by their keys."""
         selected = self.selected
-        keyed = self if selected.orderings else self.order_by(*selected.mapping.key)
-        found = keyed.limit(1).fetch()
+        query = self
+        if not selected.orderings:
+            by = selected.mapping.key if selected.gives_objects else range(1, len(selected.items) + 1)
+            query = self.order_by(*by)
+        found = query.limit(1).fetch()
         return found[0] if found else None
+
+    def random(self, limit: int) -> list[T]:
+        """Return *limit* results at most, chosen at random, in random order.
+
+        Raises:
+            TypeError: the query is limited already, or has distinct values.
+        """
+        selected = self.selected
+        if selected.is_sliced or selected.is_distinct:
+            what = "limit()" if selected.is_sliced else "distinct()"
+            raise TypeError(
+                f"random() behind {what} would not choose from its results; use random.sample(query.fetch())"
+            )
+        return self.order_by(Operation("random")).limit(limit).fetch()
 
     def get(self) -> T | None:
         """Return the only object, or None.
@@ -235,6 +278,66 @@ class Query(Generic[T]):
         """Ask the database whether there is an object."""
         return self._runner.exists(self.selected, self.values)
 
+    @overload
+    def sum(self, expression: Expression[U], *, distinct: bool = False) -> U: ...
+    @overload
+    def sum(self, expression: str | None = None, *, distinct: bool = False) -> Any: ...
+    def sum(self, expression: Any = None, *, distinct: bool = False) -> Any:
+        """Ask the database for the sum of the values, or of *expression* of the objects: ``query.sum(Order.total)``.
+
+        NULLs are left out, and the sum of nothing is 0. *distinct*: equal values count once.
+
+        Raises:
+            TypeError: the results are no numbers; they are objects, and there is no *expression*.
+        """
+        return self._measure("sum", expression, distinct=distinct)
+
+    def avg(self, expression: Expression[Any] | str | None = None, *, distinct: bool = False) -> float | None:
+        """Ask the database for the mean, as `sum` does; None of nothing."""
+        mean: float | None = self._measure("avg", expression, distinct=distinct)
+        return mean
+
+    @overload
+    def min(self, expression: Expression[U]) -> U | None: ...
+    @overload
+    def min(self, expression: str) -> Any: ...
+    @overload
+    def min(self, expression: None = None) -> T | None: ...
+    def min(self, expression: Any = None) -> Any:
+        """Ask the database for the smallest value, or the smallest *expression* of the objects; None of nothing."""
+        return self._measure("min", expression)
+
+    @overload
+    def max(self, expression: Expression[U]) -> U | None: ...
+    @overload
+    def max(self, expression: str) -> Any: ...
+    @overload
+    def max(self, expression: None = None) -> T | None: ...
+    def max(self, expression: Any = None) -> Any:
+        """Ask the database for the largest value, or the largest *expression* of the objects; None of nothing."""
+        return self._measure("max", expression)
+
+    def group_concat(
+        self, sep: str = ", ", distinct: bool = False, *, expression: Expression[Any] | str | None = None
+    ) -> str | None:
+        """Ask the database for the values as one text, with *sep* between them, in the order of the query."""
+        text: str | None = self._measure("group_concat", expression, sep, distinct=distinct)
+        return text
+
+    def _measure(self, operator: str, expression: Any, *options: Any, distinct: bool = False) -> Any:
+        selected, of = measured(self.selected, operator, expression)
+        values: list[Any] = []
+        shape = ("measured", distinct, None if expression is None else expression_shape(of, values))
+        first = len(self.values)
+
+        def measuring() -> Selected:
+            result = of if expression is None else with_slots(of, count(first))
+            is_distinct = distinct or (selected.is_distinct and expression is None)
+            return selected.replace(result=result, is_distinct=is_distinct, lock="", prefetched=None)
+
+        asked = self.selected.derived(shape, measuring)
+        return self._runner.aggregate(asked, (*self.values, *values), operator, *options)
+
     def delete(self, *, bulk: bool = False) -> int:
         """Delete the objects, and return how many there were.
 
@@ -246,3 +349,7 @@ class Query(Generic[T]):
     def get_sql(self) -> str:
         """Return the SQL that fetching would send."""
         return compile_fetch(self.selected).sql
+
+    def show(self, width: int | None = None) -> None:
+        """Print the results as a table, *width* characters wide at most (None: as the terminal is)."""
+        print(table_of(self.selected, self.fetch(), width or get_terminal_size().columns))  # noqa: T201 - what it is for

@@ -10,7 +10,7 @@ from collections.abc import Iterator
 from typing import Any
 
 from dbsession.model.expressions import Expression, Operation, Ordering
-from dbsession.query.tree import Slot
+from dbsession.query.tree import Placed, Slot
 
 __all__ = ["expression_shape", "shape_of", "with_slots"]
 
@@ -40,6 +40,8 @@ def expression_shape(node: Any, values: list[Any]) -> Any:
         return node
     if isinstance(node, Expression):
         return id(node)
+    if cls is Placed:
+        return node.descending, node.number
     if cls is Ordering:
         return node.descending, expression_shape(node.expression, values)
     values.append(node)
@@ -56,6 +58,6 @@ def with_slots(node: Any, numbers: Iterator[int]) -> Any:
         return Operation(node.operator, *[with_slots(operand, numbers) for operand in operands])
     if type(node) is Ordering:
         return Ordering(with_slots(node.expression, numbers), descending=node.descending)
-    if node is None or node is True or node is False or isinstance(node, Expression):
+    if node is None or node is True or node is False or isinstance(node, Expression | Placed):
         return node
     return Slot(next(numbers), node)

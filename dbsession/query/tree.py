@@ -15,14 +15,14 @@ from typing import TYPE_CHECKING, Any
 
 from dbsession.model.attributes import Attribute
 from dbsession.model.collections import CollectionAttribute
-from dbsession.model.expressions import Expression, Operation
+from dbsession.model.expressions import Expression, Operation, Ordering
 from dbsession.model.mapping import Mapping
 from dbsession.model.references import ReferenceAttribute
 
 if TYPE_CHECKING:
     from dbsession.query.selected import Selected
 
-__all__ = ["AGGREGATES", "Computed", "Path", "RawSql", "Slot", "Subquery", "Variable", "walk"]
+__all__ = ["AGGREGATES", "Computed", "Path", "Placed", "RawSql", "Slot", "Subquery", "Variable", "walk"]
 
 
 AGGREGATES = frozenset({"count", "count_distinct", "sum", "avg", "min", "max", "group_concat", "exists"})
@@ -129,6 +129,16 @@ class Computed(Expression[Any]):
 
     def __repr__(self) -> str:
         return repr(self.node)
+
+
+class Placed(Ordering):
+    """An order by the *number*-th item of the result, *item*; it stays the same object, so that its SQL is the same."""
+
+    __slots__ = ("number",)
+
+    def __init__(self, number: int, item: Any, *, descending: bool) -> None:
+        super().__init__(item, descending=descending)
+        self.number = number
 
 
 class RawSql(Expression[Any]):

@@ -117,6 +117,11 @@ class ScopeGateway:
         unit = self._unit_for(selected)
         return bool(unit.run(querying.ask(unit, compile_exists(selected), values)))
 
+    def aggregate(self, selected: Selected, values: tuple[Any, ...], operator: str, *options: Any) -> Any:
+        """Return the aggregate *operator* of the values."""
+        unit = self._unit_for(selected)
+        return unit.run(querying.aggregate(unit, selected, values, operator, *options))
+
     def delete(self, selected: Selected, values: tuple[Any, ...], *, bulk: bool) -> int:
         """Delete the objects, and return how many there were."""
         unit = self._unit_for(selected)

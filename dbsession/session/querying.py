@@ -12,7 +12,7 @@ from dbsession.model.attributes import Attribute
 from dbsession.model.entity import EntityBase
 from dbsession.model.mapping import Column, Mapping
 from dbsession.model.state import NOT_LOADED
-from dbsession.query.compiled import Compiled, compile_fetch
+from dbsession.query.compiled import Compiled, compile_aggregate, compile_fetch
 from dbsession.query.results import Item
 from dbsession.query.selected import Selected, filtered_by
 from dbsession.session.loading import columns_load, materialize
@@ -22,7 +22,7 @@ from dbsession.session.prefetch import prefetch
 if TYPE_CHECKING:
     from dbsession.session.unit_of_work import UnitOfWork
 
-__all__ = ["ask", "fetch", "load_ahead", "results_of"]
+__all__ = ["aggregate", "ask", "fetch", "load_ahead", "results_of"]
 
 _GONE: Any = object()  # in the place of an object that is deleted here
 
@@ -32,6 +32,13 @@ def ask(unit: UnitOfWork, compiled: Compiled, values: tuple[Any, ...]) -> Flow[l
     yield from unit.autoflush_for(*compiled.tables, comparing=compiled.objects(values))
     results = yield from unit.transaction.read(Statement(compiled.sql, compiled.bind(values), returns=True))
     return results[0].rows
+
+
+def aggregate(unit: UnitOfWork, selected: Selected, values: tuple[Any, ...], operator: str, *options: Any) -> Flow[Any]:
+    """Return the aggregate *operator* of the values of the query *selected*."""
+    compiled = compile_aggregate(selected, operator, *options)
+    rows = yield from ask(unit, compiled, values)
+    return _values(rows, compiled.items[0])[0]
 
 
 def fetch(unit: UnitOfWork, selected: Selected, values: tuple[Any, ...]) -> Flow[list[Any]]:

@@ -1,0 +1,136 @@
+"""What the verbs of a query are given: conditions, orders, numbers and expressions, checked and made expressions."""
+
+from __future__ import annotations
+
+from collections.abc import Iterable
+from typing import Any
+
+from dbsession.model.attributes import Attribute
+from dbsession.model.collections import CollectionAttribute
+from dbsession.model.expressions import Expression, Operation, Ordering
+from dbsession.model.registration import suggest
+from dbsession.query.kinds import kind_of
+from dbsession.query.selected import Selected
+from dbsession.query.tree import Path, Placed, Subquery
+
+__all__ = ["attribute_of", "checked_slice", "condition_of", "measured", "orderings_of"]
+
+
+def attribute_of(selected: Selected, name: str) -> Expression[Any]:
+    """Return the attribute *name* of the objects that *selected* gives, or, if it gives none, of those it is about.
+
+    Raises:
+        TypeError: there is none, or there are objects of several variables that it could be one of.
+    """
+    is_path = isinstance(selected.result, Path) and selected.result.target is not None
+    if len(selected.fors) > 1 and not (selected.gives_objects or is_path):
+        names = " and ".join([repr(loop.variable) for loop in selected.fors])
+        raise TypeError(f"{name!r} could be an attribute of {names}: write the condition or order as an expression")
+    mapping = selected.mapping
+    attribute = mapping.attributes.get(name)
+    if attribute is None:
+        raise TypeError(f"{mapping.name} has no attribute {name!r} to compare{suggest(name, mapping.attributes)}")
+    return Path(selected.result, attribute) if is_path else attribute
+
+
+def condition_of(given: Any) -> Any:
+    """Return *given*, a condition.
+
+    Raises:
+        TypeError: it is none.
+    """
+    if isinstance(given, Expression):
+        return given
+    if isinstance(given, bool):
+        raise TypeError(
+            f"a condition is an expression such as User.age > 18, but Python has computed {given} already; "
+            f"what lies behind a reference is asked for by a lambda: Order.select(lambda o: o.user.age > 18)"
+        )
+    raise TypeError(
+        f"a condition is an expression such as User.age > 18, not {given!r:.80}; "
+        f"combine conditions with & | ~ instead of and, or, not"
+    )
+
+
+def orderings_of(selected: Selected, given: Iterable[Any]) -> list[Ordering]:
+    """Return what *given* orders the results by: attributes, their names, expressions, places in the result.
+
+    Raises:
+        TypeError: one is none of these, or None beside others; there is no such attribute, or no such place.
+    """
+    given = tuple(given)
+    return [] if len(given) == 1 and given[0] is None else [_ordering(selected, by) for by in given]
+
+
+def _ordering(selected: Selected, by: Any) -> Ordering:
+    if isinstance(by, str):
+        by = attribute_of(selected, by)
+    elif isinstance(by, int) and not isinstance(by, bool):
+        items = selected.items
+        if not 1 <= abs(by) <= len(items):
+            many = f"1 to {len(items)}, or -1 to {-len(items)}" if len(items) > 1 else "1, or -1,"
+            raise TypeError(
+                f"order_by({by}): the result has {len(items)} item{'s'[: len(items) > 1]}; {many} is a place"
+            )
+        return Placed(abs(by), items[abs(by) - 1], descending=by < 0)
+    if isinstance(by, Expression):
+        return Ordering(by, descending=False)
+    if isinstance(by, Ordering):
+        return by
+    if by is None:
+        raise TypeError("order_by(None) takes the order away, and stands alone")
+    raise TypeError(f"order_by() takes attributes such as User.name or desc(User.name), not {by!r:.80}")
+
+
+def checked_slice(selected: Selected, limit: Any, offset: Any) -> tuple[int | None, int]:
+    """Return the limit and the offset of *selected* of which *limit* results are kept, behind *offset*.
+
+    Raises:
+        TypeError, ValueError: one is no whole number, or negative.
+    """
+    if not isinstance(limit, int | None) or not isinstance(offset, int):
+        raise TypeError(f"limit and offset are whole numbers, not {limit!r} and {offset!r}")
+    if (limit is not None and limit < 0) or offset < 0:
+        raise ValueError(f"limit and offset cannot be negative, but are {limit} and {offset}")
+    if selected.limit is not None:
+        left = max(selected.limit - offset, 0)
+        limit = left if limit is None else min(limit, left)
+    return limit, offset + selected.offset
+
+
+def measured(selected: Selected, verb: str, expression: Any) -> tuple[Selected, Any]:
+    """Return what *verb*, an aggregate, is of: a query, and *expression* (or the attribute of that name) or its result.
+
+    Raises:
+        TypeError: it is no expression; the results are objects or tuples and there is none, or values and there is one.
+    """
+    is_of_objects = not isinstance(selected.result, tuple) and kind_of(selected.result).is_object
+    if expression is None:
+        if isinstance(selected.result, tuple) or is_of_objects:
+            what = "objects" if is_of_objects else "tuples"
+            of = next((a for a in selected.mapping.value_attributes if not a.is_key), selected.mapping.key[0])
+            raise TypeError(f"{verb}() of {what}: say of what, for instance query.{verb}({of!r})")
+        return selected, selected.result
+    if not is_of_objects:
+        raise TypeError(f"{verb}({expression!r:.80}): the query gives values of its own; {verb}() is of these")
+    if isinstance(expression, str):
+        expression = attribute_of(selected, expression)
+    if not isinstance(expression, Expression):
+        raise TypeError(f"{verb}() takes an attribute or an expression such as User.age, not {expression!r:.80}")
+    if selected.is_distinct:  # each object once, and not each value
+        whole = Selected.of(selected.mapping)
+        selected = whole.replace(conditions=(Operation("in", whole.result, Subquery(selected)),))
+    return selected, _bound(selected, expression)
+
+
+def _bound(selected: Selected, node: Any) -> Any:
+    """Return *node* with bare attributes as those of the objects that *selected* gives, which need not be its first."""
+    if isinstance(node, Attribute | CollectionAttribute):
+        if node.mapping.root is not selected.mapping.root:
+            raise TypeError(f"{node!r} is no attribute of {selected.mapping.name}, whose objects are queried")
+        return node if len(selected.fors) == 1 and selected.gives_objects else Path(selected.result, node)
+    if isinstance(node, Path):
+        return Path(_bound(selected, node.base), node.attribute)
+    if isinstance(node, Operation):
+        return Operation(node.operator, *[_bound(selected, operand) for operand in node.operands])
+    return node
