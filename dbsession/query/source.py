@@ -17,6 +17,7 @@ import __future__
 import ast
 import linecache
 import os
+import re
 import sys
 import tokenize
 import warnings
@@ -24,7 +25,6 @@ from bisect import bisect_left
 from collections.abc import Iterator
 from functools import lru_cache, partial
 from itertools import accumulate
-from threading import Lock
 from types import CodeType
 from typing import Any, NamedTuple, TypeAlias
 from weakref import ReferenceType, ref
@@ -40,11 +40,11 @@ _FUTURES = sum({getattr(__future__, feature).compiler_flag for feature in __futu
 
 _FAR = 1_000_000  # lines, where nothing else stands
 _LONGEST = 80  # characters of a sub-expression in a message
-_REMEDY = "Write it in the form that needs no source, such as User.select(User.age > 18), or put the code into a file"
+_KINDS = {"<lambda>": "lambda", "<genexpr>": "generator expression"}
+_REMEDY = "write it in the form that needs no source, such as User.select(User.age > 18)"
 
 # By identity: equal code objects of two files are equal to Python, which does not compare the file names.
 _found: dict[int, tuple[ReferenceType[CodeType], Source]] = {}
-_ignoring_warnings = Lock()
 
 
 class Source(NamedTuple):
@@ -120,20 +120,19 @@ def _look_for(code: CodeType) -> Source:
 
 def _not_found(code: CodeType, *, has_text: bool) -> SourceNotFound:
     filename = code.co_filename
-    what = {"<lambda>": "lambda", "<genexpr>": "generator expression"}.get(code.co_name, code.co_name)
-    where = f"the {what} at {_place(filename, code.co_firstlineno)}"
+    what = _KINDS.get(code.co_name, f"function {code.co_name}()")
+    what += f" at {_place(filename, code.co_firstlineno)}"
     if filename.startswith("<"):
-        why = "it was read from a string, a pipe, or a prompt that keeps no source"
+        why = "it came from a string, a pipe, or a prompt that keeps no source"
     elif not has_text:
-        why = f"{filename} cannot be read"
+        why = f"{filename} is not there, or cannot be read"
     else:
         return SourceNotFound(
-            f"the source of {where} has changed since it was imported: {filename} does not contain it as it is "
-            f"running. Start the program again, or reload the module; if that does not help, its __pycache__ was "
-            f"written by another Python, or its code was changed while it was imported, and is to be written in the "
-            f"form that needs no source, such as User.select(User.age > 18)"
+            f"{filename} has changed since it was imported: it does not contain the {what} as it is running. Start "
+            f"the program again, or reload the module. Where that does not help, its __pycache__ was written by "
+            f"another Python or with other options, or its code is changed while it is imported; {_REMEDY}"
         )
-    return SourceNotFound(f"{where} has no source to translate it from: {why}. {_REMEDY}")
+    return SourceNotFound(f"the {what} has no source to translate it from: {why}; {_REMEDY}, or put it into a file")
 
 
 def _texts(code: CodeType) -> Iterator[str]:
@@ -157,7 +156,7 @@ def _texts(code: CodeType) -> Iterator[str]:
 
 def _joined(lines: list[str]) -> Iterator[str]:
     if lines:
-        yield "".join(lines).replace("\r\n", "\n").replace("\r", "\n")
+        yield "".join(lines).removeprefix("\ufeff").replace("\r\n", "\n").replace("\r", "\n")
 
 
 def _of_loader(filename: str) -> Iterator[str]:
@@ -168,11 +167,9 @@ def _of_loader(filename: str) -> Iterator[str]:
         if names.get("__file__") == filename and hasattr(getattr(spec, "loader", None), "get_source"):
             try:
                 text: str | None = spec.loader.get_source(spec.name)  # type: ignore[union-attr]
-            except (ImportError, OSError):
+            except (ImportError, OSError, ValueError):
                 continue
-            if text:
-                yield text
-                return
+            yield from _joined([text] if text else [])
     if not os.path.isabs(filename):  # noqa: PTH117 (see _place)
         yield from _joined(linecache.getlines(filename))  # looks through sys.path
 
@@ -298,14 +295,16 @@ def _parse(text: str, filename: str, flags: int, mode: str = "exec") -> Any:
 def _compile(what: str | ast.Module, filename: str, flags: int, mode: str = "exec") -> Any:
     """Compile with these *flags* and none of this module; cells of notebooks may await.
 
+    What is to be said of a file was said when it was imported. Filters are global, so the one that hides
+    it is for this file alone: it does no harm if another thread copies it.
+
     Raises:
         SyntaxError: it cannot be compiled.
     """
-    flags |= ast.PyCF_ALLOW_TOP_LEVEL_AWAIT
+    silence: Any = ("ignore", None, Warning, re.compile(re.escape(filename.removesuffix(".py")) + r"\Z"), 0)
+    filters: Any = warnings.filters
+    filters.insert(0, silence)
     try:
-        return compile(what, filename, mode, flags, dont_inherit=True)
-    except SyntaxError:
-        # Perhaps only a warning that is made an error. Filters are global, so they are left alone till then.
-        with _ignoring_warnings, warnings.catch_warnings():
-            warnings.simplefilter("ignore")
-            return compile(what, filename, mode, flags, dont_inherit=True)
+        return compile(what, filename, mode, flags | ast.PyCF_ALLOW_TOP_LEVEL_AWAIT, dont_inherit=True)
+    finally:
+        filters.remove(silence)
