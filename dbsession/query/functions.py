@@ -151,7 +151,9 @@ def _receiver(value: Any) -> tuple[Any, Any]:
 
 def _base(t: Translator, number: int, node: ast.expr, scope: Scope) -> Any:
     value = t.answer(number)
-    return t.all_of(value) if taking.is_entity(value) else t.taken(number, node, scope)
+    if taking.is_entity(value):
+        return t.all_of(value)
+    return t.taken(number, node, scope) if taking.is_ours(value) else t.outside(node, scope)
 
 
 def _instead(value: Any) -> str:
@@ -327,6 +329,8 @@ def count(t: Translator, node: ast.Call, scope: Scope) -> Any:
     if isinstance(given, ast.Call) and is_call_of(t, given, scope, distinct):
         given, wants = given.args[0], True
     found = _aggregated(t, given, scope)
+    if wants and isinstance(found, Subquery):
+        return t.make("count", _distinct(found), node=node, scope=scope)
     return t.make("count_distinct" if wants else "count", found, node=node, scope=scope)
 
 
@@ -357,8 +361,12 @@ def distinct(t: Translator, node: ast.Call, scope: Scope) -> Any:
     assert given is not None
     found = t.visit(given, scope)
     if isinstance(found, Subquery):
-        return Subquery(found.selected.replace(is_distinct=True), found.shift)
+        return _distinct(found)
     raise t.error(node, scope, "distinct() is for count(distinct(x)) and for queries")
+
+
+def _distinct(found: Subquery) -> Subquery:
+    return Subquery(found.selected.replace(is_distinct=True), found.shift)
 
 
 def length(t: Translator, node: ast.Call, scope: Scope) -> Any:

@@ -18,7 +18,7 @@ from dbsession.query.tree import Path, Subquery, Variable
 if TYPE_CHECKING:
     from dbsession.query.translation import Translator
 
-__all__ = ["generator", "items_of_answer", "items_of_path", "subquery"]
+__all__ = ["belongs", "generator", "items_of_answer", "items_of_path", "subquery"]
 
 
 class _Loops(NamedTuple):
@@ -126,7 +126,7 @@ def _over_answer(t: Translator, number: int, name: str, clause: ast.comprehensio
         return _over_node(t, t.subquery_of(number), name, clause, scope, loops)
     if isinstance(value, Collection):
         item = _new(loops, value.attribute.target, name)
-        loops.conditions.append(_belongs(t, number, item))
+        loops.conditions.append(belongs(t, number, item))
         return item
     raise t.error(
         clause.iter,
@@ -203,10 +203,10 @@ def items_of_answer(t: Translator, number: int) -> Subquery:
     """Return the items of a collection of an object that Python knows."""
     loops = _Loops([], [], [])
     item = _new(loops, t.answer(number).attribute.target, "")
-    return Subquery(t.selected(tuple(loops.fors), item, (_belongs(t, number, item),)))
+    return Subquery(t.selected(tuple(loops.fors), item, (belongs(t, number, item),)))
 
 
-def _belongs(t: Translator, number: int, item: Variable) -> Operation[bool]:
+def belongs(t: Translator, number: int, item: Variable | Path) -> Operation[bool]:
     """Return the condition that *item* is in the collection that answer *number* is."""
     attribute: Any = t.answer(number).attribute
     owner = t.slot(t.ask_about(number, taking.plain, _owner))

@@ -199,6 +199,8 @@ def _member(t: Translator, left: ast.expr, right: ast.expr, node: ast.Compare, s
         if isinstance(item, tuple):
             return _one_of(t, item, _rows(t, number, len(item), node, scope), node, scope)
         return t.make("in", item, t.slot(number), node=node, scope=scope)
+    if isinstance(value, Collection) and entity_of(item) is not None:
+        return t.belongs(number, item)
     if not isinstance(value, str | bytes | Expression | Collection) and not taking.is_query(value):
         raise t.error(node, scope, f"`in` looks into texts, lists, queries and collections, and {value!r:.60} is none")
     return t.make("in", item, t.taken(number, right, scope), node=node, scope=scope)
