@@ -181,9 +181,8 @@ def _rest(compiler: Compiler, operands: tuple[Any, ...]) -> str:
     if compiler.dialect.name == "sqlite":
         left, right = [compiler.render(operand, Kind(timedelta)) for operand in operands]
         return f"dbs_span_mod({left}, {right})"
-    # rendered in the order in which they stand in the text: parameters have no numbers
-    first, second, third, fourth = [_seconds(compiler, operands[number]) for number in (0, 1, 0, 1)]
-    rest = f"({first} - {second} * floor({third} / {fourth}))"
+    left, right = [_seconds(compiler, operand) for operand in operands]
+    rest = f"({left} - {right} * floor({left} / {right}))"
     return Sql(f"{rest} * interval '1 second'", MULTIPLICATION)
 
 
@@ -271,7 +270,7 @@ def _absolute(compiler: Compiler, operands: tuple[Any, ...]) -> str:
     first = compiler.render(operands[0])
     if compiler.dialect.name == "sqlite":
         return f"abs({first})"
-    return f"GREATEST({first}, {_negation(compiler, operands)})"
+    return f"GREATEST({first}, - {enclosed(first, PRIMARY)})"
 
 
 OPERATORS: dict[str, Operator] = {

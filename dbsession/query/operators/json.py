@@ -147,28 +147,20 @@ def _contained(compiler: Compiler, item: Any, container: Any) -> str:
         outer = plain(extracted(compiler, container))
         inner = "'null'" if value_of(item) is None else plain(as_json(compiler, item))
         return f"dbs_json_contains({outer}, {inner})"
-    if kind_of(item).is_text:
-        kind = extracted(compiler, container)
-        text = extracted(compiler, container, as_text=True)
-        part = _text_of(compiler, item)
-        outer = enclosed(as_json(compiler, container), CONCATENATION)
-        return (
-            f"CASE WHEN jsonb_typeof({kind}) = 'string' THEN strpos({text}, {part}) > 0 "
-            f"ELSE {outer} ? {enclosed(_text_of(compiler, item), CONCATENATION + 1)} END"
-        )
-    kind = as_json(compiler, container)
-    if kind_of(item).python in (dict, list):
-        outer = as_json(compiler, container)
-        inner = as_json(compiler, item)
-        found = f"EXISTS (SELECT 1 FROM jsonb_array_elements({outer}) AS item WHERE item.value = {inner})"
-        return f"CASE WHEN jsonb_typeof({kind}) = 'array' THEN {found} END"
     outer = enclosed(as_json(compiler, container), CONCATENATION)
+    if kind_of(item).is_text:
+        found = extracted(compiler, container)
+        part = compiler.parameter_of(item, Kind(str), key_text) if is_value(item) else compiler.render(item)
+        return (
+            f"CASE WHEN jsonb_typeof({found}) = 'string' "
+            f"THEN strpos({extracted(compiler, container, as_text=True)}, {part}) > 0 "
+            f"ELSE {outer} ? {enclosed(part, CONCATENATION + 1)} END"
+        )
     inner = "'null'" if value_of(item) is None else as_json(compiler, item)
-    return Sql(f"jsonb_typeof({kind}) = 'array' AND {outer} @> {inner}", AND)
-
-
-def _text_of(compiler: Compiler, node: Any) -> str:
-    return compiler.parameter_of(node, Kind(str), key_text) if is_value(node) else compiler.render(node)
+    if kind_of(item).python in (dict, list):
+        found = f"EXISTS (SELECT 1 FROM jsonb_array_elements({outer}) AS item WHERE item.value = {inner})"
+        return f"CASE WHEN jsonb_typeof({outer}) = 'array' THEN {found} END"
+    return Sql(f"jsonb_typeof({outer}) = 'array' AND {outer} @> {inner}", AND)
 
 
 def _membership(general: Operator) -> Operator:
@@ -232,8 +224,8 @@ def _lifted(operator: Operator, take: Callable[[Any], Any]) -> Operator:
 def _number(compiler: Compiler, operands: tuple[Any, ...]) -> str:
     if compiler.dialect.name == "sqlite":
         return f"dbs_json_number({extracted(compiler, operands[0])})"
-    guard = f"jsonb_typeof({extracted(compiler, operands[0])}) = 'number'"
-    return f"CASE WHEN {guard} THEN {enclosed(extracted(compiler, operands[0]), PRIMARY)}::float8 END"
+    found = extracted(compiler, operands[0])
+    return f"CASE WHEN jsonb_typeof({found}) = 'number' THEN {enclosed(found, PRIMARY)}::float8 END"
 
 
 def _text(compiler: Compiler, operands: tuple[Any, ...]) -> str:
@@ -257,9 +249,8 @@ def _converted(function: str, postgresql: str) -> Operator:
     def render(compiler: Compiler, operands: tuple[Any, ...]) -> str:
         if compiler.dialect.name == "sqlite":
             return f"{function}({extracted(compiler, operands[0])})"
-        guard = f"{extracted(compiler, operands[0], as_text=True)} ~* {_NUMERAL}"
-        text = enclosed(extracted(compiler, operands[0], as_text=True), PRIMARY)
-        return f"CASE WHEN {guard} THEN {postgresql.format(text)} END"
+        text = extracted(compiler, operands[0], as_text=True)
+        return f"CASE WHEN {text} ~* {_NUMERAL} THEN {postgresql.format(enclosed(text, PRIMARY))} END"
 
     return Operator(render, lambda _: Kind(float if function == "dbs_json_float" else int))
 
@@ -267,12 +258,11 @@ def _converted(function: str, postgresql: str) -> Operator:
 def _length(compiler: Compiler, operands: tuple[Any, ...]) -> str:
     if compiler.dialect.name == "sqlite":
         return f"dbs_json_len({extracted(compiler, operands[0])})"
-    found = [extracted(compiler, operands[0]) for _ in range(3)]
-    text = extracted(compiler, operands[0], as_text=True)
+    found = extracted(compiler, operands[0])
     return (
-        f"CASE jsonb_typeof({found[0]}) WHEN 'array' THEN jsonb_array_length({found[1]}) "
-        f"WHEN 'object' THEN (SELECT count(*)::int FROM jsonb_object_keys({found[2]})) "
-        f"WHEN 'string' THEN length({text}) END"
+        f"CASE jsonb_typeof({found}) WHEN 'array' THEN jsonb_array_length({found}) "
+        f"WHEN 'object' THEN (SELECT count(*)::int FROM jsonb_object_keys({found})) "
+        f"WHEN 'string' THEN length({extracted(compiler, operands[0], as_text=True)}) END"
     )
 
 
@@ -288,9 +278,7 @@ def _sum(general: Operator) -> Operator:
     def chosen(operands: tuple[Any, ...]) -> Operator:
         if all(map(is_json, operands)):
             left, right = operands
-            raise TypeError(
-                f"{left!r} + {right!r}: both are JSON; say what one of them is: float({left!r}), str({left!r})"
-            )
+            raise TypeError(f"{left!r} + {right!r}: both are JSON; say what one is: float({left!r}) or str({left!r})")
         return _lifted(general, _as_text if any(kind_of(node).is_text for node in operands) else _as_number)
 
     return Operator(
