@@ -10,7 +10,7 @@ from __future__ import annotations
 from collections.abc import Callable, Hashable, Iterator, Sequence
 from itertools import islice
 from operator import itemgetter
-from typing import TYPE_CHECKING, Any, Protocol, TypeVar
+from typing import TYPE_CHECKING, Any, Protocol, TypeVar, overload
 
 from dbsession.errors import MappingError
 from dbsession.model.state import NOT_LOADED
@@ -21,12 +21,14 @@ if TYPE_CHECKING:
     from dbsession.model.collections import CollectionAttribute
     from dbsession.model.declarations import Composite
     from dbsession.model.entity import EntityBase
+    from dbsession.model.expressions import Expression
     from dbsession.model.references import ReferenceAttribute
     from dbsession.model.state import Unit
 
 __all__ = ["Catalog", "Column", "Gateway", "LinkTable", "Mapping", "Selection"]
 
 E = TypeVar("E")
+U = TypeVar("U")
 
 
 class Selection(Protocol[E]):
@@ -51,8 +53,32 @@ class Selection(Protocol[E]):
         """Lock the rows until the transaction ends; the objects take the values of the locked rows."""
         ...
 
+    def where(self, /, *conditions: Any, **values: Any) -> Selection[E]:
+        """Do as `filter`; the parameters of a lambda are loop variables by their names."""
+        ...
+
+    def page(self, number: int, pagesize: int = 10) -> Selection[E]:
+        """Keep the *number*-th page, counted from 1."""
+        ...
+
+    def distinct(self) -> Selection[E]:
+        """Let each result come once."""
+        ...
+
+    def without_distinct(self) -> Selection[E]:
+        """Let results come as often as the loops of Python would give them."""
+        ...
+
+    def prefetch(self, *what: type[EntityBase] | Expression[Any]) -> Selection[E]:
+        """Load ahead what the objects lead to: entities, or attributes."""
+        ...
+
     def first(self) -> E | None:
         """Return the first object, or None."""
+        ...
+
+    def random(self, limit: int) -> list[E]:
+        """Return *limit* objects at most, chosen at random."""
         ...
 
     def get(self) -> E | None:
@@ -69,6 +95,52 @@ class Selection(Protocol[E]):
 
     def exists(self) -> bool:
         """Ask the database whether there is one."""
+        ...
+
+    @overload
+    def sum(self, expression: Expression[U | None], *, distinct: bool = False) -> U: ...
+    @overload
+    def sum(self, expression: str | None = None, *, distinct: bool = False) -> Any: ...
+    def sum(self, expression: Any = None, *, distinct: bool = False) -> Any:
+        """Ask the database for the sum of *expression*."""
+        ...
+
+    def avg(self, expression: Expression[Any] | str | None = None, *, distinct: bool = False) -> float | None:
+        """Ask the database for the mean of *expression*."""
+        ...
+
+    @overload
+    def min(self, expression: Expression[U | None]) -> U | None: ...
+    @overload
+    def min(self, expression: str) -> Any: ...
+    @overload
+    def min(self, expression: None = None) -> E | None: ...
+    def min(self, expression: Any = None) -> Any:
+        """Ask the database for the smallest *expression*."""
+        ...
+
+    @overload
+    def max(self, expression: Expression[U | None]) -> U | None: ...
+    @overload
+    def max(self, expression: str) -> Any: ...
+    @overload
+    def max(self, expression: None = None) -> E | None: ...
+    def max(self, expression: Any = None) -> Any:
+        """Ask the database for the largest *expression*."""
+        ...
+
+    def group_concat(
+        self, sep: str = ",", distinct: bool = False, *, expression: Expression[Any] | str | None = None
+    ) -> str | None:
+        """Ask the database for the texts of *expression* as one text, with *sep* between them."""
+        ...
+
+    def get_sql(self) -> str:
+        """Return the SQL that fetching would send."""
+        ...
+
+    def show(self, width: int | None = None) -> None:
+        """Print the objects as a table."""
         ...
 
     def delete(self, *, bulk: bool = False) -> int:

@@ -120,17 +120,17 @@ def measured(selected: Selected, verb: str, expression: Any) -> tuple[Selected, 
     if selected.is_distinct:  # each object once, and not each value
         whole = Selected.of(selected.mapping)
         selected = whole.replace(conditions=(Operation("in", whole.result, Subquery(selected)),))
-    return selected, _bound(selected, expression)
+    return selected, _behind(selected.result, expression) if isinstance(selected.result, Path) else expression
 
 
-def _bound(selected: Selected, node: Any) -> Any:
-    """Return *node* with bare attributes as those of the objects that *selected* gives, which need not be its first."""
+def _behind(path: Path, node: Any) -> Any:
+    """Return *node* with bare attributes as those of the objects that *path* leads to."""
     if isinstance(node, Attribute | CollectionAttribute):
-        if node.mapping.root is not selected.mapping.root:
-            raise TypeError(f"{node!r} is no attribute of {selected.mapping.name}, whose objects are queried")
-        return node if len(selected.fors) == 1 and selected.gives_objects else Path(selected.result, node)
+        if path.target is None or node.mapping.root is not path.target.root:
+            raise TypeError(f"{node!r} is no attribute of what {path!r} leads to")
+        return Path(path, node)
     if isinstance(node, Path):
-        return Path(_bound(selected, node.base), node.attribute)
+        return Path(_behind(path, node.base), node.attribute)
     if isinstance(node, Operation):
-        return Operation(node.operator, *[_bound(selected, operand) for operand in node.operands])
+        return Operation(node.operator, *[_behind(path, operand) for operand in node.operands])
     return node

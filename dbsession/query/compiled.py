@@ -140,11 +140,12 @@ def compile_exists(selected: Selected) -> Compiled:
 
 
 def compile_aggregate(selected: Selected, operator: str, *options: Any) -> Compiled:
-    """Return the SELECT of one aggregate over the only value of the result.
+    """Return the SELECT of one aggregate over the only value of the result; texts are put together in its order.
 
     Its one item says how it is decoded.
     """
-    if not (selected.is_sliced or selected.is_distinct or selected.is_grouped):
+    is_ordered = operator == "group_concat" and bool(selected.orderings)
+    if not (selected.is_sliced or selected.is_distinct or selected.is_grouped or is_ordered):
         node: Operation[Any] = Operation(operator, selected.result, *options)
         return compile_fetch(selected.derived((operator, options), lambda: selected.replace(result=node, orderings=())))
     known: Compiled | None = selected.cache.get((operator, options, "sliced"))

@@ -39,6 +39,10 @@ class Prefetched(NamedTuple):
             found |= {relation.name: (relation, left) for relation in _relations(mapping) if self._is_sought(relation)}
         return list(found.values())
 
+    def leads_on(self, mapping: Mapping, left: tuple[Relation, ...]) -> bool:
+        """Tell whether anything may be followed from objects of *mapping*."""
+        return bool(self.entities) or any(_may_have(mapping, relation) for relation in left)
+
     def source(self, mapping: Mapping) -> tuple[Column, ...]:
         """Return the columns that objects of *mapping* are loaded with."""
         columns = {column.name: column for column in mapping.wide}

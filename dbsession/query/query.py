@@ -130,10 +130,12 @@ class Query(Generic[T]):
         """Order by attributes, their names, expressions or lambdas, from the smallest; `desc` turns one round.
 
         A number is a place in the result: ``order_by(-2)`` orders tuples by their second item, the largest first; the
-        place of an object is that of its key. Replaces an earlier order; ``order_by(None)`` takes it away.
+        place of an object is that of its key. The parameters of a lambda are the items of the result. Replaces an
+        earlier order; ``order_by(None)`` takes it away.
 
         Raises:
             TypeError: one is nothing to order by; there is no such attribute, or no such place.
+            TranslationError: a lambda cannot be translated.
         """
         query = self._with(orderings=())
         for is_lambda, group in groupby(orderings, lambda given: isinstance(given, FunctionType)):
@@ -279,7 +281,7 @@ class Query(Generic[T]):
         return self._runner.exists(self.selected, self.values)
 
     @overload
-    def sum(self, expression: Expression[U], *, distinct: bool = False) -> U: ...
+    def sum(self, expression: Expression[U | None], *, distinct: bool = False) -> U: ...
     @overload
     def sum(self, expression: str | None = None, *, distinct: bool = False) -> Any: ...
     def sum(self, expression: Any = None, *, distinct: bool = False) -> Any:
@@ -298,7 +300,7 @@ class Query(Generic[T]):
         return mean
 
     @overload
-    def min(self, expression: Expression[U]) -> U | None: ...
+    def min(self, expression: Expression[U | None]) -> U | None: ...
     @overload
     def min(self, expression: str) -> Any: ...
     @overload
@@ -308,7 +310,7 @@ class Query(Generic[T]):
         return self._measure("min", expression)
 
     @overload
-    def max(self, expression: Expression[U]) -> U | None: ...
+    def max(self, expression: Expression[U | None]) -> U | None: ...
     @overload
     def max(self, expression: str) -> Any: ...
     @overload
@@ -318,23 +320,28 @@ class Query(Generic[T]):
         return self._measure("max", expression)
 
     def group_concat(
-        self, sep: str = ", ", distinct: bool = False, *, expression: Expression[Any] | str | None = None
+        self, sep: str = ",", distinct: bool = False, *, expression: Expression[Any] | str | None = None
     ) -> str | None:
         """Ask the database for the values as one text, with *sep* between them, in the order of the query."""
         text: str | None = self._measure("group_concat", expression, sep, distinct=distinct)
         return text
 
-    def _measure(self, operator: str, expression: Any, *options: Any, distinct: bool = False) -> Any:
+    def _measure(self, operator: str, expression: Any, *options: Any, distinct: bool | None = None) -> Any:
+        """Ask for the aggregate *operator*; *distinct*: whether equal values count once, None: it is all the same."""
         selected, of = measured(self.selected, operator, expression)
         values: list[Any] = []
-        shape = ("measured", distinct, None if expression is None else expression_shape(of, values))
+        shape = ("measured", None if expression is None else expression_shape(of, values))
         first = len(self.values)
+        is_whole = not (selected.is_sliced or selected.is_grouped)  # so that the aggregate can do what DISTINCT does
 
         def measuring() -> Selected:
             result = of if expression is None else with_slots(of, count(first))
-            is_distinct = distinct or (selected.is_distinct and expression is None)
-            return selected.replace(result=result, is_distinct=is_distinct, lock="", prefetched=None)
+            kept = selected.is_distinct and expression is None and not is_whole
+            main = selected.result if selected.gives_objects else selected.main
+            return selected.replace(result=result, main=main, is_distinct=kept, lock="", prefetched=None)
 
+        if distinct is not None and (distinct or (selected.is_distinct and is_whole)):
+            options = (*options, True)
         asked = self.selected.derived(shape, measuring)
         return self._runner.aggregate(asked, (*self.values, *values), operator, *options)
 

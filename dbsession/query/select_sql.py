@@ -79,9 +79,9 @@ def place(compiler: Compiler, selected: Selected, kept: list[For]) -> list[Any]:
             inside.append(Operation("in", variable, origin))
         else:
             outside += _range(compiler, loop, "LEFT JOIN" if selected.is_left else "JOIN")
-    result = selected.result
-    if isinstance(result, Variable):
-        compiler.level.main = result
+    main = selected.result if selected.main is None else selected.main
+    if isinstance(main, Variable):
+        compiler.level.main = main
     for condition in selected.conditions:
         is_inside = gone and any(id(used) in gone for used in variables_in(condition))
         (inside if is_inside else outside).append(condition)

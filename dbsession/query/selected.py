@@ -59,6 +59,7 @@ class Selected:
     is_distinct: bool = False
     keeps_duplicates: bool = False
     prefetched: Prefetched | None = None
+    main: Variable | None = None  # whose attributes stand bare, if it is neither the result nor the first one
     cache: dict[Any, Any] = field(default_factory=dict, init=False, repr=False)
 
     @classmethod

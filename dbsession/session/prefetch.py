@@ -45,7 +45,8 @@ def prefetch(unit: UnitOfWork, objects: Iterable[EntityBase], wanted: Prefetched
             for mapping, owners in _by_mapping(reached).items():
                 for relation, rest in wanted.steps(mapping, left):
                     round_trip.follow(relation, owners)
-                    followed.append((relation, owners, rest))
+                    if wanted.leads_on(relation.target, rest):
+                        followed.append((relation, owners, rest))
         yield from run_loads(unit, round_trip.loads())
         round_trip, groups = _RoundTrip(unit, wanted), {}
         for relation, owners, rest in followed:

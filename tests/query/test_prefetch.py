@@ -20,6 +20,7 @@ from dbsession import (
     db_session,
     flush,
     rollback,
+    select,
 )
 from dbsession.model.collections import CollectionAttribute
 from tests.counting import counted
@@ -415,6 +416,45 @@ def test_lazy_references_to_an_entity(w):
     """They are followed, too."""
     orders, cost = spent(w, w.Order.select(total=1).prefetch(w.Card))
     assert orders[0].approved_by.number == "1" and cost == (2, 2)
+
+
+# --- results of other kinds -------------------------------------------------------------------------------
+
+
+def test_objects_in_tuples(w):
+    """Objects in tuples are followed, each from where it stands; None among them leads nowhere."""
+    query = select((o.total, o, o.person) for o in w.Order).prefetch(w.Order.place, w.Person.company, w.Order.note)
+    rows, cost = spent(w, query.order_by(1))
+    assert cost == (2, 3)
+    assert [(total, order.note, order.place and order.place.city) for total, order, _ in rows] == [
+        *((1, "one", "Oslo"), (2, "two", "Rome"), (3, None, "Oslo"), (4, None, None))
+    ]
+    assert [person and person.company.name for *_, person in rows] == ["Acme", "Acme", "None", None]
+
+
+def test_objects_behind_a_reference(w):
+    """The objects that a reference leads to are those of the query, and bring their lazy attributes."""
+    people, cost = spent(w, select(o.person for o in w.Order if o.total < 4).prefetch(w.Person.bio, w.Person.company))
+    assert cost == (2, 2)
+    assert sorted((person.bio, person.company.name) for person in people) == [
+        *(("bio Ann", "Acme"), ("bio Ann", "Acme"), ("bio Cid", "None"))
+    ]
+
+
+def test_lazy_attributes_beside_other_items(w):
+    """Places in the result are those of its items, whatever columns an object has."""
+    query = select((p, p.name + "!") for p in w.Person).prefetch(w.Person.bio)
+    rows, cost = spent(w, query.order_by(-2))
+    assert cost == (1, 1)
+    assert [(person.bio, name) for person, name in rows][:2] == [(None, "Dot!"), ("bio Cid", "Cid!")]
+
+
+def test_values(w):
+    """A query for values has no objects that could lead anywhere."""
+    with pytest.raises(
+        TypeError, match=r"prefetch\(\) loads what objects lead to, and this query gives values: o.total"
+    ):
+        select(o.total for o in w.Order).prefetch(w.Order.person)
 
 
 # --- verbs ------------------------------------------------------------------------------------------------

@@ -19,6 +19,7 @@ from dbsession import (
     db_session,
     desc,
     flush,
+    select,
 )
 from dbsession.model.expressions import Operation
 from dbsession.query.selected import For, Selected
@@ -283,7 +284,7 @@ def test_group_concat(Person):
     """group_concat() puts texts together in the order of the query."""
     found = values(Person, "name").order_by(-1)
     with db_session:
-        assert found.group_concat() == "Eve, Dot, Cid, Bob, Ann"
+        assert found.group_concat() == "Eve,Dot,Cid,Bob,Ann"
         assert found.group_concat("") == "EveDotCidBobAnn" and found.group_concat(sep="'; --") is not None
         assert sorted(values(Person, "age").group_concat(";", distinct=True).split(";")) == ["20", "30", "40"]
         assert Person.select(age=20).order_by(Person.name).group_concat("/", expression=Person.name) == "Bob/Eve"
@@ -311,6 +312,9 @@ def test_aggregates_over_several_loops(Person, w):
         assert (cars.sum(Car.seats), cars.max(Car.seats), cars.filter(Car.seats > 2).sum("seats")) == (11, 5, 9)
         with pytest.raises(TypeError, match=r"Person.age is no attribute of Car, whose objects are queried"):
             cars.max(Person.age)
+        assert select(c.owner for c in Car).max(Person.wage * 2) == 21
+        with pytest.raises(TypeError, match=r"Car.seats is no attribute of what c.owner leads to"):
+            select(c.owner for c in Car).max(Car.seats)
 
 
 WRONG = [
@@ -435,6 +439,20 @@ def test_where(Person):
     with db_session:
         assert names(Person.select().where(Person.age > 30).where(name="Cid")) == ["Cid"]
         assert names(Person.select().order_by(1).where(Person.age == 20)) == ["Bob", "Eve"]
+
+
+def test_lambdas(Person, w):
+    """filter() and order_by() give a lambda the items of the result, where() the loop variables by their names."""
+    least = 20
+    with db_session:
+        found = select((p.name, p.age) for p in Person if p.age >= least)
+        assert found.filter(lambda name, age: age > least and name != "Cid").fetch() == [("Ann", 30)]
+        assert found.where(lambda p: p.wage > 10, age=20).fetch() == [("Bob", 20)]
+        assert found.order_by(lambda name, age: (age, desc(name))).page(1, 3).fetch() == [
+            *(("Eve", 20), ("Bob", 20), ("Ann", 30))
+        ]
+        assert names(Person.select(lambda x: x.age == least).order_by(lambda x: desc(x.name))) == ["Eve", "Bob"]
+        assert names(Person.select().filter(lambda x: x.age > 20, Person.wage > 6, house=("High", 2))) == ["Ann"]
 
 
 def test_operations_are_left_alone(Person):

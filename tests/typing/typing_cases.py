@@ -18,6 +18,7 @@ from dbsession import (
     Json,
     Optional,
     PrimaryKey,
+    Query,
     Required,
     RetryPolicy,
     Session,
@@ -128,6 +129,37 @@ def select() -> None:
     assert_type(list(query[0:10]), list[User])
     assert_type([user.email for user in query], list[str])
     assert_type(list(Coupon["x"].orders.select()), list[Order])
+
+
+def ask() -> None:
+    query = User.select().where(name="Ann").prefetch(Order, User.orders, User.settings)
+    assert_type(query.first(), User | None)
+    assert_type(query.page(2, pagesize=20).fetch(), list[User])
+    assert_type(query.random(3), list[User])
+    assert_type(query.distinct().without_distinct().order_by(-1).count(), int)
+    assert_type(query.sum(User.balance), Decimal)
+    assert_type(query.min(User.balance), Decimal | None)
+    assert_type(query.max(User.last_login), datetime | None)
+    assert_type(query.avg(User.version), float | None)
+    assert_type(query.group_concat(", ", expression=User.name), str | None)
+    assert_type(query.max(), User | None)
+    assert_type(query.get_sql(), str)
+    query.show(80)
+    print(query.sum("balance") + 1)
+    query.page("2")  # error: mypy[arg-type] pyright[reportArgumentType]
+    query.prefetch("orders")  # error: mypy[arg-type] pyright[reportArgumentType]
+    query.random()  # error: mypy[call-arg] pyright[reportCallIssue]
+    query.max(3)  # error: mypy[call-overload] pyright[reportCallIssue] pyright[reportArgumentType]
+
+
+def ask_of(ages: Query[int], pairs: Query[tuple[str, int]]) -> None:
+    assert_type(ages.max(), int | None)
+    assert_type(ages.distinct().fetch(), list[int])
+    assert_type(pairs.order_by(-2).first(), tuple[str, int] | None)
+    assert_type(pairs.page(1).random(2), list[tuple[str, int]])
+    for name, age in pairs.where(lambda: True):
+        assert_type(name, str)
+        assert_type(age, int)
 
 
 # --- scopes ----------------------------------------------------------------------------------------------
