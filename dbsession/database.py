@@ -6,7 +6,6 @@ mapping by `generate_mapping`. Connections are opened at first use.
 
 from __future__ import annotations
 
-import re
 from collections import namedtuple
 from collections.abc import Iterable, Iterator
 from typing import Any
@@ -35,30 +34,13 @@ from dbsession.model.mapper import complete_mappings
 from dbsession.model.mapping import LinkTable, Mapping
 from dbsession.model.schema import Table, tables_of
 from dbsession.scope.gateway import ScopeGateway
+from dbsession.session.raw_sql import counts_as_write, send_raw
 from dbsession.session.transaction import Phase
 
 __all__ = ["Database", "RawResult"]
 
-# What may stand before the first word of a statement: blanks, semicolons, parentheses, comments.
-_BEFORE = r"(?:[\s;(]|--[^\n]*(?:\n|$)|/\*.*?\*/)*"
-_FIRST_WORD = re.compile(_BEFORE + r"(\w*)", re.DOTALL)
-# Statements that move the transaction belong to the session: it has to know where the transaction stands.
-_MOVES = re.compile(
-    _BEFORE + r"(BEGIN|START|COMMIT|END|ROLLBACK|ABORT|SAVEPOINT|RELEASE|PREPARE\s+TRANSACTION)\b",
-    re.DOTALL | re.IGNORECASE,
-)
-# Everything else is a write, as is a SELECT with one of these words outside of quotes: a WITH that deletes,
-# FOR UPDATE, INTO. To take a read for a write does no harm; the reverse would leave it in autocommit.
-_READS = frozenset({"SELECT", "WITH", "VALUES", "TABLE", "SHOW", "EXPLAIN", "PRAGMA"})
-_WRITE_WORD = re.compile(r"\b(?:INSERT|UPDATE|DELETE|MERGE|INTO|SHARE)\b", re.IGNORECASE)
-_QUOTED = re.compile(r"'[^']*'|\"[^\"]*\"")
-
-
 # What may follow the name of a provider without a keyword.
 _PROVIDERS = {"sqlite": "filename", "postgres": "dsn", "postgresql": "dsn"}
-
-
-_STREAM = re.compile(r"\b(?:FROM\s+STDIN|TO\s+STDOUT)\b", re.IGNORECASE)
 
 
 class RawResult:
@@ -343,27 +325,14 @@ class Database:
         return bool(self._raw(sql, params, writes=False).rows)
 
     def _raw(self, sql: str, params: Any, *, writes: bool) -> Result:
-        word = _require_sql(sql)
-        if word not in _READS or (_WRITE_WORD.search(sql) and _WRITE_WORD.search(_QUOTED.sub("", sql))):
-            writes = True
+        writes = counts_as_write(sql) or writes
         unit = self.gateway.unit()
         text, values = unit.dialect.raw(sql, params)
-        statement = Statement(text, values, Kind.RAW, returns=True)
-
-        def flow() -> Flow[Result]:
-            yield from unit.autoflush_for(None)
-            if not writes:
-                return (yield from unit.transaction.read(statement))[0]
-            unit.forgets_reads = True
-            if unit.savepoint is not None:
-                unit.savepoint.require_writable()
-            return (yield from unit.transaction.write(statement, is_flush=False))[0]
-
-        return unit.run(flow())
+        return unit.run(send_raw(unit, Statement(text, values, Kind.RAW, returns=True), writes=writes))
 
     def _raw_alone(self, sql: str, params: Any) -> Result:
         """Run *sql* outside any transaction."""
-        _require_sql(sql)
+        counts_as_write(sql)  # or it is refused
         unit = self.gateway.unit()
         transaction = unit.transaction
         if transaction.policy.mode.foreign_keys:
@@ -386,24 +355,6 @@ class Database:
         unit.forgets_reads = True
         self.gateway.saving_now()
         return unit.run(_alone_flow(Statement(text, values, Kind.RAW, returns=True)))
-
-
-def _require_sql(sql: str) -> str:
-    """Return the first word of *sql*, in capitals; refuse what is not for the user to send."""
-    if not isinstance(sql, str):
-        raise TypeError(f"SQL is a str, not {type(sql).__name__} ({sql!r:.60})")
-    first = _FIRST_WORD.match(sql)
-    word = first[1].upper() if first is not None else ""
-    if not word:
-        raise ProgrammingError("there is no SQL to run")
-    if moves := _MOVES.match(sql):
-        raise ProgrammingError(
-            f"{moves[1].upper()} belongs to the session, which has to know where its transaction stands; "
-            f"use commit(), rollback() or flush()"
-        )
-    if word == "COPY" and _STREAM.search(sql):
-        raise ProgrammingError("COPY to and from the client is a stream, which db.execute() cannot carry; use INSERT")
-    return word
 
 
 def _alone_flow(statement: Statement) -> Flow[Result]:

@@ -16,7 +16,8 @@ from dbsession.model.declarations import Declaration, PrimaryKey
 from dbsession.model.expressions import Expression
 from dbsession.model.iterators import over
 from dbsession.model.keys import assign_key
-from dbsession.model.mapping import Catalog, Gateway, Mapping, Selection
+from dbsession.model.mapping import Catalog, Gateway, Mapping, Selection, mapping_of
+from dbsession.model.raw_verbs import RawVerbs
 from dbsession.model.references import ReferenceAttribute
 from dbsession.model.registration import begin_mapping, suggest
 from dbsession.model.state import UNSET, KeyRow, Slots, Status, set_row, set_state
@@ -27,7 +28,7 @@ __all__ = ["Entity", "EntityBase", "EntityMeta"]
 E = TypeVar("E")  # not bound to EntityBase: type checkers want the self type of a metaclass' method so
 
 
-class EntityMeta(type):
+class EntityMeta(RawVerbs, type):
     """The class of entity classes: registration, and the class verbs ``User[1]``, ``User.get(...)``, ..."""
 
     _mapping_: Mapping  # None on bases that are no entities of a database
@@ -74,7 +75,7 @@ class EntityMeta(type):
         Raises:
             ObjectNotFound: there is no such row.
         """
-        mapping = _mapping_of(cls)
+        mapping = mapping_of(cls)
         raw = mapping.entity._key_from_(key)
         found: Any = mapping.gateway.get(mapping, raw)
         if found is None:
@@ -100,7 +101,7 @@ class EntityMeta(type):
         Raises:
             MultipleObjectsFoundError: more than one fits.
         """
-        mapping = _mapping_of(cls)
+        mapping = mapping_of(cls)
         if not conditions and len(values) == len(mapping.key) and all(part.name in values for part in mapping.key):
             parts: tuple[Any, ...] = tuple([values[part.name] for part in mapping.key])
             if None not in parts and not any(isinstance(part, Expression) for part in parts):
@@ -133,23 +134,8 @@ class EntityMeta(type):
         return _select(cls, *conditions, **values)
 
 
-def _mapping_of(entity: type) -> Mapping:
-    """Return the mapping of *entity*, complete.
-
-    Raises:
-        ERDiagramError: it is only a base of entities.
-        MappingError: ``generate_mapping()`` has not been called.
-    """
-    mapping: Mapping | None = entity._mapping_  # type: ignore[attr-defined]
-    if mapping is None:
-        raise ERDiagramError(f"{entity.__name__} is no entity of a database, only a base of entities")
-    if not mapping.is_complete:
-        mapping.require_complete()
-    return mapping
-
-
 def _select(entity: type[E], /, *conditions: Any, **values: Any) -> Selection[E]:
-    mapping = _mapping_of(entity)
+    mapping = mapping_of(entity)
     selection: Selection[E] = mapping.gateway.select(mapping, conditions, values)
     return selection
 
@@ -171,7 +157,7 @@ class EntityBase(Slots, metaclass=EntityMeta, abstract=True):
         id = PrimaryKey[Any](int)
 
     def __init__(self, /, *unnamed: Never, **values: Any) -> None:
-        mapping = _mapping_of(type(self))
+        mapping = mapping_of(type(self))
         unit = mapping.gateway.unit()
         attributes = self._attributes_
         if unnamed:

@@ -12,7 +12,7 @@ from itertools import islice
 from operator import itemgetter
 from typing import TYPE_CHECKING, Any, Protocol, TypeVar, overload
 
-from dbsession.errors import MappingError
+from dbsession.errors import ERDiagramError, MappingError
 from dbsession.model.state import NOT_LOADED
 
 if TYPE_CHECKING:
@@ -25,7 +25,7 @@ if TYPE_CHECKING:
     from dbsession.model.references import ReferenceAttribute
     from dbsession.model.state import Unit
 
-__all__ = ["Catalog", "Column", "Gateway", "LinkTable", "Mapping", "Selection"]
+__all__ = ["Catalog", "Column", "Gateway", "LinkTable", "Mapping", "Selection", "mapping_of"]
 
 E = TypeVar("E")
 U = TypeVar("U")
@@ -147,6 +147,10 @@ class Selection(Protocol[E]):
         """Delete the objects, with cascades and hooks; *bulk*: with one statement and without them."""
         ...
 
+    def update(self, /, *, bump_version: bool = False, **values: Any) -> int:
+        """Change the rows of all objects with one UPDATE, without hooks; values may be expressions."""
+        ...
+
     def __iter__(self) -> Iterator[E]: ...
 
     def __getitem__(self, index: slice) -> list[E]: ...
@@ -174,6 +178,10 @@ class Gateway(Protocol):
 
     def query(self, selected: Any, values: tuple[Any, ...]) -> Any:
         """Return the query for what *selected* asks for."""
+        ...
+
+    def select_by_sql(self, mapping: Mapping, sql: str, params: Any) -> list[Any]:
+        """Return the objects of *mapping* whose rows *sql* gives."""
         ...
 
     def select_linked(self, attribute: CollectionAttribute, owner: EntityBase) -> Selection[Any]:
@@ -386,3 +394,18 @@ class Mapping:
     def is_hollow(self, row: tuple[Any, ...]) -> bool:
         """Tell whether *row* holds nothing but a key."""
         return any(row[column.position] is NOT_LOADED for column in self.eager if not column.is_key)
+
+
+def mapping_of(entity: type) -> Mapping:
+    """Return the mapping of *entity*, complete.
+
+    Raises:
+        ERDiagramError: it is only a base of entities.
+        MappingError: ``generate_mapping()`` has not been called.
+    """
+    mapping: Mapping | None = entity._mapping_  # type: ignore[attr-defined]
+    if mapping is None:
+        raise ERDiagramError(f"{entity.__name__} is no entity of a database, only a base of entities")
+    if not mapping.is_complete:
+        mapping.require_complete()
+    return mapping

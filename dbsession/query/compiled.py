@@ -1,4 +1,4 @@
-"""The statements of a query: the SQL that fetches, counts, probes, deletes or updates, made once for each `Selected`.
+"""The SELECTs of a query: the SQL that fetches, counts or probes, made once for each `Selected`.
 
 A `Compiled` is SQL with a plan for its parameters; `bind` makes them from the values of one query.
 """
@@ -14,18 +14,17 @@ from dbsession.model.expressions import Operation
 from dbsession.model.mapping import Column, Mapping
 from dbsession.query.compiler import Compiler, Late, objects_in
 from dbsession.query.results import Item, item_of
-from dbsession.query.select_sql import one, place, rows, write_select, write_where
+from dbsession.query.select_sql import one, rows, write_select
 from dbsession.query.selected import Selected
-from dbsession.query.tree import Computed, Subquery, Variable
+from dbsession.query.tree import Computed
 
 __all__ = [
     "Compiled",
     "compile_aggregate",
     "compile_count",
-    "compile_delete",
     "compile_exists",
     "compile_fetch",
-    "compile_update",
+    "written",
 ]
 
 
@@ -71,11 +70,11 @@ def _cached(selected: Selected, form: str, write: Callable[[Compiler], str]) -> 
     """Return what *write* writes; it is kept in the cache of *selected*."""
     known: Compiled | None = selected.cache.get(form)
     if known is None:
-        known = selected.cache[form] = _written(selected.dialect, write)
+        known = selected.cache[form] = written(selected.dialect, write)
     return known
 
 
-def _written(dialect: Dialect, write: Callable[[Compiler], str]) -> Compiled:
+def written(dialect: Dialect, write: Callable[[Compiler], str]) -> Compiled:
     """Return what *write* writes, with aliases only if there are several tables."""
     compiler = Compiler(dialect)
     text = write(compiler)
@@ -113,7 +112,7 @@ def compile_fetch(selected: Selected) -> Compiled:
             sql += f" FOR UPDATE{locked}{selected.lock.removeprefix('FOR UPDATE')}"
         return sql
 
-    known = _written(selected.dialect, write)._replace(items=tuple(items))
+    known = written(selected.dialect, write)._replace(items=tuple(items))
     selected.cache["fetch"] = known
     return known
 
@@ -160,52 +159,6 @@ def compile_aggregate(selected: Selected, operator: str, *options: Any) -> Compi
             items[:] = [item]
             return f"SELECT {text} FROM ({inner}) AS rows"
 
-        known = _written(selected.dialect, write)._replace(items=tuple(items))
+        known = written(selected.dialect, write)._replace(items=tuple(items))
         selected.cache[operator, options, "sliced"] = known
     return known
-
-
-def compile_delete(selected: Selected) -> Compiled:
-    """Return the DELETE of all objects of the result at once."""
-    known: Compiled | None = selected.cache.get("delete")
-    if known is None:
-        known = selected.cache["delete"] = _changing(selected, lambda _, table: f"DELETE FROM {table}")
-    return known
-
-
-def compile_update(selected: Selected, assignments: Sequence[tuple[Column, Any]]) -> Compiled:
-    """Return the UPDATE of all objects of the result at once: *assignments* of expressions, slots or values."""
-
-    def write(compiler: Compiler, table: str) -> str:
-        parts = [f"{column.quoted} = {compiler.assigned(node, column.attribute)}" for column, node in assignments]
-        return f"UPDATE {table} SET {', '.join(parts)}"
-
-    return _changing(selected, write)
-
-
-def _changing(selected: Selected, write: Callable[[Compiler, str], str]) -> Compiled:
-    """Return the statement that changes the rows of the result: what *write* writes, and a WHERE clause.
-
-    Other tables are asked by EXISTS; where one has to be joined, or there is a limit, rows are chosen by their keys.
-    """
-    variable = selected.result
-    assert isinstance(variable, Variable)
-    if not selected.is_sliced:
-        compiler = Compiler(selected.dialect)
-        text = _direct(compiler, selected, write)
-        if compiler.is_ambiguous:
-            compiler = Compiler(selected.dialect, is_qualified=True)
-            text = _direct(compiler, selected, write)
-        if len(compiler.level.sources) == 1:
-            sql, plan = compiler.finished(text)
-            return Compiled(sql, tuple(plan), tuple(compiler.tables), fixed=tuple(compiler.fixed))
-    by_key = Selected.of(variable.mapping)
-    by_key = by_key.replace(conditions=(Operation("in", by_key.result, Subquery(selected)),))
-    return _written(selected.dialect, lambda compiler: _direct(compiler, by_key, write))
-
-
-def _direct(compiler: Compiler, selected: Selected, write: Callable[[Compiler, str], str]) -> str:
-    variable = selected.result
-    conditions = place(compiler, selected, [loop for loop in selected.fors if loop.variable is variable])
-    head = write(compiler, str(compiler.level.sources[0]).strip())
-    return head + write_where(compiler, conditions)

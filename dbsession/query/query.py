@@ -53,6 +53,12 @@ class QueryRunner(Protocol):
         """Delete the objects, and return how many there were."""
         ...
 
+    def update(
+        self, selected: Selected, values: tuple[Any, ...], assigned: dict[str, Any], *, bump_version: bool
+    ) -> int:
+        """Change all rows with one statement, and return how many there were."""
+        ...
+
 
 class Query(Generic[T]):
     """What fits some conditions: objects, values or tuples of them.
@@ -352,6 +358,22 @@ class Query(Generic[T]):
         sent instead: no hooks, and cascades only as the database has them.
         """
         return self._runner.delete(self.selected, self.values, bulk=bulk)
+
+    def update(self, /, *, bump_version: bool = False, **values: Any) -> int:
+        """Change the rows of all objects with one UPDATE, and return how many there were.
+
+        *values* are values, checked as in an assignment, or expressions, which the database works out from each
+        row: ``User.select(User.age > 18).update(count=User.count + 1, name="x")``. Unsaved changes are sent
+        first. Objects in memory take the new values; what was read of them before is not compared, and their
+        hooks do not run. *bump_version* counts up the `Version` of each row, so that others who have read it
+        get a conflict. With limit(), or for_update(), the rows are chosen and locked first.
+
+        Raises:
+            TypeError: an attribute does not exist, or cannot be set in bulk: a key, a discriminator, a collection.
+            TypeError, ValueError: a value does not fit its attribute. Nothing was sent.
+            TransactionIntegrityError: a constraint of the database refuses a row; the session is doomed.
+        """
+        return self._runner.update(self.selected, self.values, values, bump_version=bump_version)
 
     def get_sql(self) -> str:
         """Return the SQL that fetching would send."""

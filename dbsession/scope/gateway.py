@@ -14,7 +14,7 @@ from dbsession.query.query import Query
 from dbsession.query.selected import Selected
 from dbsession.query.tree import Path, Slot
 from dbsession.scope import stack
-from dbsession.session import deleting, loading, querying
+from dbsession.session import bulk_delete, bulk_update, loading, querying, raw_rows
 from dbsession.session.unit_of_work import DatabaseLink, UnitOfWork
 
 __all__ = ["ScopeGateway"]
@@ -81,6 +81,11 @@ class ScopeGateway:
         """Return the query for what *selected* asks for."""
         return Query(selected, self._runner(), values)
 
+    def select_by_sql(self, mapping: Mapping, sql: str, params: Any) -> list[Any]:
+        """Return the objects of *mapping* whose rows *sql* gives."""
+        unit = self.unit()
+        return unit.run(raw_rows.select_by_sql(unit, mapping, sql, params))
+
     def select_linked(self, attribute: CollectionAttribute, owner: EntityBase) -> Query[Any]:
         """Return the query for the objects that *owner* is linked to."""
         selected: Selected | None = attribute.mapping.sql.get(("linked", attribute.name))
@@ -126,11 +131,20 @@ class ScopeGateway:
         """Delete the objects, and return how many there were."""
         unit = self._unit_for(selected)
         if bulk:
-            return unit.run(deleting.delete_in_bulk(unit, selected, values))
+            return unit.run(bulk_delete.delete_in_bulk(unit, selected, values))
         objects = unit.run(querying.fetch(unit, selected, values))
         for obj in objects:
             obj.delete()
         return len(objects)
+
+    def update(
+        self, selected: Selected, values: tuple[Any, ...], assigned: dict[str, Any], *, bump_version: bool
+    ) -> int:
+        """Change all rows with one statement, and return how many there were."""
+        unit = self._unit_for(selected)
+        unit.check_owner()
+        assignments = bulk_update.checked(unit, selected.mapping, assigned, bump_version=bump_version)
+        return unit.run(bulk_update.update_in_bulk(unit, selected, values, assignments))
 
 
 class _FromScope(ScopeGateway):

@@ -11,22 +11,18 @@ from __future__ import annotations
 from collections.abc import Iterable
 from typing import TYPE_CHECKING, Any
 
-from dbsession.backends.flow import Flow
-from dbsession.backends.statements import Kind, Statement
 from dbsession.errors import ConstraintError
 from dbsession.model.collections import CollectionAttribute
 from dbsession.model.entity import EntityBase
 from dbsession.model.mapping import Mapping
 from dbsession.model.references import ReferenceAttribute
 from dbsession.model.state import DISCARDED, UNSET, Status, set_changes, set_state
-from dbsession.query.compiled import compile_delete
-from dbsession.query.selected import Selected
 from dbsession.session.loading import below
 
 if TYPE_CHECKING:
     from dbsession.session.unit_of_work import UnitOfWork
 
-__all__ = ["delete", "delete_in_bulk", "in_doubt", "sweep", "with_parents"]
+__all__ = ["delete", "in_doubt", "sweep", "with_parents"]
 
 _DELETE_HOOKS = frozenset({"before_delete", "after_delete"})
 
@@ -224,54 +220,3 @@ def with_parents(unit: UnitOfWork, objects: Iterable[EntityBase]) -> set[EntityB
             if target is not None and target in unit.new:
                 todo.append(target)
     return found
-
-
-def delete_in_bulk(unit: UnitOfWork, selected: Selected, values: tuple[Any, ...]) -> Flow[int]:
-    """Delete with one statement; objects in memory whose rows go with it are not left stale.
-
-    Those deleted are marked so; those that the database may have cascaded to are loaded again when needed.
-    """
-    mapping = selected.mapping
-    compiled = compile_delete(selected)
-    yield from unit.autoflush_for(*compiled.tables, comparing=compiled.objects(values))
-    if unit.savepoint is not None:
-        unit.savepoint.require_writable()
-    sql, params = compiled.sql, compiled.bind(values)
-    objects = unit.identity.of(mapping)
-    if objects:
-        sql += f" RETURNING {', '.join([column.quoted for column in mapping.key_columns])}"
-    results = yield from unit.transaction.write(Statement(sql, params, Kind.WRITE, returns=bool(objects)))
-    if not objects:
-        count = results[0].rowcount
-    else:
-        count = len(results[0].rows)
-        gone = [objects.get(row[0] if len(row) == 1 else tuple(row)) for row in results[0].rows]
-        for obj in gone:
-            if obj is not None:
-                unit.remember([obj])
-                unit.deleted_now(obj)
-    tables = below(mapping.root)
-    for root in tables:
-        for obj in list(unit.identity.of(root).values()):
-            if obj._state_.status is Status.CLEAN:
-                unit.remember([obj])
-                unit.forget_row(obj)
-    _forget_ends(unit, {mapping.root, *tables})
-    return count
-
-
-def _forget_ends(unit: UnitOfWork, tables: set[Mapping]) -> None:
-    """Load the ends of relations to *tables* that have no column again when they are needed."""
-    for obj in unit.identity:
-        for name, value in list(obj.__dict__.items()):
-            attribute = obj._mapping_.member(name)
-            if attribute is None or not attribute.is_virtual or attribute.target.root not in tables:
-                continue
-            if isinstance(attribute, CollectionAttribute):
-                for item in [item for item in value.known if not item._state_.may_change]:
-                    value.note_removed(item, unit)
-                if unit.savepoint is not None:
-                    unit.savepoint.filling(value)
-                value.forget()
-            elif value is not None and not value._state_.may_change:
-                del obj.__dict__[name]

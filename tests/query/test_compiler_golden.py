@@ -15,7 +15,8 @@ from uuid import UUID
 import pytest
 
 from dbsession import Database, Discriminator, Json, Optional, PrimaryKey, Required, Set, db_session, desc
-from dbsession.query.compiled import compile_count, compile_delete, compile_exists, compile_fetch
+from dbsession.query.changing import compile_delete
+from dbsession.query.compiled import compile_count, compile_exists, compile_fetch
 
 
 class Colour(Enum):
@@ -209,12 +210,20 @@ VERBS: dict[str, Any] = {
     "User.select().order_by(User.name).limit(5, offset=2)": {
         "count": 'SELECT count(*) FROM (SELECT 1 FROM * ORDER BY "name" LIMIT 5 OFFSET 2) AS counted',
         "exists": "SELECT 1 FROM * LIMIT 1 OFFSET 2",
-        "delete": 'DELETE FROM * WHERE "id" IN (SELECT "id" FROM * ORDER BY "name" LIMIT 5 OFFSET 2)',
+        "delete": Both(
+            'DELETE FROM * WHERE "id" IN (SELECT "id" FROM * ORDER BY "name" LIMIT 5 OFFSET 2)',
+            'WITH "dbs_chosen" AS MATERIALIZED (SELECT "id" FROM * ORDER BY "name" LIMIT 5 OFFSET 2 FOR UPDATE) '
+            'DELETE FROM * WHERE "id" IN (SELECT * FROM "dbs_chosen")',
+        ),
     },
     "User.select().limit(0)": {
         "count": "SELECT count(*) FROM (SELECT 1 FROM * LIMIT 0) AS counted",
         "exists": "SELECT 1 FROM * LIMIT 0",
-        "delete": 'DELETE FROM * WHERE "id" IN (SELECT "id" FROM * LIMIT 0)',
+        "delete": Both(
+            'DELETE FROM * WHERE "id" IN (SELECT "id" FROM * LIMIT 0)',
+            'WITH "dbs_chosen" AS MATERIALIZED (SELECT "id" FROM * LIMIT 0 FOR UPDATE) '
+            'DELETE FROM * WHERE "id" IN (SELECT * FROM "dbs_chosen")',
+        ),
     },
 }
 
@@ -267,5 +276,5 @@ def test_select(db, source):
 def test_verbs(db, source, verb):
     """What the other verbs make of the same query."""
     query, _, others = evaluate(db, source)
-    expected = VERBS[source][verb].replace("FROM *", f"FROM {query.selected.mapping.quoted}")
+    expected = of(db, VERBS[source][verb]).replace("FROM *", f"FROM {query.selected.mapping.quoted}")
     assert others[verb] == expected.replace("?", db.backend.dialect.placeholder)

@@ -100,7 +100,10 @@ def test_the_truth_of_values(expression, expected):
         ((p for p in Person if p in select(o.person for o in Order)), "in(p, [o.person FOR o IN Order])"),
         ((p for p in Person if p not in Order.select().filter()), "not(in(p, [o FOR o IN Order]))"),
         ((p for p in Person if p.boss in Manager), "in(p.boss, [m FOR m IN Manager])"),
-        ((p for p in Person if (p.name, p.age) in [("a", 1), ("b", None)]), "or(and(=(p.name, 'a'), =(p.age, 1)), and(=(p.name, 'b'), =(p.age, None)))"),
+        (
+            (p for p in Person if (p.name, p.age) in [("a", 1), ("b", None)]),
+            "or(and(=(p.name, 'a'), =(p.age, 1)), and(=(p.name, 'b'), =(p.age, None)))",
+        ),
         ((p for p in Person if 3 in p.orders.total), "in(3, p.orders.total)"),
     ],
 )
@@ -147,7 +150,10 @@ def test_in(expression, expected):
         ((getattr(p, "name") for p in Person), "p.name"),  # noqa: B009
         ((p.get_pk() for p in Person), "p.id"),
         ((isinstance(p, Manager) for p in Person), "isinstance(p, (<entity Manager>))"),
-        ((isinstance(o.person, (Manager, Person)) for o in Order), "isinstance(o.person, (<entity Manager>, <entity Person>))"),
+        (
+            (isinstance(o.person, (Manager, Person)) for o in Order),
+            "isinstance(o.person, (<entity Manager>, <entity Person>))",
+        ),
         ((p.bonus for p in Person if isinstance(p, Manager)), "p.bonus"),
     ],
 )
@@ -203,7 +209,9 @@ def test_values_of_python_are_parameters():
     """A date that Python makes is a value, computed before the query."""
     year = 2020
     assert condition(p for p in Person if p.born > date(year, 1, 1)) == f">(p.born, {{0: {date(2020, 1, 1)!r}}})"
-    assert condition(p for p in Person if p.seen > datetime(year, 1, 1)) == f">(p.seen, {{0: {datetime(2020, 1, 1)!r}}})"
+    assert (
+        condition(p for p in Person if p.seen > datetime(year, 1, 1)) == f">(p.seen, {{0: {datetime(2020, 1, 1)!r}}})"
+    )
     assert condition(o for o in Order if o.status == Status.PAID) == "=(o.status, {0: <Status.PAID: 'paid'>})"
     assert condition(o for o in Order if o.total == Decimal(5)) == "=(o.total, {0: Decimal('5')})"
 
@@ -226,21 +234,48 @@ def test_values_of_python_are_parameters():
         ((p.orders.is_empty() for p in Person), "not(exists(p.orders))"),
         ((exists(p.orders) for p in Person), "exists(p.orders)"),
         ((p.orders.select().count() for p in Person), "count([o FOR o IN p.orders])"),
-        ((p.orders.select(lambda x: x.total > p.age).count() for p in Person), "count([o FOR o IN p.orders IF >(o.total, p.age)])"),
-        ((p.orders.filter(lambda o: o.total > 1).total for p in Person), "[o.total FOR o IN p.orders IF >(o.total, 1)]"),
+        (
+            (p.orders.select(lambda x: x.total > p.age).count() for p in Person),
+            "count([o FOR o IN p.orders IF >(o.total, p.age)])",
+        ),
+        (
+            (p.orders.filter(lambda o: o.total > 1).total for p in Person),
+            "[o.total FOR o IN p.orders IF >(o.total, 1)]",
+        ),
         ((p.orders.filter(total=3).exists() for p in Person), "exists([o FOR o IN p.orders IF =(o.total, 3)])"),
         ((p.orders.total.distinct().count() for p in Person), "count([o.total FOR o IN p.orders is_distinct])"),
         ((p.staff.without_distinct().count() for p in Person), "count([p FOR p IN p.staff keeps_duplicates])"),
-        ((sum(o.total for o in p.orders if o.total > p.age) for p in Person), "sum([o.total FOR o IN p.orders IF >(o.total, p.age)])"),
-        ((max(i.price for o in p.orders for i in o.items) for p in Person), "max([i.price FOR o IN p.orders FOR i IN o.items])"),
-        ((exists(o for o in p.orders if o.total > 3) for p in Person), "exists([o FOR o IN p.orders IF >(o.total, 3)])"),
+        (
+            (sum(o.total for o in p.orders if o.total > p.age) for p in Person),
+            "sum([o.total FOR o IN p.orders IF >(o.total, p.age)])",
+        ),
+        (
+            (max(i.price for o in p.orders for i in o.items) for p in Person),
+            "max([i.price FOR o IN p.orders FOR i IN o.items])",
+        ),
+        (
+            (exists(o for o in p.orders if o.total > 3) for p in Person),
+            "exists([o FOR o IN p.orders IF >(o.total, 3)])",
+        ),
         ((any(o.total > 3 for o in p.orders) for p in Person), "exists([o FOR o IN p.orders IF >(o.total, 3)])"),
-        ((all(o.total > 3 for o in p.orders) for p in Person), "not(exists([o FOR o IN p.orders IF not(>(o.total, 3))]))"),
+        (
+            (all(o.total > 3 for o in p.orders) for p in Person),
+            "not(exists([o FOR o IN p.orders IF not(>(o.total, 3))]))",
+        ),
         ((count(o.person for o in Order) for p in Person), "count([o.person FOR o IN Order])"),
         ((len(select(o for o in p.orders)) for p in Person), "count([o FOR o IN p.orders])"),
-        ((count(distinct(o.total for o in p.orders)) for p in Person), "count([o.total FOR o IN p.orders is_distinct])"),
-        ((Order.select(lambda o: o.person == p).count() for p in Person), "count([o FOR o IN Order IF =(o.person, p)])"),
-        ((exists(left_join(i for o in p.orders for i in o.items)) for p in Person), "exists([i LEFT FOR o IN p.orders LEFT FOR i IN o.items])"),
+        (
+            (count(distinct(o.total for o in p.orders)) for p in Person),
+            "count([o.total FOR o IN p.orders is_distinct])",
+        ),
+        (
+            (Order.select(lambda o: o.person == p).count() for p in Person),
+            "count([o FOR o IN Order IF =(o.person, p)])",
+        ),
+        (
+            (exists(left_join(i for o in p.orders for i in o.items)) for p in Person),
+            "exists([i LEFT FOR o IN p.orders LEFT FOR i IN o.items])",
+        ),
     ],
 )
 def test_collections_and_subqueries(expression, expected):
@@ -275,19 +310,43 @@ def test_aggregates_of_rows(expression, expected):
     ("expression", "expected"),
     [
         ((o for p in Person for o in p.orders), "o FOR p IN Person FOR o IN p.orders"),
-        ((o for p in Person if p.age > 1 for o in p.orders if o.total > 2), "o FOR p IN Person FOR o IN p.orders IF >(p.age, 1) AND >(o.total, 2)"),
+        (
+            (o for p in Person if p.age > 1 for o in p.orders if o.total > 2),
+            "o FOR p IN Person FOR o IN p.orders IF >(p.age, 1) AND >(o.total, 2)",
+        ),
         ((p for p in Person for q in Person if p.age == q.age), "p FOR p IN Person FOR q IN Person IF =(p.age, q.age)"),
         ((i for p in Person for i in p.orders.items), "i FOR p IN Person FOR i IN p.orders.items"),
-        ((t for p in Person for t in p.orders.total if t > 3), "o.total FOR p IN Person FOR o IN p.orders IF >(o.total, 3)"),
+        (
+            (t for p in Person for t in p.orders.total if t > 3),
+            "o.total FOR p IN Person FOR o IN p.orders IF >(o.total, 3)",
+        ),
         ((b for o in Order for b in o.person.staff), "b FOR o IN Order FOR b IN o.person.staff"),
-        ((o for p in Person for o in p.orders.select(lambda o: o.total > 1)), "o FOR p IN Person FOR o IN p.orders IF >(o.total, 1)"),
-        ((o for p in Person for o in (q for q in p.orders if q.total > 1)), "q FOR p IN Person FOR q IN p.orders IF >(q.total, 1)"),
-        ((o for p in Person for o in select(q for q in Order if q.person == p)), "q FOR p IN Person FOR q IN Order IF =(q.person, p)"),
-        ((n + "!" for n in select(p.name for p in Person if p.age > 1)), "+(p.name, '!') FOR p IN Person IF >(p.age, 1)"),
+        (
+            (o for p in Person for o in p.orders.select(lambda o: o.total > 1)),
+            "o FOR p IN Person FOR o IN p.orders IF >(o.total, 1)",
+        ),
+        (
+            (o for p in Person for o in (q for q in p.orders if q.total > 1)),
+            "q FOR p IN Person FOR q IN p.orders IF >(q.total, 1)",
+        ),
+        (
+            (o for p in Person for o in select(q for q in Order if q.person == p)),
+            "q FOR p IN Person FOR q IN Order IF =(q.person, p)",
+        ),
+        (
+            (n + "!" for n in select(p.name for p in Person if p.age > 1)),
+            "+(p.name, '!') FOR p IN Person IF >(p.age, 1)",
+        ),
         ((a + b for a, b in select((p.age, p.height) for p in Person)), "+(p.age, p.height) FOR p IN Person"),
-        ((x for x in Person.select().filter(Person.age > 3).order_by(Person.name) if x.nick), "x FOR x IN Person IF >(x.age, {0: 3}) AND truth(x.nick) ORDER BY x.name"),
+        (
+            (x for x in Person.select().filter(Person.age > 3).order_by(Person.name) if x.nick),
+            "x FOR x IN Person IF >(x.age, {0: 3}) AND truth(x.nick) ORDER BY x.name",
+        ),
         ((x for x in Person.select().limit(3) if x.nick), "x FOR x IN [p FOR p IN Person] IF truth(x.nick)"),
-        ((x for x in Person.select().filter(age=5) for y in Order.select().filter(total=3)), "x FOR x IN Person FOR y IN Order IF =(x.age, {0: 5}) AND =(y.total, {1: 3})"),
+        (
+            (x for x in Person.select().filter(age=5) for y in Order.select().filter(total=3)),
+            "x FOR x IN Person FOR y IN Order IF =(x.age, {0: 5}) AND =(y.total, {1: 3})",
+        ),
     ],
 )
 def test_loops(expression, expected):
@@ -327,7 +386,10 @@ def test_raw_sql():
     """$name and $(expression) are Python's, wherever they are seen, $$ is a dollar sign."""
     low, person = 1, {"age": 5}
     assert condition(p for p in Person if raw_sql("p.age > $low")) == "raw<p.age > {0: 1}>"
-    assert condition(p for p in Person if raw_sql("p.age = $(person['age'] + (low)) || '$$'")) == "raw<p.age = {0: 6} || '$'>"
+    assert (
+        condition(p for p in Person if raw_sql("p.age = $(person['age'] + (low)) || '$$'"))
+        == "raw<p.age = {0: 6} || '$'>"
+    )
     assert result(raw_sql("p.age * 2", result_type=int) for p in Person) == "raw<p.age * 2>:int"
     text = "lower(p.name)"
     assert condition(p for p in Person if raw_sql(text, str) == "x") == "=(raw<lower(p.name)>:str, 'x')"
@@ -369,4 +431,7 @@ def test_orderings():
     """A lambda orders by an expression, or several; desc() turns one round."""
     query = Person.select()
     assert ordered(query, lambda p: p.name) == "p.name"
-    assert ordered(query, lambda p: (p.boss.name, desc(p.age + 1), desc(desc(p.id)))) == "p.boss.name, +(p.age, 1) DESC, p.id"
+    assert (
+        ordered(query, lambda p: (p.boss.name, desc(p.age + 1), desc(desc(p.id))))
+        == "p.boss.name, +(p.age, 1) DESC, p.id"
+    )

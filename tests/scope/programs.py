@@ -414,6 +414,64 @@ class Program:
             for note in self.model.referring("note", "player", player):
                 self.model.delete(note)
 
+    def bulk_players(self, one, two, wish):
+        """Delete players by one statement; notes go with them, and rivals are left."""
+        team = self.pick("team", one)
+        if team and len(self.model) > 5:
+            gone = self.model.referring("player", "team", team)
+            assert self.entity("player").select(team=self.object(team)).delete(bulk=True) == len(gone)
+            for player in gone:
+                self.model.delete(player)
+
+    def chosen(self, one):
+        """Return a query for some players, and their names."""
+        Player = self.entity("player")
+        team = self.pick("team", one)
+        if one % 4 == 0 and team:
+            return Player.select(team=self.object(team)), self.model.referring("player", "team", team)
+        if one % 4 == 1:
+            names = {name for name in self.model.named("player") if self.model[name]["score"] < 2}
+            return Player.select(Player.score < 2), names
+        if one % 4 == 2 and (tag := self.pick("tag", one)):
+            return self.object(tag).players.select(), {player for player, other in self.model.links if other == tag}
+        ordered = sorted(self.model.named("player"))[: one % 3]
+        return Player.select().order_by(Player.name).limit(one % 3), set(ordered)
+
+    def update(self, one, two, wish):
+        """Change values of some players by one statement."""
+        query, names = self.chosen(one)
+        Player = self.entity("player")
+        if wish == 0:
+            found = query.update(score=Player.score + 1, bump_version=two % 2 == 0)
+        elif wish == 1:
+            found = query.update(score=two)
+        else:
+            found = query.update(data={"a": [two]})
+        assert found == len(names)
+        for name in names:
+            if wish == 2:
+                self.model[name]["data"] = {"a": [two]}
+            else:
+                self.model[name]["score"] = two if wish else self.model[name]["score"] + 1
+
+    def transfer(self, one, two, wish):
+        """Let some players refer to another team, or another rival, by one statement."""
+        query, names = self.chosen(one)
+        attribute, kind = ("rival", "player") if two % 3 == 0 else ("team", "team")
+        target = self.pick(kind, two) if wish else None
+        assert query.update(**{attribute: target and self.object(target)}) == len(names)
+        for name in names:
+            self.model[name][attribute] = target
+
+    def award(self, one, two, wish):
+        """Give a badge to a team that has none, or to nobody, by one statement."""
+        badge, team = self.pick("badge", one), self.pick("team", two)
+        if not badge or (wish and (not team or self.model.collections(team)["badge"] not in (None, badge))):
+            return
+        query = self.entity("badge").select(name=badge)
+        assert query.update(team=self.object(team) if wish else None) == 1
+        self.model[badge]["team"] = team if wish else None
+
     def text(self, one, two, wish):
         if box := self.pick("box", one):
             self.object(box).text = self.model[box]["text"] = ("x", "y", None)[wish]
@@ -453,4 +511,5 @@ def named(obj, names, keys):
 SCOPES = ["join", "savepoint", "leave", "leave", "violate", "commit", "rollback"]
 READS = ["read", "collect", "query", "boxes", "flush", "flush_one"]
 CHANGES = ["make", "title", "score", "add", "slot", "data", "team", "rival", "owner", "players", "badge", "tag"]
-VERBS = [*SCOPES, *READS, *CHANGES, "delete", "delete", "bulk", "text", "box", "tag"]
+BULK = ["bulk", "bulk_players", "update", "update", "transfer", "transfer", "award"]
+VERBS = [*SCOPES, *READS, *CHANGES, "delete", "delete", *BULK, "text", "box", "tag"]

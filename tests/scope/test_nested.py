@@ -202,6 +202,10 @@ def _deleted_in_bulk(e, old):
     e["Note"].select(text="second").delete(bulk=True)
 
 
+def _updated_in_bulk(e, old):
+    e["Note"].select(text="second").update(likes=5, author=old.author)
+
+
 def _raw(e, old):
     e["db"].execute("UPDATE note SET likes = 77")
 
@@ -221,6 +225,7 @@ CHANGES = [
     _deleted,
     _deleted_by_query,
     _deleted_in_bulk,
+    _updated_in_bulk,
     _raw,
 ]
 

@@ -182,6 +182,10 @@ CHANGES = {
     "expression": lambda book: setattr(book.old, "reads", book.Page.reads + 1),
     "deleted": lambda book: book.old.delete(),
     "bulk": lambda book: book.Page.select(reads=0).delete(bulk=True),
+    "bulk update": lambda book: book.Page.select(reads=0).update(reads=7),
+    "insert by SQL": lambda book: book.Page.select_by_sql(
+        "INSERT INTO page (text, reads) VALUES ('x', 1) RETURNING id"
+    ),
     "raw": lambda book: book.db.execute("UPDATE page SET reads = 7"),
 }
 

@@ -236,6 +236,8 @@ QUERIES = {
     "exists": ("a query of Item", lambda _, Item: Item.exists(code=3)),
     "lock": ("a query of Item", lambda _, Item: Item.get_for_update(code=3)),
     "bulk": ("a query of Item", lambda _, Item: Item.select(code=3).delete(bulk=True)),
+    "bulk update": ("a query of Item", lambda _, Item: Item.select(code=3).update(name="y")),
+    "by SQL": ("SQL of the user's own", lambda _, Item: Item.get_by_sql("SELECT 1 AS id")),
     "raw": ("SQL of the user's own", lambda db, _: db.select("SELECT 1")),
     "raw write": ("SQL of the user's own", lambda db, _: db.execute("DELETE FROM item")),
 }

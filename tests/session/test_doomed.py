@@ -119,6 +119,8 @@ def test_a_doomed_session_refuses_everything_that_needs_the_database(db, entitie
             "execute": lambda: db.execute("SELECT 1"),
             "raw select": lambda: db.select("SELECT 1"),
             "bulk delete": lambda: User.select().delete(bulk=True),
+            "bulk update": lambda: User.select().update(age=1),
+            "select by SQL": lambda: User.select_by_sql("SELECT 1 AS id"),
             "flush": flush,
             "flush of an object": lambda: (setattr(bob, "age", 5), bob.flush()),
             "commit": commit,

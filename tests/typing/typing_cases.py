@@ -129,6 +129,12 @@ def select() -> None:
     assert_type(list(query[0:10]), list[User])
     assert_type([user.email for user in query], list[str])
     assert_type(list(Coupon["x"].orders.select()), list[Order])
+    assert_type(query.update(name="x", balance=User.balance + 1), int)
+    assert_type(query.update(bump_version=True, last_login=None), int)
+    assert_type(query.delete(bulk=True), int)
+    assert_type(User.select_by_sql("SELECT id FROM user WHERE name = %s", ["Ann"]), list[User])
+    assert_type(User.get_by_sql("SELECT id FROM user WHERE name = %(name)s", {"name": "Ann"}), User | None)
+    User.select_by_sql(1)  # error: mypy[arg-type] pyright[reportArgumentType]
 
 
 def ask() -> None:

@@ -1,0 +1,69 @@
+"""SQL of the user's own: what may be sent, whether it counts as a write, and how it is sent."""
+
+from __future__ import annotations
+
+import re
+from typing import TYPE_CHECKING
+
+from dbsession.backends.flow import Flow
+from dbsession.backends.statements import Result, Statement
+from dbsession.errors import ProgrammingError
+
+if TYPE_CHECKING:
+    from dbsession.session.unit_of_work import UnitOfWork
+
+__all__ = ["counts_as_write", "send_raw", "without_quoted"]
+
+# What may stand before the first word of a statement: blanks, semicolons, parentheses, comments.
+_BEFORE = r"(?:[\s;(]|--[^\n]*(?:\n|$)|/\*.*?\*/)*"
+_FIRST_WORD = re.compile(_BEFORE + r"(\w*)", re.DOTALL)
+# Statements that move the transaction belong to the session: it has to know where the transaction stands.
+_MOVES = re.compile(
+    _BEFORE + r"(BEGIN|START|COMMIT|END|ROLLBACK|ABORT|SAVEPOINT|RELEASE|PREPARE\s+TRANSACTION)\b",
+    re.DOTALL | re.IGNORECASE,
+)
+# Everything else is a write, as is a SELECT with one of these words outside of quotes: a WITH that deletes,
+# FOR UPDATE, INTO. To take a read for a write does no harm; the reverse would leave it in autocommit.
+_READS = frozenset({"SELECT", "WITH", "VALUES", "TABLE", "SHOW", "EXPLAIN", "PRAGMA"})
+_WRITE_WORD = re.compile(r"\b(?:INSERT|UPDATE|DELETE|MERGE|INTO|SHARE)\b", re.IGNORECASE)
+_QUOTED = re.compile(r"'[^']*'|\"[^\"]*\"")
+_STREAM = re.compile(r"\b(?:FROM\s+STDIN|TO\s+STDOUT)\b", re.IGNORECASE)
+
+
+def counts_as_write(sql: str) -> bool:
+    """Tell whether *sql* may write or lock, as far as its text shows.
+
+    Raises:
+        TypeError: it is no text.
+        ProgrammingError: there is nothing in it, or it is not for the user to send.
+    """
+    if not isinstance(sql, str):
+        raise TypeError(f"SQL is a str, not {type(sql).__name__} ({sql!r:.60})")
+    first = _FIRST_WORD.match(sql)
+    word = first[1].upper() if first is not None else ""
+    if not word:
+        raise ProgrammingError("there is no SQL to run")
+    if moves := _MOVES.match(sql):
+        raise ProgrammingError(
+            f"{moves[1].upper()} belongs to the session, which has to know where its transaction stands; "
+            f"use commit(), rollback() or flush()"
+        )
+    if word == "COPY" and _STREAM.search(sql):
+        raise ProgrammingError("COPY to and from the client is a stream, which db.execute() cannot carry; use INSERT")
+    return word not in _READS or bool(_WRITE_WORD.search(sql) and _WRITE_WORD.search(without_quoted(sql)))
+
+
+def without_quoted(sql: str) -> str:
+    """Return *sql* without what stands in quotes."""
+    return _QUOTED.sub("", sql)
+
+
+def send_raw(unit: UnitOfWork, statement: Statement, *, writes: bool) -> Flow[Result]:
+    """Send SQL of the user's own, behind what is unsaved; what *writes* goes in the transaction."""
+    yield from unit.autoflush_for(None)
+    if not writes:
+        return (yield from unit.transaction.read(statement))[0]
+    unit.forgets_reads = True
+    if unit.savepoint is not None:
+        unit.savepoint.require_writable()
+    return (yield from unit.transaction.write(statement, is_flush=False))[0]
