@@ -15,7 +15,7 @@ from dbsession.backends import fork
 from dbsession.backends.base import Connection, Counters, Dialect
 from dbsession.backends.sqlite_connection import SqliteConnection
 from dbsession.backends.sqlite_dialect import SqliteDialect
-from dbsession.backends.sqlite_values import register_functions
+from dbsession.backends.sqlite_functions import register_functions
 from dbsession.errors import BindingError, InterfaceError, OperationalError, SessionForkError
 
 __all__ = ["SqliteBackend", "SqliteConnection", "SqliteDialect"]

@@ -1,22 +1,20 @@
-"""How Python values lie in SQLite: texts that sort and compare as their values do, and functions for decimals.
+"""How Python values lie in SQLite: texts that sort and compare as their values do.
 
 SQLite knows integers, floats, texts and blobs. NUMERIC affinity turns '123456789012345678.12' into
-a rounded number, so a Decimal is text, with a collation and aggregates of our own; dates and times
-are fixed-width ISO 8601, so that comparing texts compares times.
+a rounded number, so a Decimal is text, with a collation and functions of our own (see
+`sqlite_functions`); dates and times are fixed-width ISO 8601, so that comparing texts compares times.
 """
 
 from __future__ import annotations
 
 import math
-import sqlite3
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable
 from datetime import UTC, date, datetime, time, timedelta
 from decimal import ROUND_HALF_UP, Context, Decimal, InvalidOperation
 from enum import Enum
 from typing import Any
 from uuid import UUID
 
-from dbsession.backends import sqlite_dates, sqlite_json
 from dbsession.backends.json_text import encode_json
 
 __all__ = [
@@ -31,7 +29,6 @@ __all__ = [
     "encode_time",
     "encode_timedelta",
     "encode_untyped",
-    "register_functions",
 ]
 
 # Wide enough for every number that a column may hold: arithmetic here never rounds unasked.
@@ -163,135 +160,3 @@ def encode_untyped(value: Any) -> Any:
         if encode is not None:
             return encode(value)
     return value
-
-
-# --- functions of the connection -----------------------------------------------------------------
-
-
-def _decimal(value: Any) -> Decimal:
-    return Decimal(value) if isinstance(value, str) else Decimal(str(value))
-
-
-def _compare(left: str, right: str) -> int:
-    if left == right:
-        return 0
-    try:
-        first, second = Decimal(left), Decimal(right)
-    except InvalidOperation:  # not ours; an order of some kind is still needed
-        return -1 if left < right else 1
-    return (first > second) - (first < second)
-
-
-def _binary(operation: Callable[[Decimal, Decimal], Decimal]) -> Callable[[Any, Any], str | None]:
-    def function(left: Any, right: Any) -> str | None:
-        if left is None or right is None:
-            return None
-        return encode_decimal(operation(_decimal(left), _decimal(right)))
-
-    return function
-
-
-def _divide(left: Decimal, right: Decimal) -> Decimal:
-    # 28 digits, as Decimal has by default; 1000 would be the exact but unreadable 0.333...
-    return Context(prec=28, rounding=ROUND_HALF_UP).divide(left, right)
-
-
-def _round(value: Any, digits: int) -> str | None:
-    if value is None:
-        return None
-    return format(_decimal(value).quantize(Decimal(1).scaleb(-digits), context=_WIDE), "f")
-
-
-def _unary(operation: Callable[[Decimal], Decimal]) -> Callable[[Any], str | None]:
-    def function(value: Any) -> str | None:
-        return None if value is None else encode_decimal(operation(_decimal(value)))
-
-    return function
-
-
-def _text(operation: Callable[[str], str]) -> Callable[[Any], str | None]:
-    def function(value: Any) -> str | None:
-        return None if value is None else operation(str(value))
-
-    return function
-
-
-class _Sum:
-    """Exact sum of decimal texts; NULL for no rows, as in SQL."""
-
-    def __init__(self) -> None:
-        self.total: Decimal | None = None
-        self.count = 0
-
-    def step(self, value: Any) -> None:
-        if value is not None:
-            number = _decimal(value)
-            self.total = number if self.total is None else _WIDE.add(self.total, number)
-            self.count += 1
-
-    def finalize(self) -> str | None:
-        return None if self.total is None else encode_decimal(self.total)
-
-
-class _Average(_Sum):
-    """Mean of decimal texts, to 28 digits."""
-
-    def finalize(self) -> str | None:
-        return None if self.total is None else encode_decimal(_divide(self.total, Decimal(self.count)))
-
-
-class _Extreme:
-    """Smallest (`sign` -1) or largest (`sign` 1) of decimal texts, given back as it was stored."""
-
-    sign = 1
-
-    def __init__(self) -> None:
-        self.best: str | None = None
-
-    def step(self, value: Any) -> None:
-        if value is not None:
-            text = str(value)
-            if self.best is None or _compare(text, self.best) == self.sign:
-                self.best = text
-
-    def finalize(self) -> str | None:
-        return self.best
-
-
-class _Least(_Extreme):
-    """Smallest of decimal texts."""
-
-    sign = -1
-
-
-_SCALARS: Mapping[str, tuple[int, Callable[..., Any]]] = {
-    **sqlite_dates.SCALARS,
-    **sqlite_json.SCALARS,
-    "dbs_add": (2, _binary(_WIDE.add)),
-    "dbs_sub": (2, _binary(_WIDE.subtract)),
-    "dbs_mul": (2, _binary(_WIDE.multiply)),
-    "dbs_div": (2, _binary(_divide)),
-    "dbs_neg": (1, _unary(_WIDE.minus)),
-    "dbs_abs": (1, _unary(_WIDE.abs)),
-    "dbs_round": (2, _round),
-    # SQLite's own lower() and upper() know ASCII only.
-    "dbs_lower": (1, _text(str.lower)),
-    "dbs_upper": (1, _text(str.upper)),
-}
-
-_AGGREGATES: Sequence[tuple[str, type[Any]]] = (
-    ("dbs_sum", _Sum),
-    ("dbs_avg", _Average),
-    ("dbs_min", _Least),
-    ("dbs_max", _Extreme),
-)
-
-
-def register_functions(connection: sqlite3.Connection) -> None:
-    """Give *connection* the collations ``dbs_decimal`` and ``dbs_json``, and the functions ``dbs_...``."""
-    connection.create_collation("dbs_decimal", _compare)
-    connection.create_collation("dbs_json", sqlite_json.compare)
-    for name, (arguments, function) in _SCALARS.items():
-        connection.create_function(name, arguments, function, deterministic=True)
-    for name, aggregate in _AGGREGATES:
-        connection.create_aggregate(name, 1, aggregate)

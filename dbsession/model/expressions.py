@@ -147,7 +147,13 @@ class Operation(Expression[T_co]):
         self.operands = operands
 
     def __repr__(self) -> str:
-        return f"{self.operator}({', '.join(map(repr, self.operands))})"
+        if self.operator[0].isalpha() or len(self.operands) != 2:
+            return f"{self.operator}({', '.join(map(repr, self.operands))})"
+        left, right = [f"({o!r})" if isinstance(o, Operation) else repr(o) for o in self.operands]
+        return f"{left} {_PYTHONS.get(self.operator, self.operator)} {right}"
+
+
+_PYTHONS = {"=": "==", "<>": "!="}
 
 
 class Ordering:

@@ -48,12 +48,18 @@ class Compiled(NamedTuple):
             ConstraintError: an object among them has no key yet.
             ValueError: a value cannot be stored anywhere.
         """
-        return tuple(
-            [
-                (part.convert(None if part.number is None else values[part.number]) if type(part) is Late else part)
-                for part in self.plan
-            ]
-        )
+        lists: dict[int, list[Any]] = {}
+
+        def made(part: Late) -> Any:
+            value = None if part.number is None else values[part.number]
+            if part.item is None:
+                return part.convert(value)
+            known = lists.get(id(part.convert))
+            if known is None:
+                known = lists[id(part.convert)] = part.convert(value)
+            return known[part.item]
+
+        return tuple([made(part) if type(part) is Late else part for part in self.plan])
 
     def objects(self, values: Sequence[Any]) -> list[EntityBase]:
         """Return the objects that the query compares with."""

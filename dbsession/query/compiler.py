@@ -24,7 +24,7 @@ from dbsession.model.references import ReferenceAttribute
 from dbsession.query.kinds import Kind, is_condition, is_value, kind_of, value_of
 from dbsession.query.levels import Level, Place
 from dbsession.query.operators import OPERATORS
-from dbsession.query.operators.base import AND, COMPARISON, Sql, enclosed
+from dbsession.query.operators.base import COMPARISON, Sql, enclosed
 from dbsession.query.select_sql import Head, keys, one, rows, write_select
 from dbsession.query.selected import items_of
 from dbsession.query.tree import Computed, Path, RawSql, Slot, Subquery, Variable, walk
@@ -34,10 +34,14 @@ __all__ = ["Compiler", "Late", "attributes_in", "objects_in"]
 
 
 class Late(NamedTuple):
-    """A parameter that is made when the statement is sent, from the value in slot *number* (None: from nothing)."""
+    """A parameter that is made when the statement is sent, from the value in slot *number* (None: from nothing).
+
+    With *item* it is one item of the list that *convert* makes.
+    """
 
     number: int | None
     convert: Callable[[Any], Any]
+    item: int | None = None
 
 
 def attributes_in(node: Any) -> list[Attribute[Any]]:
@@ -260,15 +264,15 @@ class Compiler:
         Raises:
             TypeError: it is a value, not a condition.
         """
-        if isinstance(node, bool):
-            return Sql("1 = 1" if node else "1 = 0", COMPARISON)
+        if isinstance(value_of(node), bool):
+            return Sql("1 = 1" if value_of(node) else "1 = 0", COMPARISON)
         if is_condition(node):
             return OPERATORS[node.operator].render(self, node.operands)
         if isinstance(node, CollectionAttribute):
             raise TypeError(f"{node!r} is a collection, which cannot stand in a condition")
         if is_value(node):
             raise TypeError(f"a condition is an expression such as User.age > 18, not {node!r:.80}")
-        if kind_of(node).is_bool:
+        if kind_of(node).is_bool or isinstance(node, RawSql):
             return self.render(node)
         raise TypeError(f"{node!r} is no condition; compare it with something")
 
@@ -337,6 +341,27 @@ class Compiler:
             return self.late(node, convert)
         return self.parameter(convert(node))
 
+    def made_of(self, node: Any, convert: Callable[[Any], Any]) -> str:
+        """Return a parameter that *convert* makes of the list *node*, or of that in its slot."""
+        return self.parameter(self._of_list(node, convert))
+
+    def listed(self, node: Any, convert: Callable[[Any], list[Any]], count: int) -> list[str]:
+        """Return *count* parameters: the items that *convert* makes of the list *node*, or of that in its slot."""
+        late = self._of_list(node, convert)
+        if isinstance(late, Late):
+            return [self.parameter(late._replace(item=index)) for index in range(count)]
+        return [self.parameter(item) for item in late]
+
+    def _of_list(self, node: Any, convert: Callable[[Any], Any]) -> Any:
+        objects = [item for item in value_of(node) if isinstance(item, EntityBase)]
+        if not objects:  # they may have no keys before a flush
+            made = convert(value_of(node))  # a wrong type is known at once
+            return Late(node.number + self.shift, convert) if isinstance(node, Slot) else made
+        if isinstance(node, Slot):
+            return Late(node.number + self.shift, convert)
+        self.fixed += objects
+        return Late(None, lambda _: convert(node))
+
     # --- subqueries ---------------------------------------------------------------------------
 
     def subselect(self, node: Subquery | Path, head: Head = rows, **changes: Any) -> str:
@@ -366,13 +391,14 @@ class Compiler:
         """Return the condition that *node* gives a row."""
         return f"EXISTS ({self.subselect(node, one)})"
 
-    def contained(self, node: Any, among: Subquery | Path) -> str:
-        """Return the condition that *node* is one of the values of *among*; values that are NULL are left out."""
+    def contained(self, node: Any, among: Subquery | Path, *, is_negated: bool = False) -> str:
+        """Return the condition that *node* is (or is not) one of the values of *among*; NULLs do not count."""
         if isinstance(among, Path) and isinstance(node, Variable | Path):
             attribute = among.attribute
             is_one_step = not (isinstance(among.base, Path) and among.base.is_many)
             if isinstance(attribute, CollectionAttribute) and attribute.link is None and is_one_step:
-                return Sql(_pairs(self.columns_of(Path(node, attribute.reverse)), self.columns_of(among.base)), AND)
+                owner: Operation[bool] = Operation("=", Path(node, attribute.reverse), among.base)
+                return self.condition(Operation("not", owner) if is_negated else owner)
         columns = self.columns_of(node)
         left = enclosed(columns[0], COMPARISON + 1) if len(columns) == 1 else f"({', '.join(columns)})"
         selected = among.selected if isinstance(among, Subquery) else items_of(among)
@@ -381,7 +407,8 @@ class Compiler:
             # Or NOT IN would be unknown for everything, as soon as there is one NULL.
             present: Operation[bool] = Operation("<>", selected.result, None)
             changes["conditions"] = (*selected.conditions, present)
-        return Sql(f"{left} IN ({self.subselect(among, keys, **changes)})", COMPARISON)
+        word = "NOT IN" if is_negated else "IN"
+        return Sql(f"{left} {word} ({self.subselect(among, keys, **changes)})", COMPARISON)
 
 
 def _pairs(left: list[str], right: list[str]) -> str:

@@ -22,7 +22,7 @@ from dbsession.model.entity import EntityBase
 from dbsession.model.expressions import Expression, Operation
 from dbsession.model.mapping import Mapping
 from dbsession.model.references import ReferenceAttribute
-from dbsession.query.tree import Path, RawSql, Slot, Subquery, Variable
+from dbsession.query.tree import Computed, Path, RawSql, Slot, Subquery, Variable
 
 __all__ = ["CONDITIONS", "RULES", "UNKNOWN", "Kind", "decoder_of", "is_condition", "is_value", "kind_of", "value_of"]
 
@@ -78,8 +78,8 @@ class Kind(NamedTuple):
         """The name of its type, for messages."""
         if self.python is None:
             return "a value of no known type"
-        if self.python is dict:
-            return "JSON"
+        if self.python in (dict, bytes):
+            return "JSON" if self.python is dict else "bytes"
         name = self.python.name if isinstance(self.python, Mapping) else self.python.__name__
         return f"{'an' if name[0] in 'aeiouAEIO' else 'a'} {name}"
 
@@ -116,7 +116,9 @@ def kind_of(node: Any) -> Kind:
     if isinstance(node, Variable):
         return Kind(node.mapping, None, nullable=False)
     if isinstance(node, Subquery):
-        return _of_subquery(node)
+        return UNKNOWN if isinstance(node.selected.result, tuple) else kind_of(node.selected.result)
+    if isinstance(node, Computed):
+        return kind_of(node.node)
     if isinstance(node, RawSql):
         return Kind(node.python)
     if isinstance(node, CollectionAttribute):
@@ -127,12 +129,6 @@ def kind_of(node: Any) -> Kind:
 def is_condition(node: Any) -> bool:
     """Tell whether *node* is a condition: true, false or unknown, and no column."""
     return isinstance(node, Operation) and node.operator in CONDITIONS
-
-
-def _of_subquery(node: Subquery) -> Kind:
-    """Return what one row of a subquery is; nobody knows where a row has several values."""
-    kind = getattr(node.selected, "kind", None)
-    return kind if isinstance(kind, Kind) else UNKNOWN
 
 
 def _of_attribute(attribute: Attribute[Any]) -> Kind:

@@ -14,6 +14,7 @@ from dbsession.model.collections import CollectionAttribute
 from dbsession.model.expressions import Operation, Ordering
 from dbsession.query.levels import Level
 from dbsession.query.operators.base import conjunction
+from dbsession.query.operators.logic import as_filter
 from dbsession.query.results import item_of
 from dbsession.query.selected import For, Selected, has_aggregate, is_aggregate, items_of, variables_in
 from dbsession.query.tree import Path, Subquery, Variable
@@ -59,7 +60,11 @@ def write_select(compiler: Compiler, selected: Selected, head: Head = rows) -> s
 def write_where(compiler: Compiler, conditions: list[Any]) -> str:
     """Return the WHERE clause of the level with a leading blank, or nothing."""
     level = compiler.level
-    parts = [*level.conditions, *[compiler.condition(condition) for condition in conditions], *level.narrowings]
+    parts = [
+        *level.conditions,
+        *[compiler.condition(as_filter(condition)) for condition in conditions],
+        *level.narrowings,
+    ]
     return f" WHERE {conjunction(parts)}" if parts else ""
 
 
@@ -131,7 +136,7 @@ def _groups(compiler: Compiler, selected: Selected, conditions: list[Any]) -> st
         text = f" GROUP BY {', '.join(dict.fromkeys(parts))}" if parts else ""
     having = [node for node in conditions if has_aggregate(node)]
     if having:
-        text += f" HAVING {conjunction(map(compiler.condition, having))}"
+        text += f" HAVING {conjunction([compiler.condition(as_filter(node)) for node in having])}"
     return text
 
 

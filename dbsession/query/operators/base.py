@@ -17,21 +17,26 @@ __all__ = [
     "CONCATENATION",
     "MULTIPLICATION",
     "NOT",
+    "OPERATORS",
     "OR",
     "POSTFIX",
     "PRIMARY",
     "UNARY",
+    "UNKNOWN_SQL",
     "Case",
     "Operator",
     "Sql",
     "conjunction",
     "enclosed",
     "joined",
+    "negated",
+    "nullable",
     "with_cases",
 ]
 
 # How strongly an operator binds its operands, on both databases. Where they differ (|| stands below
 # + on PostgreSQL, and above * on SQLite) the rules below take no chances.
+UNKNOWN_SQL = 0  # what a user wrote
 OR = 1
 AND = 2
 NOT = 3
@@ -75,17 +80,38 @@ def conjunction(parts: Iterable[str]) -> str:
     return joined("AND", parts, AND) or Sql("1 = 1", COMPARISON)
 
 
+_Render = Callable[["Compiler", tuple[Any, ...]], str]
+
+
 class Operator(NamedTuple):
     """What an operator means.
 
     *render*: its SQL for the operands, rendered in the order in which they stand in it, since
     parameters have no numbers. *kind*: what comes out. *is_condition*: whether it is a condition, true,
-    false or unknown, rather than a value.
+    false or unknown, rather than a value. *negated*: the SQL of NOT of it, where there is a shorter one.
     """
 
-    render: Callable[[Compiler, tuple[Any, ...]], str]
+    render: _Render
     kind: Callable[[tuple[Any, ...]], Kind]
     is_condition: bool = False
+    negated: _Render | None = None
+
+
+OPERATORS: dict[str, Operator] = {}
+"""The whole table; the package fills it, since operators need each other."""
+
+
+def negated(compiler: Compiler, operator: Operator, operands: tuple[Any, ...]) -> str:
+    """Return the SQL of NOT of a condition."""
+    if operator.negated is not None:
+        return operator.negated(compiler, operands)
+    return Sql(f"NOT {enclosed(operator.render(compiler, operands), PRIMARY)}", NOT)
+
+
+def nullable(operands: Iterable[Any]) -> bool:
+    """Tell whether one of *operands* may be NULL."""
+    kinds = [kind_of(operand) for operand in operands]  # of all: one may be refused
+    return any(kind.nullable for kind in kinds)
 
 
 class Case(NamedTuple):
@@ -111,4 +137,5 @@ def with_cases(cases: Sequence[Case], otherwise: Operator) -> Operator:
         lambda compiler, operands: choose(operands).render(compiler, operands),
         lambda operands: choose(operands).kind(operands),
         otherwise.is_condition,
+        lambda compiler, operands: negated(compiler, choose(operands), operands),
     )

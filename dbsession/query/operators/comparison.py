@@ -1,137 +1,135 @@
-"""Comparisons, between, in: of values of every kind, of objects by their keys, with SQL's NULL."""
+"""Comparisons: of values of every kind, of objects by their keys, with SQL's NULL."""
 
 from __future__ import annotations
 
 from typing import TYPE_CHECKING, Any
 
-from dbsession.model.expressions import Expression
-from dbsession.model.references import ReferenceAttribute
-from dbsession.query.kinds import Kind, is_condition, is_value, kind_of, value_of
-from dbsession.query.operators.base import AND, COMPARISON, OR, Operator, Sql, enclosed, joined
-from dbsession.query.tree import Path, Subquery
-from dbsession.query.values import Like
+from dbsession.model.entity import EntityBase
+from dbsession.query.kinds import Kind, is_value, kind_of, value_of
+from dbsession.query.operators.base import AND, COMPARISON, OR, Operator, Sql, enclosed, joined, nullable
+from dbsession.query.operators.operands import alike, check_alike
+from dbsession.query.tree import Variable
 
 if TYPE_CHECKING:
+    from collections.abc import Callable
+
+    from dbsession.model.mapping import Mapping
     from dbsession.query.compiler import Compiler
 
-__all__ = ["MIRRORED", "OPERATORS", "like_of"]
+__all__ = ["MIRRORED", "OPERATORS", "is_null", "key_columns"]
 
 MIRRORED = {"=": "=", "<>": "<>", "<": ">", "<=": ">=", ">": "<", ">=": "<="}
+"""What each comparison is from the other side."""
 
-
-def like_of(*nodes: Any) -> Like:
-    """Return how values beside *nodes* travel: as the first that is no value itself; as a Decimal among them."""
-    kinds = [kind_of(node) for node in nodes if not is_value(node)]
-    for kind in kinds:
-        if kind.is_decimal:
-            return kind
-    return kinds[0] if kinds else None
+_OPPOSITE = {"=": "<>", "<>": "=", "<": ">=", ">=": "<", ">": "<=", "<=": ">"}
 
 
 def _compare(compiler: Compiler, operator: str, left: Any, right: Any) -> str:
-    if value_of(left) is None or (not isinstance(left, Expression) and isinstance(right, Expression)):
+    if value_of(left) is None or (is_value(left) and not is_value(right)):
         left, right, operator = right, left, MIRRORED[operator]
     if value_of(right) is None:
-        return _null(compiler, operator, left)
-    columns = _key_columns(compiler, left)
-    if len(columns) > 1:
-        return _compare_key(compiler, operator, left, columns, right)
-    first = _side(compiler, left, right)
-    return Sql(f"{first} {operator} {_side(compiler, right, left)}", COMPARISON)
+        if operator not in ("=", "<>"):
+            raise TypeError(f"None cannot be compared with {operator}")
+        return is_null(compiler, left, is_negated=operator == "<>")
+    check_alike(left, right)
+    kinds = kind_of(left), kind_of(right)
+    if kinds[0].is_object or kinds[1].is_object:
+        return _compare_keys(compiler, operator, left, right)
+    one, other = alike(compiler, (left, right), COMPARISON + 1)
+    return Sql(f"{one} {operator} {other}", COMPARISON)
 
 
-def _side(compiler: Compiler, node: Any, *others: Any) -> str:
-    """Render one side of a comparison with *others*."""
-    like = like_of(*others) if is_condition(node) else like_of(node, *others)
-    rendered = enclosed(compiler.render(node, like), COMPARISON + 1)
-    is_plain = not is_value(node) and not kind_of(node).is_decimal
-    if compiler.dialect.name == "sqlite" and is_plain and any(_is_computed_decimal(other) for other in others):
-        return f"CAST({rendered} AS TEXT)"  # decimals are text there; numbers stand before every text
-    return rendered
+def is_null(compiler: Compiler, node: Any, *, is_negated: bool = False) -> str:
+    """Return the condition that *node* is NULL, or with *is_negated* that it is not."""
+    if value_of(node) is None:
+        return Sql("1 = 0" if is_negated else "1 = 1", COMPARISON)
+    columns = compiler.columns_of(node)
+    if isinstance(node, Variable):
+        columns = columns[:1]  # no part of a key is NULL, unless there is no object
+    word = "IS NOT NULL" if is_negated else "IS NULL"
+    parts = [Sql(f"{enclosed(column, COMPARISON + 1)} {word}", COMPARISON) for column in columns]
+    return joined("OR", parts, OR) if is_negated else joined("AND", parts, AND)
 
 
-def _is_computed_decimal(node: Any) -> bool:
-    return not is_value(node) and kind_of(node).is_decimal
+# --- objects ----------------------------------------------------------------------------------------------
 
 
-def _null(compiler: Compiler, operator: str, operand: Any) -> str:
-    if operator not in ("=", "<>"):
-        raise TypeError(f"None cannot be compared with {operator}")
-    word = "IS NULL" if operator == "=" else "IS NOT NULL"
-    parts = [Sql(f"{enclosed(column, COMPARISON + 1)} {word}", COMPARISON) for column in compiler.columns_of(operand)]
-    return joined("AND", parts, AND) if operator == "=" else joined("OR", parts, OR)
+def key_columns(compiler: Compiler, node: Any, mapping: Mapping, like: Kind) -> list[str]:
+    """Return the columns of the key of *node*, an object of *mapping* or its key, as expressions or parameters."""
+    if not is_value(node) or isinstance(value_of(node), EntityBase):
+        columns = compiler.columns_of(node)
+        return [enclosed(column, COMPARISON + 1) for column in columns]
+    width = len(mapping.key_columns)
+    if width == 1:
+        return [compiler.parameter_of(node, like)]
+    return [compiler.parameter_of(node, like, _part(index)) for index in range(width)]
 
 
-def _key_columns(compiler: Compiler, node: Any) -> list[str]:
-    """Return the columns of a reference; nothing for what is no object."""
-    return compiler.columns_of(node) if isinstance(node, ReferenceAttribute) else []
-
-
-def _compare_key(compiler: Compiler, operator: str, left: Any, columns: list[str], right: Any) -> str:
-    if operator not in ("=", "<>"):
-        raise TypeError(f"{left!r} has a key of several parts, which {operator} cannot compare")
-    if isinstance(right, ReferenceAttribute):
-        if right.target.root is not left.target.root:
-            raise TypeError(f"{left!r} and {right!r} refer to different entities")
-        others = compiler.columns_of(right)
-    else:
-        others = [compiler.parameter_of(right, left, _part(index)) for index in range(len(columns))]
-    pairs = [Sql(f"{column} {operator} {other}", COMPARISON) for column, other in zip(columns, others, strict=True)]
-    return joined("AND", pairs, AND) if operator == "=" else joined("OR", pairs, OR)
-
-
-def _part(index: int) -> Any:
+def _part(index: int) -> Callable[[Any], Any]:
+    """Return what takes one part of a key."""
     return lambda key: key[index]
 
 
-def _contained(compiler: Compiler, operands: tuple[Any, ...]) -> str:
-    operand, listed = operands
-    if isinstance(listed, Subquery) or (isinstance(listed, Path) and listed.is_many):
-        return compiler.contained(operand, listed)
-    values = value_of(listed)
-    present = [value for value in values if value_of(value) is not None]
-    parts: list[str] = []
-    columns = _key_columns(compiler, operand)
-    if len(columns) > 1:
-        parts += [_contained_key(compiler, operand, columns, present)] if present else []
-    elif present:
-        like = like_of(operand)
-        rendered = enclosed(compiler.render(operand, like), COMPARISON + 1)
-        placeholders = ", ".join([compiler.parameter_of(value, like) for value in present])
-        parts.append(Sql(f"{rendered} IN ({placeholders})", COMPARISON))
-    if len(present) < len(values):
-        parts.append(_null(compiler, "=", operand))
-    return joined("OR", parts, OR) if parts else Sql("1 = 0", COMPARISON)
+def _compare_keys(compiler: Compiler, operator: str, left: Any, right: Any) -> str:
+    like = next(kind for kind in (kind_of(left), kind_of(right)) if kind.is_object)
+    mapping: Any = like.python
+    if operator not in ("=", "<>"):
+        if len(mapping.key_columns) > 1:
+            raise TypeError(f"{left!r} has a key of several parts, which {operator} cannot compare")
+        if kind_of(left).is_object and kind_of(right).is_object:
+            raise TypeError(f"{left!r} and {right!r} are objects, which have no order; compare their attributes")
+    pairs = zip(key_columns(compiler, left, mapping, like), key_columns(compiler, right, mapping, like), strict=True)
+    parts = [Sql(f"{one} {operator} {other}", COMPARISON) for one, other in pairs]
+    return joined("OR", parts, OR) if operator == "<>" else joined("AND", parts, AND)
 
 
-def _contained_key(compiler: Compiler, operand: Any, columns: list[str], values: list[Any]) -> str:
-    rows = [
-        ", ".join([compiler.parameter_of(value, operand, _part(index)) for index in range(len(columns))])
-        for value in values
-    ]
-    listed = ", ".join([f"({row})" for row in rows])
-    values_word = "VALUES " if compiler.dialect.row_values_need_values else ""
-    return Sql(f"({', '.join(columns)}) IN ({values_word}{listed})", COMPARISON)
-
-
-def _between(compiler: Compiler, operands: tuple[Any, ...]) -> str:
-    if None in [value_of(operand) for operand in operands if not isinstance(value_of(operand), Expression)]:
-        raise TypeError("between() takes two values, and None is none; compare with >= or <= alone")
-    value, low, high = operands
-    sides = [_side(compiler, value, low, high), _side(compiler, low, value), _side(compiler, high, value)]
-    return Sql(f"{sides[0]} BETWEEN {sides[1]} AND {sides[2]}", COMPARISON)
+# --- the table --------------------------------------------------------------------------------------------
 
 
 def _kind(operands: tuple[Any, ...]) -> Kind:
-    return Kind(bool, None, any(kind_of(operand).nullable for operand in operands if not isinstance(operand, tuple)))
+    has_null = any(value_of(operand) is None for operand in operands)  # IS NULL is true or false
+    return Kind(bool, None, not has_null and nullable(operands))
 
 
 def _comparison(operator: str) -> Operator:
-    return Operator(lambda compiler, operands: _compare(compiler, operator, *operands), _kind, is_condition=True)
+    return Operator(
+        lambda compiler, operands: _compare(compiler, operator, *operands),
+        _kind,
+        is_condition=True,
+        negated=lambda compiler, operands: _compare(compiler, _OPPOSITE[operator], *operands),
+    )
+
+
+def _between(word: str) -> Callable[[Compiler, tuple[Any, ...]], str]:
+    def render(compiler: Compiler, operands: tuple[Any, ...]) -> str:
+        if any(value_of(operand) is None for operand in operands):
+            raise TypeError("between() takes two values, and None is none; compare with >= or <= alone")
+        value, low, high = operands
+        check_alike(value, low)
+        check_alike(value, high)
+        texts = alike(compiler, operands, COMPARISON + 1)
+        return Sql(f"{texts[0]} {word} {texts[1]} AND {texts[2]}", COMPARISON)
+
+    return render
+
+
+def _isnull_kind(operands: tuple[Any, ...]) -> Kind:
+    kind_of(operands[0])
+    return Kind(bool, None, nullable=False)
 
 
 OPERATORS: dict[str, Operator] = {
     **{operator: _comparison(operator) for operator in MIRRORED},
-    "in": Operator(_contained, _kind, is_condition=True),
-    "between": Operator(_between, _kind, is_condition=True),
+    "between": Operator(
+        _between("BETWEEN"),
+        lambda operands: Kind(bool, None, nullable(operands)),
+        is_condition=True,
+        negated=_between("NOT BETWEEN"),
+    ),
+    "isnull": Operator(
+        lambda compiler, operands: is_null(compiler, operands[0]),
+        _isnull_kind,
+        is_condition=True,
+        negated=lambda compiler, operands: is_null(compiler, operands[0], is_negated=True),
+    ),
 }

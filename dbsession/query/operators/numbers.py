@@ -1,72 +1,257 @@
-"""Arithmetic, as Python's numbers have it; Decimals stay exact, on SQLite by functions of ours."""
+"""Arithmetic, as Python's numbers have it: / divides truly, // floors, % has the sign of the divisor.
+
+Decimals stay exact, on SQLite by functions of ours; // and % of Decimals cut towards zero, as they do in
+Python. round() rounds halves to even, but on PostgreSQL only a float to a whole number: digits, and
+Decimals, are rounded half away from zero there. // of whole numbers is exact as long as the divisor has
+fewer than 17 digits. Decimals do not mix with floats, and text not with numbers, as in Python.
+"""
 
 from __future__ import annotations
 
+from collections.abc import Callable, Sequence
 from decimal import Decimal
 from typing import TYPE_CHECKING, Any
 
-from dbsession.query.kinds import Kind, is_condition, kind_of
-from dbsession.query.operators.base import ADDITION, MULTIPLICATION, POSTFIX, PRIMARY, UNARY, Operator, Sql, enclosed
-from dbsession.query.operators.comparison import like_of
+from dbsession.query.kinds import UNKNOWN, Kind, is_condition, is_value, kind_of, value_of
+from dbsession.query.operators.base import ADDITION, MULTIPLICATION, PRIMARY, UNARY, Operator, Sql, enclosed, nullable
+from dbsession.query.operators.operands import alike, bare, collated, common_kind, converted
 
 if TYPE_CHECKING:
     from dbsession.query.compiler import Compiler
 
-__all__ = ["OPERATORS"]
+__all__ = ["OPERATORS", "check_numbers"]
 
-_COLLATED = " COLLATE dbs_decimal"
-
-
-def _operands(compiler: Compiler, operands: tuple[Any, ...], operator: str) -> list[str]:
-    for operand in operands:
-        if is_condition(operand):
-            raise TypeError(f"{operand!r} is a condition, and no value: {operator} takes numbers")
-        if not kind_of(operand).is_number:
-            raise TypeError(f"{operand!r} is no number: {operator} takes numbers")
-    like = like_of(*operands)
-    return [compiler.render(operand, like) for operand in operands]
+_Render = Callable[["Compiler", tuple[Any, ...], Kind], str]
 
 
-def _on_decimals(compiler: Compiler, operands: tuple[Any, ...]) -> bool:
-    """Tell whether functions of ours are needed: SQLite has Decimals as texts."""
-    return compiler.dialect.name == "sqlite" and any(kind_of(operand).is_decimal for operand in operands)
+def check_numbers(operands: Sequence[Any], operator: str) -> Kind:
+    """Return the kind that the numbers *operands* make together.
 
-
-def _call(function: str, numbers: list[str]) -> str:
-    return Sql(f"{function}({', '.join([number.removesuffix(_COLLATED) for number in numbers])}){_COLLATED}", POSTFIX)
-
-
-def _kind(operands: tuple[Any, ...]) -> Kind:
+    Raises:
+        TypeError: one is no number, or a Decimal meets a float.
+    """
     kinds = [kind_of(operand) for operand in operands]
-    nullable = any(kind.nullable for kind in kinds)
-    for python in (Decimal, float):
-        if any(kind.python is python for kind in kinds):
-            return Kind(python, None, nullable)
-    return Kind(int, None, nullable)
+    for operand, kind in zip(operands, kinds, strict=True):
+        if is_condition(operand):
+            raise TypeError(f"{operand!r} is a condition, and no value: {operator} takes numbers; write int(...)")
+        if not kind.is_number and (kind.python is not None or is_value(operand)):
+            hint = "; str() makes text of a number" if any(other.is_text for other in kinds) else ""
+            hint = "; int() makes a number of it" if kind.is_bool else hint
+            raise TypeError(f"{operand!r} is no number: {operator} takes numbers{hint}")
+    pythons = {kind.python for kind in kinds}
+    if Decimal in pythons and float in pythons:
+        raise TypeError(f"{operator} takes no Decimal together with a float, as in Python: make one of them the other")
+    found = next((python for python in (Decimal, float) if python in pythons), int if pythons != {None} else None)
+    return UNKNOWN if found is None else Kind(found, None, nullable(operands))
 
 
-def _arithmetic(operator: str, precedence: int, decimal_function: str) -> Operator:
+def _texts(compiler: Compiler, operands: Sequence[Any], kind: Kind) -> list[str]:
+    """Return the SQL of *operands*, whose values travel as *kind* does."""
+    return [compiler.render(operand, kind) for operand in operands]
+
+
+def _call(function: str, texts: Sequence[str], kind: Kind) -> str:
+    """Return the call of a function of ours on SQLite."""
+    call = f"{function}({', '.join(map(bare, texts))})"
+    return collated(call) if kind.is_decimal else call
+
+
+def _operator(name: str, render: _Render) -> Operator:
+    """Return the operator *name* of numbers that are made alike."""
+
+    def kind(operands: tuple[Any, ...]) -> Kind:
+        return check_numbers(operands, name)
+
+    return Operator(lambda compiler, operands: render(compiler, operands, kind(operands)), kind)
+
+
+def _on_decimals(compiler: Compiler, kind: Kind) -> bool:
+    return kind.is_decimal and compiler.dialect.name == "sqlite"
+
+
+# --- + - * / ----------------------------------------------------------------------------------------------
+
+
+def _arithmetic(operator: str, precedence: int, function: str) -> Operator:
+    def render(compiler: Compiler, operands: tuple[Any, ...], kind: Kind) -> str:
+        texts = _texts(compiler, operands, kind)
+        if _on_decimals(compiler, kind):
+            return _call(function, texts, kind)
+        return _infix(texts, operator, precedence)
+
+    return _operator(operator, render)
+
+
+def _infix(texts: Sequence[str], operator: str, precedence: int) -> str:
+    return Sql(f"{enclosed(texts[0], precedence)} {operator} {enclosed(texts[1], precedence + 1)}", precedence)
+
+
+def _quotient_kind(operands: tuple[Any, ...]) -> Kind:
+    kind = check_numbers(operands, "/")
+    return kind if kind.is_decimal else kind._replace(python=float)
+
+
+def _divide(compiler: Compiler, operands: tuple[Any, ...]) -> str:
+    kind = _quotient_kind(operands)
+    if kind.is_decimal:
+        texts = _texts(compiler, operands, kind)
+        if compiler.dialect.name == "sqlite":
+            return _call("dbs_div", texts, kind)
+        return _infix(texts, "/", MULTIPLICATION)
+    texts = [
+        converted(compiler, operand, float) if is_value(operand) else compiler.render(operand) for operand in operands
+    ]
+    if all(kind_of(operand).python is not float and not is_value(operand) for operand in operands):
+        texts[0] = _as_float(compiler, texts[0])
+    return _infix(texts, "/", MULTIPLICATION)
+
+
+def _as_float(compiler: Compiler, text: str) -> str:
+    if compiler.dialect.name == "sqlite":
+        return f"CAST({text} AS REAL)"
+    return f"{enclosed(text, PRIMARY)}::float8"
+
+
+# --- // % ** ----------------------------------------------------------------------------------------------
+
+
+def _floor_divide(compiler: Compiler, operands: tuple[Any, ...], kind: Kind) -> str:
+    texts = _texts(compiler, operands, kind)
+    if compiler.dialect.name == "sqlite":
+        return _call("dbs_floordiv", texts, kind)
+    if kind.is_decimal:
+        return f"div({texts[0]}, {texts[1]})"
+    if kind.python is int:  # SQL's own would cut towards zero
+        texts[0] = f"{enclosed(texts[0], PRIMARY)}::numeric"
+    return f"floor({_infix(texts, '/', MULTIPLICATION)})"
+
+
+def _modulo(compiler: Compiler, operands: tuple[Any, ...], kind: Kind) -> str:
+    texts = _texts(compiler, operands, kind)
+    if compiler.dialect.name == "sqlite":
+        return _call("dbs_mod", texts, kind)
+    left, right = texts
+    if kind.is_decimal:
+        return f"mod({left}, {right})"
+    if kind.python is int:  # SQL's own has the sign of the dividend
+        return f"mod(mod({left}, {right}) + {enclosed(right, ADDITION + 1)}, {right})"
+    whole = f"{enclosed(right, MULTIPLICATION)} * floor({_infix(texts, '/', MULTIPLICATION)})"
+    return Sql(f"{enclosed(left, ADDITION)} - {whole}", ADDITION)
+
+
+def _power_kind(operands: tuple[Any, ...]) -> Kind:
+    kind = check_numbers(operands, "**")
+    exponent = operands[1]
+    if kind.python is not int or (is_value(exponent) and value_of(exponent) >= 0):
+        return kind
+    return kind._replace(python=float)  # the exponent may be negative
+
+
+def _power(compiler: Compiler, operands: tuple[Any, ...]) -> str:
+    kind = _power_kind(operands)
+    base, exponent = operands
+    is_whole = kind_of(exponent).python is int and is_value(exponent)
+    texts = [
+        compiler.render(base, kind),
+        converted(compiler, exponent, _natural) if is_whole and kind.python is int else compiler.render(exponent, kind),
+    ]
+    if compiler.dialect.name == "sqlite":
+        call = _call("dbs_pow", texts, kind)
+        return f"CAST({call} AS REAL)" if kind.python is float else call
+    if kind.python is int:
+        return f"round(power({enclosed(texts[0], PRIMARY)}::numeric, {texts[1]}))"
+    if kind.python is float:
+        return f"power({_as_float(compiler, texts[0])}, {texts[1]})"
+    return f"power({texts[0]}, {texts[1]})"
+
+
+def _natural(exponent: int) -> int:
+    if exponent < 0:
+        raise ValueError(f"** {exponent}: a negative exponent makes a float; write 1.0 * (...) ** {exponent}")
+    return exponent
+
+
+# --- neg abs round ----------------------------------------------------------------------------------------
+
+
+def _negate(compiler: Compiler, operands: tuple[Any, ...], kind: Kind) -> str:
+    texts = _texts(compiler, operands, kind)
+    if _on_decimals(compiler, kind):
+        return _call("dbs_neg", texts, kind)
+    return Sql(f"- {enclosed(texts[0], PRIMARY)}", UNARY)
+
+
+def _absolute(compiler: Compiler, operands: tuple[Any, ...], kind: Kind) -> str:
+    texts = _texts(compiler, operands, kind)
+    return _call("dbs_abs", texts, kind) if _on_decimals(compiler, kind) else f"abs({texts[0]})"
+
+
+def _round_kind(operands: tuple[Any, ...]) -> Kind:
+    kind = check_numbers(operands[:1], "round()")
+    if len(operands) > 1 and value_of(operands[1]) is not None:
+        if kind_of(operands[1]).python is not int:
+            raise TypeError(f"round() takes a whole number of digits, not {operands[1]!r}")
+        return kind
+    return kind if kind.python is None else kind._replace(python=int)
+
+
+def _round(compiler: Compiler, operands: tuple[Any, ...]) -> str:
+    kind = _round_kind(operands)
+    own = kind_of(operands[0])
+    digits = operands[1] if len(operands) > 1 and value_of(operands[1]) is not None else None
+    text = compiler.render(operands[0], own)
+    if own.python is int and (digits is None or (isinstance(digits, int) and digits >= 0)):
+        return text
+    places = [] if digits is None else [compiler.render(digits, Kind(int))]
+    if compiler.dialect.name == "sqlite":
+        return _call("dbs_round_even", [text, *places], kind)
+    if own.python is float and not places:
+        return f"round({text})::bigint"
+    if own.is_decimal or own.python is None:
+        return f"round({', '.join([text, *places])})"
+    rounded = f"round({enclosed(text, PRIMARY)}::numeric, {places[0]})"
+    return f"{rounded}::float8" if own.python is float else f"trunc({rounded})"
+
+
+# --- the smallest and the largest of several --------------------------------------------------------------
+
+
+def _extreme(name: str, postgresql: str, sqlite: str) -> Operator:
+    def kind(operands: tuple[Any, ...]) -> Kind:
+        for operand in operands:
+            if value_of(operand) is None:
+                raise TypeError(f"{name} takes values, and None is none; write coalesce(...) around what may be None")
+        return common_kind(operands, name)._replace(nullable=nullable(operands))
+
     def render(compiler: Compiler, operands: tuple[Any, ...]) -> str:
-        numbers = _operands(compiler, operands, operator)
-        if _on_decimals(compiler, operands):
-            return _call(decimal_function, numbers)
-        left, right = enclosed(numbers[0], precedence), enclosed(numbers[1], precedence + 1)
-        return Sql(f"{left} {operator} {right}", precedence)
+        common = kind(operands)
+        texts = alike(compiler, operands, 0)
+        if compiler.dialect.name == "sqlite":
+            call = f"{sqlite}({', '.join(texts)})"
+            return collated(call) if common.is_decimal else call
+        call = f"{postgresql}({', '.join(texts)})"
+        # NULLs are left out by it, and not by Python
+        present = [
+            f"{enclosed(text, ADDITION)} IS NOT NULL"
+            for text, operand in zip(texts, operands, strict=True)
+            if kind_of(operand).nullable
+        ]
+        return f"CASE WHEN {' AND '.join(present)} THEN {call} END" if present else call
 
-    return Operator(render, _kind)
-
-
-def _negation(compiler: Compiler, operands: tuple[Any, ...]) -> str:
-    numbers = _operands(compiler, operands, "-")
-    if _on_decimals(compiler, operands):
-        return _call("dbs_neg", numbers)
-    return Sql(f"- {enclosed(numbers[0], PRIMARY)}", UNARY)
+    return Operator(render, kind)
 
 
 OPERATORS: dict[str, Operator] = {
     "+": _arithmetic("+", ADDITION, "dbs_add"),
     "-": _arithmetic("-", ADDITION, "dbs_sub"),
     "*": _arithmetic("*", MULTIPLICATION, "dbs_mul"),
-    "/": _arithmetic("/", MULTIPLICATION, "dbs_div"),
-    "neg": Operator(_negation, _kind),
+    "/": Operator(_divide, _quotient_kind),
+    "//": _operator("//", _floor_divide),
+    "%": _operator("%", _modulo),
+    "**": Operator(_power, _power_kind),
+    "neg": _operator("-", _negate),
+    "abs": _operator("abs()", _absolute),
+    "round": Operator(_round, _round_kind),
+    "min2": _extreme("min()", "least", "min"),
+    "max2": _extreme("max()", "greatest", "max"),
 }
