@@ -77,11 +77,13 @@ def _forget(key: int, gone: ReferenceType[CodeType]) -> None:
 
 def segment(source: Source, node: ast.AST) -> str:
     """Return the text of *node* in one line, shortened, for messages."""
-    text = ast.get_source_segment(source.text, node)
-    text = None if text is None else " ".join(text.split())
-    if text is None or not _means(text, node):
-        # On several lines with comments, or in an f-string before Python 3.12.
-        text = " ".join(ast.unparse(node).split())
+    text = ast.get_source_segment(source.text, node) or ""
+    for shown in (" ".join(text.split()), text):
+        if "\n" not in shown and _means(shown, node):
+            text = shown
+            break
+    else:  # on several lines with comments or strings, or in an f-string before Python 3.12
+        text = " ".join([line.strip() for line in ast.unparse(node).split("\n")])
     return text if len(text) <= _LONGEST else f"{text[: _LONGEST - 3].rstrip()}..."
 
 
