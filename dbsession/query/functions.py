@@ -173,7 +173,8 @@ def arguments(t: Translator, node: ast.Call, scope: Scope, *names: str, required
     given: dict[str, ast.expr] = dict(zip(names, node.args, strict=False))
     what = _called(node)
     if len(node.args) > len(names):
-        raise t.error(node, scope, f"{what} takes {len(names)} arguments at most within a query")
+        number = f"{len(names)} argument{'s'[: len(names) != 1]}"
+        raise t.error(node, scope, f"{what} takes {number} at most within a query")
     for keyword in node.keywords:
         assert keyword.arg is not None
         if keyword.arg not in names or keyword.arg in given:
@@ -415,7 +416,7 @@ def all_(t: Translator, node: ast.Call, scope: Scope) -> Any:
     if condition is True:
         return True
     if isinstance(condition, Expression):
-        if kind_of(condition).nullable:  # unknown is not true
+        if t.may_be_unknown(condition):  # unknown is not true
             chosen = t.make("if", condition, False, True, node=node, scope=scope)
             opposite = t.as_condition(chosen, node, scope)
         else:

@@ -75,7 +75,11 @@ def _add(loops: _Loops, condition: Any) -> None:
 
 def _result(t: Translator, node: ast.expr, scope: Scope) -> Any:
     if isinstance(node, ast.Tuple) and not t.is_constant(node):
-        return tuple([t.visit(element, scope) for element in node.elts])
+        items = tuple([t.visit(element, scope) for element in node.elts])
+        for element, item in zip(node.elts, items, strict=True):
+            if isinstance(item, tuple):
+                raise t.error(element, scope, "a result has no tuples within a tuple; write its items one by one")
+        return items
     return t.visit(node, scope)
 
 

@@ -115,33 +115,30 @@ def items_of(t: Translator, found: Any, node: ast.expr, scope: Scope) -> Subquer
     raise t.error(node, scope, "this is no collection and no query")
 
 
-_AGGREGATES = frozenset({"sum", "avg", "min", "max", "group_concat"})
+_ASKING = frozenset(
+    {"avg", "count", "distinct", "exists", "group_concat", "is_empty", "max", "min", "sum", "without_distinct"}
+)
 
 
 def _of_many(t: Translator, base: Subquery | Path, name: str, node: ast.Call, scope: Scope) -> Any:
     if name in ("select", "filter", "where"):
         return _narrowed(t, base, node, scope)
+    if name not in _ASKING:
+        raise t.error(
+            node,
+            scope,
+            f"{name}() has no counterpart within a query; there are select(), count(), exists(), is_empty(), sum(), "
+            f"avg(), min(), max(). A query that uses no loop variable can be made before this one, and used by its name",
+        )
     if node.args or node.keywords:
-        raise t.error(node, scope, f"{name}() of a collection takes no arguments within a query; give them to select()")
-    if name == "count":
-        return t.make("count", base, node=node, scope=scope)
-    if name == "exists":
-        return t.make("exists", base, node=node, scope=scope)
+        raise t.error(node, scope, f"{name}() takes no arguments within a query; give them to select()")
+    if name in ("distinct", "without_distinct"):
+        found = items_of(t, base, node, scope)
+        changes = {"is_distinct": True} if name == "distinct" else {"keeps_duplicates": True}
+        return Subquery(found.selected.replace(**changes), found.shift)
     if name == "is_empty":
         return t.negated(t.make("exists", base, node=node, scope=scope), node, scope)
-    if name in _AGGREGATES:
-        return t.make(name, base, node=node, scope=scope)
-    found = items_of(t, base, node, scope)
-    if name == "distinct":
-        return Subquery(found.selected.replace(is_distinct=True), found.shift)
-    if name == "without_distinct":
-        return Subquery(found.selected.replace(keeps_duplicates=True), found.shift)
-    raise t.error(
-        node,
-        scope,
-        f"{name}() has no counterpart within a query; there are select(), count(), exists(), is_empty(), sum(), avg(), "
-        f"min(), max()",
-    )
+    return t.make(name, base, node=node, scope=scope)
 
 
 def _narrowed(t: Translator, base: Subquery | Path, node: ast.Call, scope: Scope) -> Subquery:

@@ -28,7 +28,7 @@ from dbsession.query.names import COMPREHENSIONS, Evaluate, Frame, Scope, evalua
 from dbsession.query.selected import For, Selected
 from dbsession.query.source import find_source, place, segment
 from dbsession.query.taking import How
-from dbsession.query.tree import Path, RawSql, Slot, Subquery, Variable
+from dbsession.query.tree import AGGREGATES, Path, RawSql, Slot, Subquery, Variable
 
 __all__ = ["Translator", "translate_filter", "translate_generator", "translate_order"]
 
@@ -111,7 +111,7 @@ class Translator:
 
     def is_outside(self, node: ast.expr, scope: Scope) -> bool:
         """Tell whether *node* uses no loop variable, and nothing else that only the database can evaluate."""
-        if not free_names(node).isdisjoint(scope.inside):
+        if not free_names(node).isdisjoint(scope.inside) or isinstance(node, ast.Starred):
             return False
         bound = frozenset().union(
             *[names_bound_in(each) for each in ast.walk(node) if isinstance(each, COMPREHENSIONS)]
@@ -176,9 +176,18 @@ class Translator:
             return self.make("<>", found, None, node=node, scope=scope)
         return self.make("truth", found, node=node, scope=scope)
 
+    def may_be_unknown(self, condition: Any) -> bool:
+        """Tell whether a condition may be neither true nor false."""
+        if isinstance(condition, Operation):
+            if condition.operator in ("and", "or", "not"):
+                return any(map(self.may_be_unknown, condition.operands))
+            if condition.operator in ("=", "<>") and any(operand is None for operand in condition.operands):
+                return False
+        return isinstance(condition, Expression) and kind_of(condition).nullable
+
     def _without_if(self, test: Any, yes: Any, no: Any, *, node: ast.expr, scope: Scope) -> Any:
         """Return ``yes if test else no`` as a condition without the if, where one branch is known; else None."""
-        if kind_of(test).nullable:
+        if self.may_be_unknown(test):
             return None
         parts = [self.as_condition(part, node, scope) for part in (yes, no) if not isinstance(part, bool)]
         if len(parts) != 1:
@@ -223,6 +232,23 @@ class Translator:
             raise self.error(node, scope, f"it is {value!r:.60}, and no value that a database has")
         return self.slot(number)
 
+    def _require_one(self, found: Any, node: ast.AST, scope: Scope) -> None:
+        """Refuse what has many values where one is wanted."""
+        if isinstance(found, tuple):
+            raise self.error(node, scope, "a tuple can be compared with a tuple, and looked for with in, and no more")
+        if isinstance(found, Subquery):
+            items = found.selected.items
+            is_many = not found.selected.is_grouped or len(items) != 1
+        else:
+            is_many = isinstance(found, Path) and found.is_many
+        if is_many:
+            raise self.error(
+                node,
+                scope,
+                "a collection or query has many values, and here one is wanted: take sum(), max(), count() of them, "
+                "look for one with in, or ask with exists(x for x in ... if ...)",
+            )
+
     def joined(self, operator: str, parts: list[Any], node: ast.AST, scope: Scope) -> Any:
         """Return conditions joined by "and" or "or"; what Python knows of them is left out."""
         decisive = operator == "or"
@@ -253,12 +279,13 @@ class Translator:
             TranslationError: the operands do not fit.
         """
         operation: Operation[Any] = Operation(operator, *operands)
+        if operator not in AGGREGATES and operator != "isinstance":
+            for operand in operands[: 1 if operator == "in" else None]:
+                self._require_one(operand, node, scope)
         try:
             kind_of(operation)
         except TypeError as error:
             raise self.error(node, scope, str(error)) from None
-        except KeyError:  # of an operator that is not there yet
-            pass
         return operation
 
     def selected(

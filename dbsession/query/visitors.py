@@ -186,53 +186,55 @@ def _parts(t: Translator, found: Any, node: ast.Compare, scope: Scope) -> Any:
 def _member(t: Translator, left: ast.expr, right: ast.expr, node: ast.Compare, scope: Scope) -> Any:
     """Translate ``x in y``, whatever y is: a text, a list, a collection, a query."""
     item = t.visit(left, scope)
-    if not t.is_outside(right, scope) or t.is_constant(right):
-        members = _elements(t, right, scope)
-        if isinstance(members, tuple) and isinstance(item, tuple):
-            return _one_of(t, item, members, node, scope)
-        return t.make("in", item, members, node=node, scope=scope)
+    if not t.is_outside(right, scope):
+        return _found_in(t, item, _elements(t, right, scope), node, scope)
+    if t.is_constant(right):
+        value = taking.items(t.outside(right, scope))[0]
+        if not isinstance(value, str | bytes | tuple):
+            raise t.error(node, scope, _NO_CONTAINER.format(value))
+        return _found_in(t, item, value, node, scope)
     number = t.ask_for(right, scope, taking.items)
     value = t.answer(number)
+    if isinstance(value, tuple):
+        found = _rows(t, number, len(item), node, scope) if isinstance(item, tuple) else t.slot(number)
+        return _found_in(t, item, found, node, scope)
     if taking.is_entity(value):
         return t.make("in", item, Subquery(Selected.of(value._mapping_)), node=node, scope=scope)
-    if isinstance(value, tuple):
-        if isinstance(item, tuple):
-            return _one_of(t, item, _rows(t, number, len(item), node, scope), node, scope)
-        return t.make("in", item, t.slot(number), node=node, scope=scope)
     if isinstance(value, Collection) and entity_of(item) is not None:
         return t.belongs(number, item)
     if not isinstance(value, str | bytes | Expression | Collection) and not taking.is_query(value):
-        raise t.error(node, scope, f"`in` looks into texts, lists, queries and collections, and {value!r:.60} is none")
+        raise t.error(node, scope, _NO_CONTAINER.format(value))
     return t.make("in", item, t.taken(number, right, scope), node=node, scope=scope)
+
+
+_NO_CONTAINER = "`in` looks into texts, lists, queries and collections, and {!r:.60} is none"
+
+
+def _found_in(t: Translator, item: Any, members: Any, node: ast.Compare, scope: Scope) -> Any:
+    if isinstance(members, tuple) and isinstance(item, tuple):
+        rows = [row for row in members if isinstance(row, tuple)]
+        return t.joined("or", [_pairwise(t, "=", item, row, node, scope) for row in rows], node, scope)
+    return t.make("in", item, members, node=node, scope=scope)
 
 
 def _elements(t: Translator, node: ast.expr, scope: Scope) -> Any:
     if isinstance(node, ast.Tuple | ast.List | ast.Set):
         return tuple([t.visit(element, scope) for element in node.elts])
-    if t.is_constant(node):
-        return taking.items(t.outside(node, scope))[0]
     return t.visit(node, scope)
 
 
 def _rows(t: Translator, number: int, width: int, node: ast.Compare, scope: Scope) -> tuple[Any, ...]:
-    """Return the slots for a list of tuples."""
+    """Return the slots for a list of tuples; those of another length are equal to nothing."""
     rows: list[Any] = []
     for place, row in enumerate(t.answer(number)):
-        if not isinstance(row, tuple) or len(row) != width:
-            raise t.error(
-                node, scope, f"a tuple of {width} is looked for among tuples of {width}, and {row!r:.60} is none"
-            )
-        parts = [t.ask_about(number, taking.plain, _picker(place, part)) for part in range(width)]
-        rows.append(tuple([t.taken(part, node, scope) for part in parts]))
+        if isinstance(row, tuple) and len(row) == width:
+            parts = [t.ask_about(number, taking.plain, _picker(place, part)) for part in range(width)]
+            rows.append(tuple([t.taken(part, node, scope) for part in parts]))
     return tuple(rows)
 
 
 def _picker(place: int, part: int) -> Callable[[Any], Any]:
     return lambda values: values[place][part]
-
-
-def _one_of(t: Translator, item: tuple[Any, ...], rows: tuple[Any, ...], node: ast.Compare, scope: Scope) -> Any:
-    return t.joined("or", [_pairwise(t, "=", item, row, node, scope) for row in rows], node, scope)
 
 
 # --- values -----------------------------------------------------------------------------------------------
