@@ -36,7 +36,9 @@ _METHODS: dict[str, tuple[str, int, int]] = {
     "upper": ("upper", 0, 0),
     "weekday": ("weekday", 0, 0),
 }
-_PARTS = frozenset({"year", "month", "day", "hour", "minute", "second", "microsecond", "days", "seconds"})
+_PARTS = frozenset(
+    {"year", "month", "day", "hour", "minute", "second", "microsecond", "days", "seconds", "microseconds"}
+)
 
 _INSTEAD = {
     "between": "write a <= x <= b, or between(x, a, b)",
@@ -74,6 +76,8 @@ def method(t: Translator, base: Any, name: str, node: ast.Call, scope: Scope) ->
     if mapping is not None:
         return t.method_of_object(base, mapping, name, node, scope)
     operator, least, most = _METHODS.get(name, ("", 0, 0))
+    if name == "get" and kind_of(base).python is dict:
+        return _got(t, base, node, scope)
     if operator not in t.operators:
         raise _no_method(t, base, name, node, scope)
     if node.keywords or not least <= len(node.args) <= most:
@@ -82,6 +86,15 @@ def method(t: Translator, base: Any, name: str, node: ast.Call, scope: Scope) ->
     if operator in ("startswith", "endswith"):
         return _matching(t, operator, base, node, scope)
     return t.make(operator, base, *[t.visit(given, scope) for given in node.args], node=node, scope=scope)
+
+
+def _got(t: Translator, base: Any, node: ast.Call, scope: Scope) -> Any:
+    """Translate ``u.data.get(key)`` and ``u.data.get(key, default)``; JSON's null counts as missing."""
+    if node.keywords or not 1 <= len(node.args) <= 2:
+        raise t.error(node, scope, "get() takes 1 to 2 arguments within a query, and no keywords")
+    key, *default = [t.visit(given, scope) for given in node.args]
+    item = t.make("item", base, key, node=node, scope=scope)
+    return t.make("coalesce", item, *default, node=node, scope=scope) if default else item
 
 
 def _no_method(t: Translator, base: Any, name: str, node: ast.Call, scope: Scope) -> TranslationError:

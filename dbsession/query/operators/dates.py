@@ -129,24 +129,40 @@ def _half(name: str, python: type, start: int, length: int) -> Operator:
 
 # --- as text --------------------------------------------------------------------------------------------
 
-_FORMATS = {date: "YYYY-MM-DD", time: "HH24:MI:SS.US", datetime: "YYYY-MM-DD HH24:MI:SS.US"}
+_FORMATS = {date: "YYYY-MM-DD", time: "HH24:MI:SS.US", datetime: "YYYY-MM-DD{}HH24:MI:SS.US"}
 
 
-def _as_text(compiler: Compiler, operands: tuple[Any, ...]) -> str:
-    """Render what ``str()`` gives in Python: microseconds only where there are any."""
-    python = type_of(operands[0])
-    if compiler.dialect.name == "sqlite":
-        text = compiler.render(operands[0])
-    else:
-        zone = '"+00:00"' if kind_of(operands[0]).tz else ""
-        text = f"to_char({_in_utc(compiler, operands[0])}, '{_FORMATS[python]}{zone}')"
-    return text if python is date else f"replace({text}, '.000000', '')"
+def _as_text(name: str, between: str) -> Operator:
+    """Return what writes as ``str()`` or ``isoformat()`` does in Python: microseconds only where there are any.
 
+    *between* stands between the date and the time.
+    """
 
-def _text_kind(operands: tuple[Any, ...]) -> Kind:
-    if type_of(operands[0]) is timedelta:
-        raise TypeError(f"{operands[0]!r} is a timedelta, which no database writes as Python does; select it as it is")
-    return Kind(str, None, any_nullable(operands))
+    def render(compiler: Compiler, operands: tuple[Any, ...]) -> str:
+        python = type_of(operands[0])
+        if compiler.dialect.name == "sqlite":
+            text = compiler.render(operands[0])
+        else:
+            glue = f'"{between}"' if between.strip() else between
+            zone = '"+00:00"' if kind_of(operands[0]).tz else ""
+            text = f"to_char({_in_utc(compiler, operands[0])}, '{_FORMATS[python].format(glue)}{zone}')"
+        if python is not date:
+            text = f"replace({text}, '.000000', '')"
+        if compiler.dialect.name == "sqlite" and python is datetime and between != " ":
+            text = f"replace({text}, ' ', '{between}')"
+        return text
+
+    def kind(operands: tuple[Any, ...]) -> Kind:
+        python = type_of(operands[0])
+        if python is timedelta and name == "str()":
+            raise TypeError(
+                f"{operands[0]!r} is a timedelta, which no database writes as Python does; select it as it is"
+            )
+        if python not in _FORMATS:
+            raise TypeError(f"{operands[0]!r} is {kind_of(operands[0]).name}, which has no {name}")
+        return Kind(str, None, any_nullable(operands))
+
+    return Operator(render, kind)
 
 
 _OPERATORS: dict[str, Operator] = {
@@ -155,7 +171,8 @@ _OPERATORS: dict[str, Operator] = {
     "isoweekday": _weekday("isoweekday", 1),
     "date": _half("date", date, 1, 10),
     "time": _half("time", time, 12, 15),
-    "str": Operator(_as_text, _text_kind),
+    "str": _as_text("str()", " "),
+    "isoformat": _as_text("isoformat()", "T"),
 }
 
 # what means for dates what it means for everything, once it is clear that they can be compared
