@@ -11,7 +11,7 @@ from dbsession.model.expressions import Expression, Operation, Ordering
 from dbsession.model.registration import suggest
 from dbsession.query.kinds import kind_of
 from dbsession.query.selected import Selected
-from dbsession.query.tree import Path, Placed, Subquery
+from dbsession.query.tree import Path, Placed, Subquery, walk
 
 __all__ = ["attribute_of", "checked_slice", "condition_of", "measured", "orderings_of"]
 
@@ -117,6 +117,9 @@ def measured(selected: Selected, verb: str, expression: Any) -> tuple[Selected, 
         expression = attribute_of(selected, expression)
     if not isinstance(expression, Expression):
         raise TypeError(f"{verb}() takes an attribute or an expression such as User.age, not {expression!r:.80}")
+    for part in walk(expression):
+        if isinstance(part, Attribute | CollectionAttribute) and part.mapping.root is not selected.mapping.root:
+            raise TypeError(f"{part!r} is no attribute of {selected.mapping.name}, whose objects are queried")
     if selected.is_distinct:  # each object once, and not each value
         whole = Selected.of(selected.mapping)
         selected = whole.replace(conditions=(Operation("in", whole.result, Subquery(selected)),))
@@ -126,8 +129,6 @@ def measured(selected: Selected, verb: str, expression: Any) -> tuple[Selected, 
 def _behind(path: Path, node: Any) -> Any:
     """Return *node* with bare attributes as those of the objects that *path* leads to."""
     if isinstance(node, Attribute | CollectionAttribute):
-        if path.target is None or node.mapping.root is not path.target.root:
-            raise TypeError(f"{node!r} is no attribute of what {path!r} leads to")
         return Path(path, node)
     if isinstance(node, Path):
         return Path(_behind(path, node.base), node.attribute)

@@ -443,10 +443,10 @@ def test_objects_behind_a_reference(w):
 
 def test_lazy_attributes_beside_other_items(w):
     """Places in the result are those of its items, whatever columns an object has."""
-    query = select((p, p.name + "!") for p in w.Person).prefetch(w.Person.bio)
+    query = select((p, p.name.upper()) for p in w.Person).prefetch(w.Person.bio)
     rows, cost = spent(w, query.order_by(-2))
     assert cost == (1, 1)
-    assert [(person.bio, name) for person, name in rows][:2] == [(None, "Dot!"), ("bio Cid", "Cid!")]
+    assert [(person.bio, name) for person, name in rows][:2] == [(None, "DOT"), ("bio Cid", "CID")]
 
 
 def test_values(w):

@@ -313,7 +313,7 @@ def test_aggregates_over_several_loops(Person, w):
         with pytest.raises(TypeError, match=r"Person.age is no attribute of Car, whose objects are queried"):
             cars.max(Person.age)
         assert select(c.owner for c in Car).max(Person.wage * 2) == 21
-        with pytest.raises(TypeError, match=r"Car.seats is no attribute of what c.owner leads to"):
+        with pytest.raises(TypeError, match=r"Car.seats is no attribute of Person, whose objects"):
             select(c.owner for c in Car).max(Car.seats)
 
 
