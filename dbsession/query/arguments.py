@@ -11,9 +11,9 @@ from dbsession.model.expressions import Expression, Operation, Ordering
 from dbsession.model.registration import suggest
 from dbsession.query.kinds import kind_of
 from dbsession.query.selected import Selected
-from dbsession.query.tree import Path, Placed, Subquery, walk
+from dbsession.query.tree import Path, Placed, Subquery, Variable, walk
 
-__all__ = ["attribute_of", "checked_slice", "condition_of", "measured", "orderings_of"]
+__all__ = ["attribute_of", "belonging", "checked_slice", "condition_of", "measured", "orderings_of"]
 
 
 def attribute_of(selected: Selected, name: str) -> Expression[Any]:
@@ -123,15 +123,15 @@ def measured(selected: Selected, verb: str, expression: Any) -> tuple[Selected, 
     if selected.is_distinct:  # each object once, and not each value
         whole = Selected.of(selected.mapping)
         selected = whole.replace(conditions=(Operation("in", whole.result, Subquery(selected)),))
-    return selected, _behind(selected.result, expression) if isinstance(selected.result, Path) else expression
+    return selected, expression
 
 
-def _behind(path: Path, node: Any) -> Any:
-    """Return *node* with bare attributes as those of the objects that *path* leads to."""
+def belonging(base: Path | Variable, node: Any) -> Any:
+    """Return *node* with bare attributes as those of *base*."""
     if isinstance(node, Attribute | CollectionAttribute):
-        return Path(path, node)
+        return Path(base, node)
     if isinstance(node, Path):
-        return Path(_behind(path, node.base), node.attribute)
+        return Path(belonging(base, node.base), node.attribute)
     if isinstance(node, Operation):
-        return Operation(node.operator, *[_behind(path, operand) for operand in node.operands])
+        return Operation(node.operator, *[belonging(base, operand) for operand in node.operands])
     return node

@@ -16,7 +16,7 @@ from dbsession.errors import MultipleObjectsFoundError
 from dbsession.model.entity import EntityBase
 from dbsession.model.expressions import Expression, Operation
 from dbsession.model.iterators import over
-from dbsession.query.arguments import attribute_of, checked_slice, condition_of, measured, orderings_of
+from dbsession.query.arguments import attribute_of, belonging, checked_slice, condition_of, measured, orderings_of
 from dbsession.query.compiled import compile_fetch
 from dbsession.query.prefetched import prefetched
 from dbsession.query.selected import Selected
@@ -341,7 +341,7 @@ class Query(Generic[T]):
         is_whole = not (selected.is_sliced or selected.is_grouped)  # so that the aggregate can do what DISTINCT does
 
         def measuring() -> Selected:
-            result = of if expression is None else with_slots(of, count(first))
+            result = of if expression is None else belonging(selected.result, with_slots(of, count(first)))
             kept = selected.is_distinct and expression is None and not is_whole
             main = selected.result if selected.gives_objects else selected.main
             return selected.replace(result=result, main=main, is_distinct=kept, lock="", prefetched=None)

@@ -7,7 +7,7 @@ from typing import Any
 
 import pytest
 
-from dbsession import Database, TranslationError, count, exists, raw_sql, select, sum  # noqa: A004
+from dbsession import Database, TranslationError, count, exists, raw_sql, select, sum
 from tests.query import office
 from tests.query.office import define, is_adult
 from tests.query.trees import condition, narrowed, result
@@ -90,7 +90,7 @@ def test_what_python_knows_chooses_the_branch():
         if strict:
             wanted = name.strip()
             return person.name == wanted
-        else:  # noqa: RET505
+        else:
             return name in person.name
 
     def query(name: str | None, strict: bool) -> str:
@@ -102,13 +102,13 @@ def test_what_python_knows_chooses_the_branch():
 
 
 def test_branches_become_conditional_expressions():
-    """if and return on what stands in the row; falling off the end is None."""
+    """If and return on what stands in the row; falling off the end is None."""
 
     def rank(person: Any) -> str | None:
         age = person.age
         if age > 60:
             return "old"
-        elif age > 18:  # noqa: RET505
+        elif age > 18:
             pass
         else:
             return "young"

@@ -38,7 +38,7 @@ Person, Manager, Team, Order, Item = map(db.entities.get, ("Person", "Manager", 
     [
         ((p for p in Person if p.age == 18), "=(p.age, 18)"),
         ((p for p in Person if p.age != 18), "<>(p.age, 18)"),
-        ((p for p in Person if 18 < p.age), "<(18, p.age)"),
+        ((p for p in Person if p.age > 18), "<(18, p.age)"),
         ((p for p in Person if p.age <= 18), "<=(p.age, 18)"),
         ((p for p in Person if p.age > -18), ">(p.age, -18)"),
         ((p for p in Person if p.age >= 2 * 9), ">=(p.age, 18)"),

@@ -14,7 +14,7 @@ from typing import Any
 import pytest
 
 import dbsession
-from dbsession import Database, Query, count, db_session, desc, exists, max, raw_sql, select, sum  # noqa: A004
+from dbsession import Database, Query, count, db_session, desc, exists, max, raw_sql, select, sum
 from dbsession import count as number_of
 from dbsession.model.expressions import Operation
 from dbsession.query import memory, source, translation
