@@ -366,10 +366,10 @@ class Compiler:
 
     def subselect(self, node: Subquery | Path, head: Head = rows, **changes: Any) -> str:
         """Return the SELECT of *node*, a subquery or a path through collections, with *changes* of its `Selected`."""
-        selected = node.selected if isinstance(node, Subquery) else items_of(node)
-        self.shift, before = self.shift + (node.shift if isinstance(node, Subquery) else 0), self.shift
+        node = _asked(node)
+        self.shift, before = self.shift + node.shift, self.shift
         try:
-            return write_select(self, selected.replace(**changes) if changes else selected, head)
+            return write_select(self, node.selected.replace(**changes) if changes else node.selected, head)
         finally:
             self.shift = before
 
@@ -379,7 +379,8 @@ class Compiler:
 
     def aggregated(self, operator: str, node: Subquery | Path, *options: Any) -> str:
         """Return the SELECT of an aggregate over all values of *node*, in parentheses."""
-        selected = node.selected if isinstance(node, Subquery) else items_of(node)
+        node = _asked(node)
+        selected = node.selected
         if selected.is_sliced or selected.is_distinct or selected.is_grouped:
             value = self.dialect.quote("value")
             inner = self.subselect(node, lambda c, s: [f"{text} AS {value}" for text in rows(c, s)])
@@ -401,7 +402,8 @@ class Compiler:
                 return self.condition(Operation("not", owner) if is_negated else owner)
         columns = self.columns_of(node)
         left = enclosed(columns[0], COMPARISON + 1) if len(columns) == 1 else f"({', '.join(columns)})"
-        selected = among.selected if isinstance(among, Subquery) else items_of(among)
+        among = _asked(among)
+        selected = among.selected
         changes: dict[str, Any] = {}
         if not (selected.is_sliced or selected.is_grouped) and kind_of(selected.result).nullable:
             # Or NOT IN would be unknown for everything, as soon as there is one NULL.
@@ -409,6 +411,11 @@ class Compiler:
             changes["conditions"] = (*selected.conditions, present)
         word = "NOT IN" if is_negated else "IN"
         return Sql(f"{left} {word} ({self.subselect(among, keys, **changes)})", COMPARISON)
+
+
+def _asked(node: Subquery | Path) -> Subquery:
+    """Return *node*, a subquery, or a path through collections as one."""
+    return node if isinstance(node, Subquery) else Subquery(items_of(node))
 
 
 def _pairs(left: list[str], right: list[str]) -> str:
