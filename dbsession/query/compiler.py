@@ -293,6 +293,7 @@ class Compiler:
         if isinstance(node, Computed):
             return node.sql
         if isinstance(node, RawSql):
+            self.is_ambiguous = True  # it may call columns by the names of loop variables
             return OPERATORS["raw"].render(self, (node,))
         if isinstance(node, Expression) and not isinstance(node, Slot):
             columns = self.columns_of(node)

@@ -32,7 +32,9 @@ def copied(selected: Selected, shift: int, name: str) -> Selected:
     has_raw = any(isinstance(node, RawSql) for node in walk((selected.items, selected.conditions)))
     for loop in selected.fors:
         own = name if loop.variable is selected.result and name and not has_raw else loop.variable.name
-        copier.variables[id(loop.variable)] = Variable(loop.variable.mapping, own)
+        copier.variables[id(loop.variable)] = Variable(
+            loop.variable.mapping, own, is_optional=loop.variable.is_optional
+        )
     return copier.selected(selected)
 
 

@@ -114,7 +114,7 @@ def kind_of(node: Any) -> Kind:
     if isinstance(node, Path):
         return _of_path(node)
     if isinstance(node, Variable):
-        return Kind(node.mapping, None, nullable=False)
+        return Kind(node.mapping, None, node.is_optional)
     if isinstance(node, Subquery):
         return UNKNOWN if isinstance(node.selected.result, tuple) else kind_of(node.selected.result)
     if isinstance(node, Computed):

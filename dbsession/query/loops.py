@@ -27,6 +27,7 @@ class _Loops(NamedTuple):
     fors: list[For]
     conditions: list[Any]
     orderings: list[Ordering]
+    is_left: bool = False
 
 
 def subquery(t: Translator, node: ast.GeneratorExp | ast.ListComp | ast.SetComp, scope: Scope) -> Subquery:
@@ -48,7 +49,7 @@ def generator(
     *given*: the answer that is what its first loop ranges over, where that is known. *result*: what
     translates the expression in front of the loops.
     """
-    loops = _Loops([], [], [])
+    loops = _Loops([], [], [], is_left)
     for clause in node.generators:
         if clause.is_async:
             raise t.error(clause.target, scope, "a query is no asynchronous generator; leave out async")
@@ -147,7 +148,8 @@ def _a(value: Any) -> str:
 
 
 def _new(loops: _Loops, mapping: Mapping, name: str, origin: Path | Subquery | None = None) -> Variable:
-    variable = Variable(mapping, name) if name else Variable.of(mapping)
+    is_optional = loops.is_left and bool(loops.fors)
+    variable = Variable(mapping, name or Variable.of(mapping).name, is_optional=is_optional)
     loops.fors.append(For(variable, origin))
     return variable
 

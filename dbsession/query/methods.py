@@ -141,7 +141,7 @@ def _of_many(t: Translator, base: Subquery | Path, name: str, node: ast.Call, sc
             node,
             scope,
             f"{name}() has no counterpart within a query; there are select(), count(), exists(), is_empty(), sum(), "
-            f"avg(), min(), max(). A query that uses no loop variable can be made before this one, and used by its name",
+            f"avg(), min(), max(). A query that uses no loop variable can be made before this one and used by its name",
         )
     if node.args or node.keywords:
         raise t.error(node, scope, f"{name}() takes no arguments within a query; give them to select()")

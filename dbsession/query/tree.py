@@ -35,11 +35,12 @@ class Variable(Expression[Any]):
     Two variables are the same only if they are the same object: the name is for reading.
     """
 
-    __slots__ = ("mapping", "name")
+    __slots__ = ("is_optional", "mapping", "name")
 
-    def __init__(self, mapping: Mapping, name: str) -> None:
+    def __init__(self, mapping: Mapping, name: str, *, is_optional: bool = False) -> None:
         self.mapping = mapping
         self.name = name
+        self.is_optional = is_optional  # whether it may stand for nothing, as in a left join
 
     @classmethod
     def of(cls, mapping: Mapping) -> Variable:

@@ -102,7 +102,7 @@ def test_what_python_knows_chooses_the_branch():
 
 
 def test_branches_become_conditional_expressions():
-    """If and return on what stands in the row; falling off the end is None."""
+    """What stands in the row decides by a conditional expression; falling off the end is None."""
 
     def rank(person: Any) -> str | None:
         age = person.age

@@ -74,7 +74,7 @@ def test_loop_variables_shadow_everything():
         == "exists([o FOR o IN p.orders IF >(o.total, 1)])"
     )
     assert condition(q for q in Person if q.age > p) == ">(q.age, {0: 3})"
-    assert condition(q for q in Person if q.age in [p for p in (1, 2)]) == "in(q.age, (1, 2))"  # noqa: C416
+    assert condition(q for q in Person if q.age in [p for p in (1, 2)]) == "in(q.age, (1, 2))"
 
 
 class Shop:

@@ -59,9 +59,7 @@ def shown(selected: Selected) -> str:
         words.append(f"IF {conditions_of(selected.conditions)}")
     if selected.orderings:
         words.append(f"ORDER BY {', '.join(map(node, selected.orderings))}")
-    for name in ("is_distinct", "keeps_duplicates"):
-        if getattr(selected, name):
-            words.append(name)
+    words += [name for name in ("is_distinct", "keeps_duplicates") if getattr(selected, name)]
     return " ".join(words)
 
 
