@@ -1,4 +1,4 @@
-"""The functions and the collation that dbsession gives to every SQLite connection: ``dbs_...``.
+"""The functions and the collations that dbsession gives to every SQLite connection: ``dbs_...``.
 
 Decimals are texts there, so their arithmetic is done here, and exactly; and some of what Python does
 with numbers and texts has no SQL in SQLite. A function that raises is an OperationalError of its statement.

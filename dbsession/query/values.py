@@ -184,6 +184,8 @@ def _by_itself(value: Any, dialect: Dialect) -> Any:
     if value is None:
         return None
     python = type(value)
+    if python is int:
+        return _number(value, dialect)
     try:
         encode = dialect.codec(ValueType(python, tz=getattr(value, "tzinfo", None) is not None)).encode
     except BindingError:

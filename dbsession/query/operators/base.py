@@ -31,6 +31,7 @@ __all__ = [
     "joined",
     "negated",
     "nullable",
+    "prepared",
     "with_cases",
 ]
 
@@ -112,6 +113,16 @@ def nullable(operands: Iterable[Any]) -> bool:
     """Tell whether one of *operands* may be NULL."""
     kinds = [kind_of(operand) for operand in operands]  # of all: one may be refused
     return any(kind.nullable for kind in kinds)
+
+
+def prepared(operator: Operator, prepare: Callable[[tuple[Any, ...]], tuple[Any, ...]]) -> Operator:
+    """Return *operator* over what *prepare* makes of its operands, which may refuse them."""
+    short = operator.negated
+    return operator._replace(
+        render=lambda compiler, operands: operator.render(compiler, prepare(operands)),
+        kind=lambda operands: operator.kind(prepare(operands)),
+        negated=None if short is None else lambda compiler, operands: short(compiler, prepare(operands)),
+    )
 
 
 class Case(NamedTuple):

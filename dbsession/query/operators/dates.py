@@ -19,6 +19,7 @@ from dbsession.query.operators.base import (
     Operator,
     Sql,
     enclosed,
+    prepared,
 )
 from dbsession.query.operators.durations import OPERATORS as DURATIONS
 from dbsession.query.operators.moments import MOMENTS, any_nullable, check_alike, type_of
@@ -185,12 +186,8 @@ def overloads(general: Mapping[str, Operator]) -> dict[str, Operator]:
 
 
 def _checked(operator: Operator) -> Operator:
-    def render(compiler: Compiler, operands: tuple[Any, ...]) -> str:
+    def checked(operands: tuple[Any, ...]) -> tuple[Any, ...]:
         check_alike(operands)
-        return operator.render(compiler, operands)
+        return operands
 
-    def kind(operands: tuple[Any, ...]) -> Kind:
-        check_alike(operands)
-        return operator.kind(operands)
-
-    return operator._replace(render=render, kind=kind)
+    return prepared(operator, checked)

@@ -15,7 +15,17 @@ from typing import TYPE_CHECKING, Any
 
 from dbsession.model.expressions import Operation
 from dbsession.query.kinds import Kind, is_value, kind_of, value_of
-from dbsession.query.operators.base import AND, COMPARISON, CONCATENATION, POSTFIX, PRIMARY, Operator, Sql, enclosed
+from dbsession.query.operators.base import (
+    AND,
+    COMPARISON,
+    CONCATENATION,
+    POSTFIX,
+    PRIMARY,
+    Operator,
+    Sql,
+    enclosed,
+    prepared,
+)
 from dbsession.query.operators.comparison import MIRRORED
 from dbsession.query.operators.json_paths import (
     COLLATED,
@@ -130,7 +140,7 @@ def _both(general: Operator) -> Operator:
         value, low, high = operands
         return compiler.condition(Operation("and", Operation(">=", value, low), Operation("<=", value, high)))
 
-    return general._replace(render=render)
+    return general._replace(render=render, negated=None)
 
 
 # --- in -------------------------------------------------------------------------------------------------
@@ -211,14 +221,7 @@ def _as_json(node: Any) -> Any:
 
 def _lifted(operator: Operator, take: Callable[[Any], Any]) -> Operator:
     """Return *operator* with what *take* makes of its operands."""
-
-    def taken(operands: tuple[Any, ...]) -> tuple[Any, ...]:
-        return tuple(map(take, operands))
-
-    return operator._replace(
-        render=lambda compiler, operands: operator.render(compiler, taken(operands)),
-        kind=lambda operands: operator.kind(taken(operands)),
-    )
+    return prepared(operator, lambda operands: tuple(map(take, operands)))
 
 
 def _number(compiler: Compiler, operands: tuple[Any, ...]) -> str:
@@ -318,7 +321,9 @@ _OPERATORS: dict[str, Operator] = {
     "int": _converted("dbs_json_int", "trunc({}::numeric)::bigint"),
     "float": _converted("dbs_json_float", "{}::float8"),
     "len": Operator(_length, lambda _: Kind(int)),
-    "truth": Operator(_truth, lambda _: Kind(bool, None, nullable=False), is_condition=True),
+    **dict.fromkeys(
+        ("truth", "holds"), Operator(_truth, lambda _: Kind(bool, None, nullable=False), is_condition=True)
+    ),
     **{operator: _equality(operator) for operator in ("=", "<>")},
     **{operator: _order(operator) for operator in MIRRORED if operator not in ("=", "<>")},
 }

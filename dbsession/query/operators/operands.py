@@ -144,17 +144,17 @@ def common_kind(nodes: Sequence[Any], name: str) -> Kind:
 def check_alike(left: Any, right: Any, rule: str = "values of one type can be compared") -> None:
     """Check that two operands are of one type, as far as that can be told; numbers are.
 
-    A value beside an attribute is checked when it is made to travel as that does.
+    A value beside an attribute, or beside JSON, is checked when it is made to travel as that does.
 
     Raises:
         TypeError: they are not.
     """
     one, other = kind_of(left), kind_of(right)
     if one.python is None or other.python is None or _family(one) == _family(other):
-        _check_zones(left, right, one, other)
         return
     for node, kind, beside in ((left, one, other), (right, other, one)):
-        if is_value(node) and not kind.is_object and (beside.is_object or isinstance(beside.attribute, ValueAttribute)):
+        decides = beside.is_object or beside.python is dict or isinstance(beside.attribute, ValueAttribute)
+        if is_value(node) and not kind.is_object and decides:
             return
         if is_value(node) and kind.is_object:
             raise TypeError(
@@ -169,7 +169,7 @@ def check_alike(left: Any, right: Any, rule: str = "values of one type can be co
 def _family(kind: Kind) -> object:
     if isinstance(kind.python, Mapping):
         return kind.python.root
-    return "number" if kind.is_number else kind.python
+    return "number" if kind.is_number else (kind.python, kind.tz)
 
 
 def _is_mixed_in(enum: Kind, other: Kind) -> bool:
@@ -185,10 +185,3 @@ def _is_key(kind: Kind, other: Kind) -> bool:
     if not isinstance(kind.python, Mapping) or len(kind.python.key_columns) != 1:
         return False
     return not other.is_object and _family(kind_of(kind.python.key[0])) == _family(other)
-
-
-def _check_zones(left: Any, right: Any, one: Kind, other: Kind) -> None:
-    if isinstance(one.attribute, ValueAttribute) and isinstance(other.attribute, ValueAttribute):
-        zones = one.attribute.kind.value_type.tz, other.attribute.kind.value_type.tz
-        if zones[0] != zones[1]:
-            raise TypeError(f"of {left!r} and {right!r}, one has a time zone and the other has none")
