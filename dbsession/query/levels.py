@@ -61,13 +61,21 @@ class Place:
             names = [key.name for key in self.mapping.key_columns]
             if column.name in names:
                 return self.keys[names.index(column.name)]
+        return self.joined() + column.quoted
+
+    def joined(self) -> str:
+        """Return the prefix of the object's own columns, joining its table where it has to be."""
         if self.prefix is None:
             assert self.join is not None
             self.prefix = self.join()
-        return self.prefix + column.quoted
+        return self.prefix
+
+    def own_key(self) -> list[str]:
+        """Return the key columns in its own table."""
+        return [self.joined() + column.quoted for column in self.mapping.key_columns]
 
     def key(self) -> list[str]:
-        """Return the key columns."""
+        """Return the key columns, wherever they are."""
         return list(self.keys) or [self.column(column) for column in self.mapping.key_columns]
 
     def key_part(self, attribute: Attribute[Any]) -> list[str]:

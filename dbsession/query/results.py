@@ -43,7 +43,11 @@ def item_of(
         mapping = kind.python
         place = compiler.place_of(node)
         source = mapping.wide if prefetched is None else prefetched.source(mapping)
-        return Item(start, start + len(source), mapping, source), [place.column(column) for column in source]
+        if all(column.is_key for column in source):  # which may be known without the table
+            texts = [place.column(column) for column in source]
+        else:
+            texts = [place.joined() + column.quoted for column in source]
+        return Item(start, start + len(source), mapping, source), texts
     is_condition = isinstance(node, Operation) and OPERATORS[node.operator].is_condition
     text = compiler.condition(node) if is_condition else compiler.render(node)
     return Item(start, start + 1, decode=decoder_of(kind, compiler.dialect)), [text]

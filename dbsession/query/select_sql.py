@@ -12,6 +12,7 @@ from typing import TYPE_CHECKING, Any, TypeAlias
 from dbsession.model.attributes import Attribute
 from dbsession.model.collections import CollectionAttribute
 from dbsession.model.expressions import Operation, Ordering
+from dbsession.query.kinds import kind_of
 from dbsession.query.levels import Level
 from dbsession.query.operators.base import conjunction
 from dbsession.query.operators.logic import as_filter
@@ -81,7 +82,8 @@ def place(compiler: Compiler, selected: Selected, kept: list[For]) -> list[Any]:
         variable, origin = loop
         if origin is not None and any(id(used) in gone for used in variables_in(origin)):
             compiler.range_over(variable, "CROSS JOIN")
-            inside.append(Operation("in", variable, origin))
+            if not _turned_round(hidden, variable, origin):
+                inside.append(Operation("in", variable, origin))
         else:
             outside += _range(compiler, loop, "LEFT JOIN" if selected.is_left else "JOIN")
     main = selected.result if selected.main is None else selected.main
@@ -94,6 +96,21 @@ def place(compiler: Compiler, selected: Selected, kept: list[For]) -> list[Any]:
         asked = Selected(tuple(hidden), hidden[0].variable, tuple(inside), keeps_duplicates=True)
         compiler.level.conditions.append(compiler.exists(Subquery(asked)))
     return outside
+
+
+def _turned_round(hidden: list[For], variable: Variable, origin: Path | Subquery) -> bool:
+    """Let an owner among *hidden* range over the owners of *variable*, an item of its many-to-many collection *origin*.
+
+    Returns False where it is not that: a longer path, or an owner that ranges over less than its whole entity.
+    """
+    if isinstance(origin, Subquery) or not isinstance(origin.attribute, CollectionAttribute):
+        return False
+    reverse = origin.attribute.reverse
+    for place, (owner, ranges_over) in enumerate(hidden):
+        if owner is origin.base and ranges_over is None and owner.mapping is reverse.target:
+            hidden[place] = For(owner, Path(variable, reverse))
+            return True
+    return False
 
 
 def _range(compiler: Compiler, loop: For, join: str) -> list[Any]:
@@ -128,6 +145,8 @@ def _groups(compiler: Compiler, selected: Selected, conditions: list[Any]) -> st
             width = len(item_of(compiler, item, 0, selected.prefetched)[1])
             if has_aggregate(item):
                 parts += [column for leaf in _leaves(item) for column in compiler.columns_of(leaf)]
+            elif kind_of(item).is_object:
+                parts += compiler.place_of(item).own_key()  # only by its own key does PostgreSQL know the other columns
             elif _is_column(item):
                 parts += compiler.columns_of(item)
             elif variables_in(item):
