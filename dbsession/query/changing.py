@@ -9,6 +9,7 @@ looking at the conditions again.
 from __future__ import annotations
 
 from collections.abc import Callable, Sequence
+from types import FunctionType
 from typing import Any, TypeAlias
 
 from dbsession.model.attributes import Attribute
@@ -17,15 +18,51 @@ from dbsession.model.references import ReferenceAttribute
 from dbsession.query.compiled import Compiled, written
 from dbsession.query.compiler import Compiler
 from dbsession.query.select_sql import Head, keys, place, write_select, write_where
-from dbsession.query.selected import For, Selected, has_aggregate
+from dbsession.query.selected import For, Selected, has_aggregate, variables_in
+from dbsession.query.translation import translate_value
 from dbsession.query.tree import Path, Slot, Subquery, Variable
 
-__all__ = ["compile_delete", "compile_update"]
+__all__ = ["Shifted", "compile_delete", "compile_update", "translated"]
 
 _Write: TypeAlias = Callable[[Compiler, str], str]
 _Assignments: TypeAlias = Sequence[tuple[Attribute[Any], Any]]
 
+
+class Shifted(Expression[Any]):
+    """An expression whose slots are numbered by *shift* more in the values of the whole statement."""
+
+    __slots__ = ("node", "shift")
+
+    def __init__(self, node: Expression[Any], shift: int) -> None:
+        self.node = node
+        self.shift = shift
+
+    def __repr__(self) -> str:
+        return repr(self.node)
+
+
 _CHOSEN = '"dbs_chosen"'
+
+
+def translated(
+    selected: Selected, values: tuple[Any, ...], given: dict[str, Any]
+) -> tuple[dict[str, Any], tuple[Any, ...]]:
+    """Return the new values *given* for the objects of *selected*, lambdas translated, and the values of all slots.
+
+    Raises:
+        TranslationError: a lambda cannot be translated.
+    """
+    found, slots = dict(given), values
+    for name, function in given.items():
+        if not isinstance(function, FunctionType):
+            continue
+        node, more = translate_value(selected, values, function)
+        if isinstance(node, Slot):  # the same for all rows
+            node = more[node.number - len(values)]
+        elif isinstance(node, Expression):
+            node, slots = Shifted(node, len(slots) - len(values)), (*slots, *more)
+        found[name] = node
+    return found, slots
 
 
 def compile_delete(selected: Selected) -> Compiled:
@@ -51,7 +88,9 @@ def compile_update(selected: Selected, assignments: _Assignments) -> Compiled:
     Raises:
         TypeError: the result is no object; an expression does not fit the query.
     """
-    selected = _of_objects(selected)
+    objects = _of_objects(selected)
+    if objects is not selected and any(variables_in(getattr(node, "node", node)) for _, node in assignments):
+        return _with_computed(selected, assignments)
 
     def write(compiler: Compiler, table: str) -> str:
         parts = [
@@ -61,11 +100,17 @@ def compile_update(selected: Selected, assignments: _Assignments) -> Compiled:
         ]
         return f"UPDATE {table} SET {', '.join(parts)}"
 
-    return _changing(selected, write) or _with_computed(selected, assignments)
+    return _changing(objects, write) or _with_computed(objects, assignments)
 
 
 def _values(compiler: Compiler, attribute: Attribute[Any], node: Any) -> list[str]:
     """Return the SQL of *node*, one for each column of *attribute*."""
+    if isinstance(node, Shifted):
+        compiler.shift += node.shift
+        try:
+            return _values(compiler, attribute, node.node)
+        finally:
+            compiler.shift -= node.shift
     if isinstance(node, tuple):
         return [compiler.parameter(part) for part in node]
     if isinstance(attribute, ReferenceAttribute):
@@ -101,7 +146,8 @@ def _locks(selected: Selected) -> bool:
 
 
 def _can_lock(selected: Selected) -> bool:
-    return not (selected.is_distinct or any(map(has_aggregate, selected.conditions)))
+    is_plain = isinstance(selected.result, Variable) and not selected.is_distinct
+    return is_plain and not any(map(has_aggregate, selected.conditions))
 
 
 def _changing(selected: Selected, write: _Write) -> Compiled | None:
@@ -167,7 +213,7 @@ def _chosen(compiler: Compiler, selected: Selected, head: Head) -> str:
 
 def _with_computed(selected: Selected, assignments: _Assignments) -> Compiled:
     """Return the UPDATE whose new values are worked out together with the keys of the rows."""
-    mapping = selected.result.mapping
+    mapping = selected.mapping
     found: list[str] = []
 
     def head(compiler: Compiler, selected: Selected) -> list[str]:
@@ -183,12 +229,15 @@ def _with_computed(selected: Selected, assignments: _Assignments) -> Compiled:
         return columns
 
     def write(compiler: Compiler) -> str:
-        chosen = _chosen(compiler, selected, head)
+        if compiler.dialect.has_row_locks:
+            first, source = _chosen(compiler, selected, head) + " ", _CHOSEN
+        else:  # sqlite3 counts the rows of what begins with UPDATE only
+            first, source = "", f"({write_select(compiler, selected, head)}) AS {_CHOSEN}"
         match = [
             f'{mapping.quoted}.{column.quoted} = {_CHOSEN}."dbs_key{place}"'
             for place, column in enumerate(mapping.key_columns)
         ]
         where = " AND ".join(match)
-        return f"{chosen} UPDATE {mapping.quoted} SET {', '.join(found)} FROM {_CHOSEN} WHERE {where}"
+        return f"{first}UPDATE {mapping.quoted} SET {', '.join(found)} FROM {source} WHERE {where}"
 
     return written(selected.dialect, write)

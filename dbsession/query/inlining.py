@@ -36,6 +36,7 @@ __all__ = [
     "member",
     "method_of_object",
     "orderings",
+    "value",
 ]
 
 
@@ -138,6 +139,11 @@ def orderings(t: Translator, node: ast.AST, scope: Scope) -> tuple[Ordering, ...
             raise t.error(each, scope, "this is the same for all rows, and orders nothing")
         found.append(Ordering(expression, descending=descending))
     return tuple(found)
+
+
+def value(t: Translator, node: Any, scope: Scope) -> Any:
+    """Return what the body of a lambda stands for as a value: an expression, or what is the same for all rows."""
+    return t.visit(node.body, scope) if isinstance(node, ast.Lambda) else _body(t, node, scope)
 
 
 # --- members of entities ----------------------------------------------------------------------------------

@@ -17,6 +17,7 @@ from dbsession.model.entity import EntityBase
 from dbsession.model.expressions import Expression, Operation
 from dbsession.model.iterators import over
 from dbsession.query.arguments import attribute_of, belonging, checked_slice, condition_of, measured, orderings_of
+from dbsession.query.changing import translated
 from dbsession.query.compiled import compile_fetch
 from dbsession.query.prefetched import prefetched
 from dbsession.query.selected import Selected
@@ -362,18 +363,20 @@ class Query(Generic[T]):
     def update(self, /, *, bump_version: bool = False, **values: Any) -> int:
         """Change the rows of all objects with one UPDATE, and return how many there were.
 
-        *values* are values, checked as in an assignment, or expressions, which the database works out from each
-        row: ``User.select(User.age > 18).update(count=User.count + 1, name="x")``. Unsaved changes are sent
-        first. Objects in memory take the new values; what was read of them before is not compared, and their
-        hooks do not run. *bump_version* counts up the `Version` of each row, so that others who have read it
-        get a conflict. With limit(), or for_update(), the rows are chosen and locked first.
+        *values* are values, checked as in an assignment, or expressions or lambdas, which the database works out
+        for each row: ``User.select().update(count=User.count + 1, city=lambda u: u.firm.city, name="x")``. Unsaved
+        changes are sent first. Objects in memory take the new values; what was read of them before is not
+        compared, and their hooks do not run. *bump_version* counts up the `Version` of each row, so that others
+        who have read it get a conflict. With limit(), or for_update(), the rows are chosen and locked first.
 
         Raises:
             TypeError: an attribute does not exist, or cannot be set in bulk: a key, a discriminator, a collection.
             TypeError, ValueError: a value does not fit its attribute. Nothing was sent.
+            TranslationError: a lambda cannot be translated.
             TransactionIntegrityError: a constraint of the database refuses a row; the session is doomed.
         """
-        return self._runner.update(self.selected, self.values, values, bump_version=bump_version)
+        assigned, slots = translated(self.selected, self.values, values)
+        return self._runner.update(self.selected, slots, assigned, bump_version=bump_version)
 
     def get_sql(self) -> str:
         """Return the SQL that fetching would send."""

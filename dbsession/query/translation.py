@@ -30,7 +30,7 @@ from dbsession.query.source import find_source, place, segment
 from dbsession.query.taking import How
 from dbsession.query.tree import AGGREGATES, Path, RawSql, Slot, Subquery, Variable
 
-__all__ = ["Translator", "translate_filter", "translate_generator", "translate_order"]
+__all__ = ["Translator", "translate_filter", "translate_generator", "translate_order", "translate_value"]
 
 _REFUSED = (ast.NamedExpr, ast.Await, ast.Yield, ast.YieldFrom)
 assert operators.OPERATORS  # they enter what `kinds` knows
@@ -411,6 +411,15 @@ def translate_order(
     Its parameters are as those of `translate_filter`.
     """
     return _translate_function(selected, values, function, inlining.orderings, by_name=False)
+
+
+def translate_value(selected: Selected, values: tuple[Any, ...], function: FunctionType) -> tuple[Any, tuple[Any, ...]]:
+    """Return the value that the lambda *function* works out for each object, and the values of its slots.
+
+    It is an expression, or, where it is the same for all, a slot or a constant. Its parameters are as those of
+    `translate_filter`.
+    """
+    return _translate_function(selected, values, function, inlining.value, by_name=False)
 
 
 def _translate_function(

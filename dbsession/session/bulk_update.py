@@ -24,7 +24,7 @@ from dbsession.model.references import ReferenceAttribute
 from dbsession.model.registration import suggest
 from dbsession.model.state import NOT_LOADED, UNSET, set_row
 from dbsession.model.tracked import same_raw
-from dbsession.query.changing import compile_update
+from dbsession.query.changing import Shifted, compile_update
 from dbsession.query.kinds import kind_of
 from dbsession.query.selected import Selected
 from dbsession.query.values import key_of
@@ -96,7 +96,7 @@ def _assignment(unit: UnitOfWork, mapping: Mapping, name: str, value: Any) -> As
 
 def _fitting(attribute: Attribute[Any], expression: Expression[Any]) -> Expression[Any]:
     """Return *expression*, or raise TypeError if its values are of a kind that *attribute* does not take."""
-    wanted, found = kind_of(attribute), kind_of(expression)
+    wanted, found = kind_of(attribute), kind_of(expression.node if isinstance(expression, Shifted) else expression)
     if found.python is None or found.python == wanted.python:
         return expression
     if isinstance(wanted.python, Mapping) and isinstance(found.python, Mapping):
