@@ -25,8 +25,9 @@ from dbsession.query.kinds import Kind, is_condition, is_value, kind_of, value_o
 from dbsession.query.levels import Level, Place
 from dbsession.query.operators import OPERATORS
 from dbsession.query.operators.base import COMPARISON, Sql, enclosed
+from dbsession.query.operators.operands import bare, collated
 from dbsession.query.select_sql import Head, keys, one, rows, write_select
-from dbsession.query.selected import items_of
+from dbsession.query.selected import Selected, items_of, owner_of
 from dbsession.query.tree import Computed, Path, RawSql, Slot, Subquery, Variable, walk
 from dbsession.query.values import Like, key_of, traveller
 
@@ -68,7 +69,7 @@ class Compiler:
         self.params: list[Any] = []  # values, and Late ones
         self.shift = 0  # of the numbers of slots: a subquery counts from 0
         self.tables: dict[Mapping, None] = {}  # whose rows the statement reads
-        self.names: dict[str, int] = {}  # aliases in use
+        self.names: set[str] = set()  # aliases in use
         self.is_ambiguous = False  # whether columns need the alias of their table to be told apart
         self.fixed: list[EntityBase] = []  # objects that stand in the query itself
 
@@ -93,8 +94,12 @@ class Compiler:
 
     def alias(self, wanted: str) -> str:
         """Return a quoted alias like *wanted* that is free."""
-        number = self.names[wanted.lower()] = self.names.get(wanted.lower(), 0) + 1
-        return self.dialect.quote(wanted if number == 1 else f"{wanted}{number}")
+        number, name = 1, wanted
+        while name.lower() in self.names:  # u2 may be the name of a variable
+            number += 1
+            name = f"{wanted}{number}"
+        self.names.add(name.lower())
+        return self.dialect.quote(name)
 
     def range_over(self, variable: Variable, join: str = "", on: Callable[[Place], str] | None = None) -> Place:
         """Let *variable* range over its table at this level; *on* gives the condition that joins it."""
@@ -376,18 +381,24 @@ class Compiler:
 
     def scalar(self, node: Subquery | Path) -> str:
         """Return the SELECT of the one value that *node* gives, in parentheses."""
-        return f"({self.subselect(node)})"
+        return self._collated(f"({self.subselect(node, _bare)})", kind_of(node))
 
     def aggregated(self, operator: str, node: Subquery | Path, *options: Any) -> str:
         """Return the SELECT of an aggregate over all values of *node*, in parentheses."""
         node = _asked(node)
         selected = node.selected
+        kind = kind_of(Operation(operator, selected.result, *options))
         if selected.is_sliced or selected.is_distinct or selected.is_grouped:
             value = self.dialect.quote("value")
             inner = self.subselect(node, lambda c, s: [f"{text} AS {value}" for text in rows(c, s)])
             computed: Operation[Any] = Operation(operator, Computed(selected.result, value), *options)
-            return f"(SELECT {self.render(computed)} FROM ({inner}) AS rows)"
-        return f"({self.subselect(node, result=Operation(operator, selected.result, *options), orderings=())})"
+            return self._collated(f"(SELECT {bare(self.render(computed))} FROM ({inner}) AS rows)", kind)
+        aggregate: Operation[Any] = Operation(operator, selected.result, *options)
+        return self._collated(f"({self.subselect(node, _bare, result=aggregate, orderings=())})", kind)
+
+    def _collated(self, sql: str, kind: Kind) -> str:
+        """Return a subquery, which loses the collation of what it selects on SQLite, with that of Decimals."""
+        return collated(sql) if self.dialect.name == "sqlite" and kind.is_decimal else sql
 
     def exists(self, node: Subquery | Path) -> str:
         """Return the condition that *node* gives a row."""
@@ -395,12 +406,9 @@ class Compiler:
 
     def contained(self, node: Any, among: Subquery | Path, *, is_negated: bool = False) -> str:
         """Return the condition that *node* is (or is not) one of the values of *among*; NULLs do not count."""
-        if isinstance(among, Path) and isinstance(node, Variable | Path):
-            attribute = among.attribute
-            is_one_step = not (isinstance(among.base, Path) and among.base.is_many)
-            if isinstance(attribute, CollectionAttribute) and attribute.link is None and is_one_step:
-                owner: Operation[bool] = Operation("=", Path(node, attribute.reverse), among.base)
-                return self.condition(Operation("not", owner) if is_negated else owner)
+        owner = owner_of(node, among)
+        if owner is not None and not kind_of(owner).nullable:
+            return self.condition(Operation("not", owner) if is_negated else owner)
         columns = self.columns_of(node)
         left = enclosed(columns[0], COMPARISON + 1) if len(columns) == 1 else f"({', '.join(columns)})"
         among = _asked(among)
@@ -412,6 +420,10 @@ class Compiler:
             changes["conditions"] = (*selected.conditions, present)
         word = "NOT IN" if is_negated else "IN"
         return Sql(f"{left} {word} ({self.subselect(among, keys, **changes)})", COMPARISON)
+
+
+def _bare(compiler: Compiler, selected: Selected) -> list[str]:
+    return [bare(text) for text in rows(compiler, selected)]
 
 
 def _asked(node: Subquery | Path) -> Subquery:

@@ -28,7 +28,7 @@ from dbsession.model.mapping import Mapping
 from dbsession.query.prefetched import Prefetched
 from dbsession.query.tree import AGGREGATES, Path, Subquery, Variable, walk
 
-__all__ = ["For", "Selected", "filtered_by", "has_aggregate", "is_aggregate", "items_of", "variables_in"]
+__all__ = ["For", "Selected", "filtered_by", "has_aggregate", "is_aggregate", "items_of", "owner_of", "variables_in"]
 
 _DERIVED = 200  # queries kept in one cache
 
@@ -123,8 +123,9 @@ class Selected:
         """Return the loops that are joined; the others are asked for by EXISTS."""
         if len(self.fors) == 1 or self.is_left or self.keeps_duplicates:
             return list(self.fors)
-        used = {id(variable) for variable in variables_in((self.items, *[o.expression for o in self.orderings]))}
-        if any(isinstance(node, Operation) and not node.operands for node in walk(self.items) if is_aggregate(node)):
+        chosen = (self.items, tuple(filter(has_aggregate, self.conditions)))  # HAVING needs its variables, too
+        used = {id(variable) for variable in variables_in((chosen, *[o.expression for o in self.orderings]))}
+        if any(isinstance(node, Operation) and not node.operands for node in walk(chosen) if is_aggregate(node)):
             return list(self.fors)  # count() counts combinations of all
         for variable, origin in reversed(self.fors):
             if id(variable) in used and isinstance(origin, Path) and _is_determined(origin):
@@ -187,6 +188,22 @@ def items_of(path: Path) -> Selected:
             fors.append(For(variable, node))
             node = variable
     return Selected(tuple(fors), node)
+
+
+def owner_of(node: Any, among: Any) -> Operation[bool] | None:
+    """Return the condition that *node* is in *among*, asked of its reference to the owner of that collection.
+
+    It is unknown where there is no owner, or no object whose collection it is, and being in it is false.
+    None if it cannot be asked in this way.
+    """
+    if not isinstance(among, Path) or not isinstance(node, Variable | Path):
+        return None
+    attribute = among.attribute
+    if not isinstance(attribute, CollectionAttribute) or attribute.link is not None:
+        return None
+    if isinstance(among.base, Path) and among.base.is_many:
+        return None
+    return Operation("=", Path(node, attribute.reverse), among.base)
 
 
 def filtered_by(selected: Selected) -> list[Attribute[Any]]:

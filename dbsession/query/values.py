@@ -99,6 +99,8 @@ def _as_attribute(value: Any, like: ValueAttribute[Any], dialect: Dialect) -> An
         return _exact(value, dialect) if python is Decimal else _number(value, dialect)
     if python in _MOMENTS and _is_moment(value, python, tz=like.kind.value_type.tz):
         return _moment(value, dialect)  # all its digits, even where the column has less
+    if python is str and like.kind.to_storage is None and isinstance(value, str) and "\0" not in value:
+        return str.__str__(value)  # all its blanks, even where the attribute strips them
     try:
         return like.raw(like.kind.coerce(value))
     except TypeError as error:

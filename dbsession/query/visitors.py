@@ -269,7 +269,10 @@ def conditional_truth(t: Translator, node: ast.IfExp, scope: Scope) -> Any:
     test = t.condition(node.test, scope)
     if isinstance(test, bool):
         return t.condition(node.body if test else node.orelse, scope)
-    return t.as_condition(conditional(t, node, scope), node, scope)
+    yes, no = t.visit(node.body, scope), t.visit(node.orelse, scope)
+    if kind_of(yes).python is not kind_of(no).python:  # which may well be, where only the truth of each counts
+        yes, no = t.as_condition(yes, node.body, scope), t.as_condition(no, node.orelse, scope)
+    return t.as_condition(t.make("if", test, yes, no, node=node, scope=scope), node, scope)
 
 
 def f_string(t: Translator, node: ast.JoinedStr, scope: Scope) -> Any:

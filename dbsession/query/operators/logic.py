@@ -16,6 +16,7 @@ from dbsession.query.operators.base import AND, COMPARISON, NOT, OR, Operator, S
 from dbsession.query.operators.base import OPERATORS as TABLE
 from dbsession.query.operators.comparison import is_null
 from dbsession.query.operators.operands import as_kind, collated, common_kind, converted, rendered
+from dbsession.query.selected import owner_of
 from dbsession.query.tree import Path, Subquery
 
 if TYPE_CHECKING:
@@ -31,6 +32,9 @@ def as_filter(node: Any) -> Any:
             return Operation("holds", *node.operands)
         if node.operator in ("and", "or"):
             return Operation(node.operator, *map(as_filter, node.operands))
+        if node.operator == "in":
+            owner = owner_of(*node.operands)
+            return node if owner is None else owner
     return node
 
 

@@ -1,0 +1,89 @@
+"""Random queries give on every database what plain Python gives over the same rows, with SQL's NULL rules.
+
+Each database runs the same `PARTS`, and one part with a seed of its own each time, which the failure names.
+``DBSESSION_TEST_EXPRESSIONS=20000`` asks for that many in each part; ``DBSESSION_TEST_SEED=7`` repeats a part.
+"""
+
+from __future__ import annotations
+
+import os
+import random
+
+import pytest
+from hypothesis import HealthCheck, Phase, given, seed, settings
+from hypothesis import strategies as st
+
+from tests.differential.loops import Loops
+from tests.differential.programs import draw_program, draw_values
+from tests.differential.running import Runner, difference
+from tests.differential.values import Undefined
+
+PARTS = range(4)
+EXAMPLES = int(os.environ.get("DBSESSION_TEST_EXPRESSIONS", "550"))
+FRESH = int(os.environ.get("DBSESSION_TEST_SEED", "0")) or random.SystemRandom().randrange(10**6, 10**9)
+
+
+def case(choices):
+    """Return a program and the values that it is given, two times; each choice is one byte, and 0 once they are used up."""
+    left = iter(choices)
+
+    def number(most):
+        return next(left, 0) % (most + 1) if most else 0
+
+    program = draw_program(number)
+    return program, [draw_values(program, number) for _ in range(2 if program.parameters else 1)]
+
+
+# One piece of data, rather than a number for each choice, of which hypothesis would make variations of few programs.
+CASES = st.binary(min_size=64, max_size=256).map(case)
+
+
+def check(runner, program, runs, builtin):
+    """Run the program on the database and in Python; return in how many of the *runs* they could be compared."""
+    function, compared = runner.function(program, builtin), 0
+    for values in runs:
+        try:
+            expected = runner.expected(program, values)
+            expected.chosen() if isinstance(expected, Loops) else expected
+        except Undefined:
+            continue
+        compared += 1
+        try:
+            actual = runner.actual(function, values)
+            wrong = difference(expected, actual)
+        except Exception as error:
+            wrong, actual = f"expected {expected!r}", error
+        if wrong:
+            pytest.fail(
+                f"{program.text}\n{values}\n{runner.log(function, values)}\n{wrong}\ngot {actual!r}", pytrace=False
+            )
+    return compared
+
+
+@pytest.mark.parametrize("part", [*PARTS, "fresh"])
+def test_queries_give_what_python_gives(db, part):
+    """A query over rows with NULLs has the results of the loops that it is written as."""
+    runner = Runner(db)
+    number = FRESH if part == "fresh" else part
+    texts = set()
+
+    @seed(number)
+    @settings(
+        max_examples=EXAMPLES,
+        deadline=None,
+        database=None,
+        phases=[Phase.generate, Phase.shrink],
+        report_multiple_bugs=False,
+        suppress_health_check=list(HealthCheck),
+    )
+    @given(CASES)
+    def run(drawn):
+        program, runs = drawn
+        if check(runner, program, runs, {"sum", "min", "max"} if number % 2 else ()):
+            texts.add(program.text)
+
+    try:
+        run()
+    except pytest.fail.Exception as failed:
+        pytest.fail(f"seed {number}: {failed}", pytrace=False)
+    assert len(texts) > 0.9 * EXAMPLES
