@@ -6,7 +6,7 @@ the session room provides, in the scope that is current at that moment.
 
 from __future__ import annotations
 
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from itertools import count, groupby
 from shutil import get_terminal_size
 from types import FunctionType
@@ -75,7 +75,10 @@ class Query(Generic[T]):
         self._runner = runner
 
     def __repr__(self) -> str:
-        return f"<Query {self.get_sql()}>"
+        try:
+            return f"<Query {self.get_sql()}>"
+        except TypeError as error:  # which is for who reads the query
+            return f"<Query of {self.selected.mapping.name}, which cannot be written: {error}>"
 
     def _with(self, **changes: Any) -> Query[T]:
         selected = self.selected
@@ -189,8 +192,12 @@ class Query(Generic[T]):
         takes the lock of the database. PostgreSQL 13.3.2. Row-Level Locks.
 
         Raises:
-            TypeError: both *nowait* and *skip_locked*; the query has no rows of the entity *of*.
+            TypeError: both *nowait* and *skip_locked*; the query has no rows of the entity *of*, or gives no objects.
         """
+        if not self.selected.gives_objects:
+            raise TypeError(
+                f"for_update() locks the rows of objects, and this query gives {self.selected.result!r:.80}"
+            )
         if nowait and skip_locked:
             raise TypeError("nowait and skip_locked exclude each other")
         mapping = self.selected.mapping
@@ -261,7 +268,7 @@ class Query(Generic[T]):
         if selected.is_sliced or selected.is_distinct:
             what = "limit()" if selected.is_sliced else "distinct()"
             raise TypeError(
-                f"random() behind {what} would not choose from its results; use random.sample(query.fetch())"
+                f"random() behind {what} would not choose from its results; use random.sample(query.fetch(), {limit})"
             )
         return self.order_by(Operation("random")).limit(limit).fetch()
 
@@ -288,26 +295,29 @@ class Query(Generic[T]):
         return self._runner.exists(self.selected, self.values)
 
     @overload
-    def sum(self, expression: Expression[U | None], *, distinct: bool = False) -> U: ...
+    def sum(self, expression: Expression[U | None] | Callable[[T], U | None], *, distinct: bool = False) -> U: ...
     @overload
     def sum(self, expression: str | None = None, *, distinct: bool = False) -> Any: ...
     def sum(self, expression: Any = None, *, distinct: bool = False) -> Any:
         """Ask the database for the sum of the values, or of *expression* of the objects: ``query.sum(Order.total)``.
 
-        NULLs are left out, and the sum of nothing is 0. *distinct*: equal values count once.
+        *expression* may be a lambda, too: ``query.sum(lambda order: order.total)``. NULLs are left out, and the sum of
+        nothing is 0. *distinct*: equal values count once.
 
         Raises:
             TypeError: the results are no numbers; they are objects, and there is no *expression*.
         """
         return self._measure("sum", expression, distinct=distinct)
 
-    def avg(self, expression: Expression[Any] | str | None = None, *, distinct: bool = False) -> float | None:
+    def avg(
+        self, expression: Expression[Any] | Callable[[T], Any] | str | None = None, *, distinct: bool = False
+    ) -> float | None:
         """Ask the database for the mean, as `sum` does; None of nothing."""
         mean: float | None = self._measure("avg", expression, distinct=distinct)
         return mean
 
     @overload
-    def min(self, expression: Expression[U | None]) -> U | None: ...
+    def min(self, expression: Expression[U | None] | Callable[[T], U | None]) -> U | None: ...
     @overload
     def min(self, expression: str) -> Any: ...
     @overload
@@ -317,7 +327,7 @@ class Query(Generic[T]):
         return self._measure("min", expression)
 
     @overload
-    def max(self, expression: Expression[U | None]) -> U | None: ...
+    def max(self, expression: Expression[U | None] | Callable[[T], U | None]) -> U | None: ...
     @overload
     def max(self, expression: str) -> Any: ...
     @overload
@@ -327,7 +337,11 @@ class Query(Generic[T]):
         return self._measure("max", expression)
 
     def group_concat(
-        self, sep: str = ",", distinct: bool = False, *, expression: Expression[Any] | str | None = None
+        self,
+        sep: str = ",",
+        distinct: bool = False,
+        *,
+        expression: Expression[Any] | Callable[[T], Any] | str | None = None,
     ) -> str | None:
         """Ask the database for the values as one text, with *sep* between them, in the order of the query."""
         text: str | None = self._measure("group_concat", expression, sep, distinct=distinct)
@@ -335,6 +349,12 @@ class Query(Generic[T]):
 
     def _measure(self, operator: str, expression: Any, *options: Any, distinct: bool | None = None) -> Any:
         """Ask for the aggregate *operator*; *distinct*: whether equal values count once, None: it is all the same."""
+        if isinstance(expression, FunctionType):
+            (ordering, *more), slots = translate_order(self.selected, self.values, expression)
+            if more or ordering.descending:
+                raise TypeError(f"{operator}() takes a lambda that gives one value, such as lambda u: u.age")
+            query: Query[Any] = Query(self.selected, self._runner, (*self.values, *slots))
+            return query._measure(operator, ordering.expression, *options, distinct=distinct)
         selected, of = measured(self.selected, operator, expression)
         values: list[Any] = []
         shape = ("measured", None if expression is None else expression_shape(of, values))

@@ -86,14 +86,12 @@ def place(compiler: Compiler, selected: Selected, kept: list[For]) -> list[Any]:
                 inside.append(Operation("in", variable, origin))
         else:
             outside += _range(compiler, loop, "LEFT JOIN" if selected.is_left else "JOIN")
-    main = selected.result if selected.main is None else selected.main
-    if isinstance(main, Variable):
-        compiler.level.main = main
+    if selected.bare in compiler.level.places:
+        compiler.level.main = selected.bare
     for condition in selected.conditions:
-        is_inside = gone and any(id(used) in gone for used in variables_in(condition))
-        (inside if is_inside else outside).append(condition)
+        (inside if gone and gone & selected.used_in(condition) else outside).append(condition)
     if hidden:
-        asked = Selected(tuple(hidden), hidden[0].variable, tuple(inside), keeps_duplicates=True)
+        asked = Selected(tuple(hidden), hidden[0].variable, tuple(inside), keeps_duplicates=True, main=selected.main)
         compiler.level.conditions.append(compiler.exists(Subquery(asked)))
     return outside
 
@@ -177,7 +175,13 @@ def _order(compiler: Compiler, selected: Selected, columns: list[str]) -> str:
     parts: list[str] = []
     for ordering in selected.orderings:
         direction = " DESC" if ordering.descending else ""
-        parts += [text + direction for text in _ordered(compiler, selected, ordering, columns)]
+        texts = _ordered(compiler, selected, ordering, columns)
+        if selected.is_distinct and not all(text in columns or text.isdigit() for text in texts):
+            raise TypeError(
+                f"results that come once cannot be ordered by {ordering.expression!r}, of which each may have several; "
+                f"order by what they consist of, or do without distinct()"
+            )
+        parts += [text + direction for text in texts]
     return f" ORDER BY {', '.join(parts)}" if parts else ""
 
 

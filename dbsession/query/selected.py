@@ -59,7 +59,7 @@ class Selected:
     is_distinct: bool = False
     keeps_duplicates: bool = False
     prefetched: Prefetched | None = None
-    main: Variable | None = None  # whose attributes stand bare, if it is neither the result nor the first one
+    main: Variable | None = None  # whose attributes stand bare, where the result does not say it; see `bare`
     cache: dict[Any, Any] = field(default_factory=dict, init=False, repr=False)
 
     @classmethod
@@ -117,6 +117,20 @@ class Selected:
         """Whether there is a limit or an offset."""
         return self.limit is not None or bool(self.offset)
 
+    @property
+    def bare(self) -> Variable:
+        """The variable whose attributes stand bare."""
+        if self.main is not None:
+            return self.main
+        return self.result if isinstance(self.result, Variable) else self.fors[0].variable
+
+    def used_in(self, node: Any) -> set[int]:
+        """Return the ids of the variables in *node*, with the one whose attributes stand bare in it."""
+        used = {id(variable) for variable in variables_in(node)}
+        if any(isinstance(part, Attribute | CollectionAttribute) for part in walk(node)):
+            used.add(id(self.bare))
+        return used
+
     # --- duplicates ---------------------------------------------------------------------------
 
     def kept(self) -> list[For]:
@@ -124,7 +138,7 @@ class Selected:
         if len(self.fors) == 1 or self.is_left or self.keeps_duplicates:
             return list(self.fors)
         chosen = (self.items, tuple(filter(has_aggregate, self.conditions)))  # HAVING needs its variables, too
-        used = {id(variable) for variable in variables_in((chosen, *[o.expression for o in self.orderings]))}
+        used = self.used_in((chosen, *[ordering.expression for ordering in self.orderings]))
         if any(isinstance(node, Operation) and not node.operands for node in walk(chosen) if is_aggregate(node)):
             return list(self.fors)  # count() counts combinations of all
         for variable, origin in reversed(self.fors):

@@ -244,6 +244,26 @@ def test_distinct_objects(Person):
     assert Person.select().distinct().get_sql() == Person.select().get_sql()
 
 
+def test_distinct_values_have_no_other_order(Person, w):
+    """What comes once is ordered by what it consists of: of all else each may have several. On every database."""
+    found = select((p.age, p.wage * 2) for p in Person if p.age > 0).distinct()
+    with db_session:
+        assert [age for age, _ in found.order_by(-1, 2)] == [40, 30, 20, 20]
+        assert [age for age, _ in found.order_by(2).order_by(Person.age, -2)] == [20, 20, 30, 40]
+        with (
+            counted(w) as sent,
+            pytest.raises(TypeError, match=r"that come once cannot be ordered by .*name.* distinct"),
+        ):
+            found.order_by(Person.name).fetch()
+        assert sent.statements == 0
+
+
+def test_locks_are_of_objects(Person):
+    """93. Only objects have rows to lock."""
+    with pytest.raises(TypeError, match=r"for_update\(\) locks the rows of objects, and this query gives p.age"):
+        select(p.age for p in Person).for_update()
+
+
 # --- aggregates ---------------------------------------------------------------------------------------------
 
 
@@ -260,6 +280,20 @@ def test_aggregates_of_objects(Person, w):
         assert people.filter(Person.age > 20).sum(Person.age * 2 + 1) == 142
         assert (people.max("age"), people.filter(age=20).sum("age")) == (40, 40)
         assert people.group_concat(expression=Person.name) is not None
+
+
+def test_aggregates_of_what_a_lambda_gives(Person, w):
+    """A lambda says of what an aggregate is, as in filter(), references and values from outside included."""
+    plus, people = 3, Person.select(Person.age > 1)
+    with db_session:
+        assert people.max(lambda p: p.age + plus) == 43
+        plus = 4
+        assert people.filter(lambda p: p.age > plus).max(lambda p: p.age + plus) == 44
+        assert people.sum(lambda p: p.house.number, distinct=True) == 3
+        assert select(c.owner for c in w.entities["Car"]).filter(lambda o: o.age < 40).sum(lambda o: o.age) == 60
+        for wrong in (lambda p: (p.age, p.name), lambda p: desc(p.age)):
+            with pytest.raises(TypeError, match=r"max\(\) takes a lambda that gives one value"):
+                people.max(wrong)
 
 
 def test_aggregates_of_values(Person):
@@ -315,6 +349,18 @@ def test_aggregates_over_several_loops(Person, w):
         assert select(c.owner for c in Car).max(Person.wage * 2) == 21
         with pytest.raises(TypeError, match=r"Car.seats is no attribute of Person, whose objects"):
             select(c.owner for c in Car).max(Car.seats)
+
+
+def test_bare_attributes_beside_loops(Person, w):
+    """Attributes of the class mean those of the objects that the query gives, or else of its first loop."""
+    Car = w.entities["Car"]
+    with db_session:
+        seats = select(c.seats for p in Person for c in p.cars)
+        assert sorted(seats.filter(Person.age < 40)) == [4, 5]
+        assert seats.order_by(Person.name, -1).fetch() == [5, 4, 2]
+        pairs = select(c.seats for p in Person for c in Car if c.owner == p or p.age > 35)
+        assert sorted(pairs.filter(Person.age < 40)) == [4, 5]
+        assert owners(Person).filter(Person.age > 30).order_by(Person.name).group_concat(expression="name") == "Cid"
 
 
 WRONG = [
@@ -415,7 +461,9 @@ def test_repr(Person, w):
     """The text of a query is its SQL, and sends nothing, with a scope or without."""
     with counted(w) as sent:
         found = repr(Person.select(Person.age > 18).order_by(-1).prefetch(Person.house))
+        wrong = repr(Person.select().order_by(w.entities["Car"].seats))
     assert found.startswith("<Query SELECT ") and "18" not in found and sent.statements == 0
+    assert wrong.startswith("<Query of Person, which cannot be written: Car.seats is no attribute of Person")
 
 
 def test_verbs_are_values(Person, w):

@@ -149,6 +149,8 @@ def ask() -> None:
     assert_type(query.avg(User.version), float | None)
     assert_type(query.group_concat(", ", expression=User.name), str | None)
     assert_type(query.max(), User | None)
+    assert_type(query.max(lambda user: user.last_login), datetime | None)
+    assert_type(query.sum(lambda user: user.balance), Decimal)
     assert_type(query.get_sql(), str)
     query.show(80)
     print(query.sum("balance") + 1)
