@@ -17,15 +17,15 @@ from tests.query.golden.model import declare
 PATH = Path(__file__).with_name("forms.txt")
 URLS = {"sqlite": "sqlite://", "postgresql": "postgresql://nobody@127.0.0.1:1/nothing"}  # never connected to
 WIDTH = 116
+HEAD = """The SQL of queries. The quotes of names are left out where they are not needed, the columns of an entity are
+written *. Where PostgreSQL is not shown, it has the same but for the names of tables and the placeholders.
+"""
 
 
 def page() -> str:
     """Return what the golden file should say."""
     written = {name: dict(_written(url)) for name, url in URLS.items()}
-    parts = [
-        "The SQL of queries. The quotes of names are left out where they are not needed, the columns of an entity are\n"
-        "written *. Where PostgreSQL is not shown, it has the same but for the names of tables and the placeholders.\n"
-    ]
+    parts = [HEAD]
     for title, made in forms.FORMS.items():
         parts.append(f"\n\n{title}\n{'=' * len(title)}\n")
         for form in made:
