@@ -44,36 +44,38 @@ class _Copier:
         self.variables: dict[int, Variable] = {}
 
     def selected(self, selected: Selected) -> Selected:
-        first = self.variables.get(id(selected.fors[0].variable), selected.fors[0].variable)
+        bare = selected.bare
+        main = self.variables.get(id(bare), bare)
         fors = [
-            For(self.variables.get(id(variable), variable), self.node(origin, first))
+            For(self.variables.get(id(variable), variable), self.node(origin, main))
             for variable, origin in selected.fors
         ]
         return selected.replace(
             fors=tuple(fors),
-            result=self.node(selected.result, first),
-            conditions=self.node(selected.conditions, first),
-            orderings=self.node(selected.orderings, first),
+            result=self.node(selected.result, main),
+            conditions=self.node(selected.conditions, main),
+            orderings=self.node(selected.orderings, main),
+            main=None if selected.main is None else main,
         )
 
-    def node(self, node: Any, first: Variable) -> Any:
-        """Return a copy of *node*; a bare attribute is that of the variable *first*."""
+    def node(self, node: Any, main: Variable) -> Any:
+        """Return a copy of *node*; a bare attribute is that of the variable *main*."""
         if isinstance(node, tuple):
-            return tuple([self.node(each, first) for each in node])
+            return tuple([self.node(each, main) for each in node])
         if isinstance(node, Variable):
             return self.variables.get(id(node), node)
         if isinstance(node, Attribute | CollectionAttribute):
-            return Path(first, node)
+            return Path(main, node) if main.mapping.root is node.mapping.root else node
         if isinstance(node, Path):
-            return Path(self.node(node.base, first), node.attribute)
+            return Path(self.node(node.base, main), node.attribute)
         if isinstance(node, Slot):
             return Slot(node.number + self.shift, node.sample)
         if isinstance(node, Operation):
-            return Operation(node.operator, *[self.node(operand, first) for operand in node.operands])
+            return Operation(node.operator, *[self.node(operand, main) for operand in node.operands])
         if isinstance(node, Ordering):
-            return Ordering(self.node(node.expression, first), descending=node.descending)
+            return Ordering(self.node(node.expression, main), descending=node.descending)
         if isinstance(node, RawSql):
-            return RawSql(node.texts, self.node(node.values, first), node.python)
+            return RawSql(node.texts, self.node(node.values, main), node.python)
         if isinstance(node, Subquery):
             inner = _Copier(self.shift + node.shift)
             inner.variables = self.variables

@@ -145,8 +145,9 @@ def _of_path(path: Path) -> Kind:
     if isinstance(path.attribute, CollectionAttribute):
         return Kind(path.attribute.target, None, nullable=False)
     kind = _of_attribute(path.attribute)
-    nullable = kind.nullable or kind_of(path.base).nullable
-    return kind._replace(nullable=nullable)
+    base = kind_of(path.base)
+    is_of_subclass = isinstance(base.python, Mapping) and path.attribute.name not in base.python.attributes
+    return kind._replace(nullable=kind.nullable or base.nullable or is_of_subclass)
 
 
 _TYPES = (bool, int, float, Decimal, str, datetime, date, time, timedelta, UUID, bytes, dict, list)

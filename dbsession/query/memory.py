@@ -14,7 +14,7 @@ from __future__ import annotations
 from collections.abc import Callable, Hashable, Mapping
 from functools import partial
 from types import CodeType, GeneratorType
-from typing import Any, NamedTuple
+from typing import Any, NamedTuple, cast
 from weakref import ReferenceType, ref
 
 from dbsession.query.taking import UNCACHED, How
@@ -92,11 +92,14 @@ class Leaf(NamedTuple):
 
     result: Any
     picks: tuple[tuple[int, bool], ...]
+    has_queries: bool
 
     def values(self, run: Run) -> tuple[Any, ...]:
         """Return the values of the slots."""
-        values: list[Any] = []
         answers = run.answers
+        if not self.has_queries:
+            return tuple([answers[number] for number, _ in self.picks])
+        values: list[Any] = []
         for number, is_query in self.picks:
             if is_query:
                 values += answers[number].values
@@ -127,10 +130,15 @@ class Memory:
     def find(self, run: Run) -> Leaf | None:
         """Ask what has to be asked, and return the translation; None if there is none yet for such answers."""
         step = self._first
-        while isinstance(step, _Branch):
-            run.ask(step.question)
-            step = step.following.get(run.shapes[-1])
-        return step
+        answers, shapes, questions = run.answers, run.shapes, run.questions
+        while type(step) is _Branch:
+            question = step.question
+            answer, shape = question.how(question.evaluate(run))
+            answers.append(answer)
+            shapes.append(shape)
+            questions.append(question)
+            step = step.following.get(shape)
+        return cast("Leaf | None", step)
 
     def add(self, run: Run, leaf: Leaf) -> None:
         """Keep the translation that *run* has led to."""

@@ -49,7 +49,7 @@ UNCACHED = "uncached"
 """The shape of what stands in the query as it is: nothing that holds it is remembered."""
 
 VALUES = (str, bytes, bool, int, float, Decimal, datetime, date, time, timedelta, UUID, dict, list)
-_SIMPLE = frozenset(VALUES) - {bool, dict, list}
+_SIMPLE = frozenset(VALUES) - {bool, datetime, time, dict, list}
 
 
 class Same:
@@ -99,6 +99,8 @@ def plain(value: Any) -> tuple[Any, Any]:
         return value, kind
     if value is None or kind is bool:
         return value, (kind, value)
+    if kind is datetime or kind is time:
+        return value, (kind, value.tzinfo is None)
     value = as_value(value)
     kind = type(value)
     if is_query(value):
@@ -131,7 +133,7 @@ def items(value: Any) -> tuple[Any, Any]:
     if any(item is None for item in values):  # how often does not matter
         values = (*[item for item in values if item is not None], None)
     kinds = frozenset(map(type, values))
-    widths = frozenset([len(item) for item in values if isinstance(item, tuple)]) if tuple in kinds else None
+    widths = tuple([len(item) if isinstance(item, tuple) else -1 for item in values]) if tuple in kinds else None
     return values, (len(values), kinds, widths)
 
 

@@ -13,6 +13,7 @@ from __future__ import annotations
 
 import ast
 from collections.abc import Callable, Iterator
+from operator import itemgetter
 from types import FunctionType, GeneratorType, ModuleType
 from typing import Any
 
@@ -94,10 +95,6 @@ class Translator:
             self._next_slot += 1
             self.picks.append((number, False))
         return slot
-
-    def number_of(self, slot: Slot) -> int:
-        """Return the number of the answer that is in *slot*."""
-        return next(number for number, known in self._slots.items() if known is slot)
 
     def subquery_of(self, number: int) -> Subquery:
         """Return the subquery for an answer that is a query."""
@@ -210,6 +207,9 @@ class Translator:
         value = self.answer(number)
         if value is None or isinstance(value, bool):
             return value
+        if isinstance(value, tuple):
+            parts = [self.ask_about(number, taking.plain, itemgetter(index)) for index in range(len(value))]
+            return tuple([self.taken(part, node, scope) for part in parts])
         if taking.is_query(value):
             return self.subquery_of(number)
         if isinstance(value, Collection):
@@ -445,7 +445,8 @@ def _translate_function(
 
 
 def _remember(memory: Memory, run: Run, translator: Translator, result: Any) -> Leaf:
-    leaf = Leaf(result, tuple(translator.picks))
+    picks = tuple(translator.picks)
+    leaf = Leaf(result, picks, any(is_query for _, is_query in picks))
     memory.add(run, leaf)
     return leaf
 

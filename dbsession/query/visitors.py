@@ -7,7 +7,7 @@ from __future__ import annotations
 
 import ast
 from collections.abc import Callable
-from operator import eq, ge, gt, itemgetter, le, lt, ne
+from operator import eq, ge, gt, le, lt, ne
 from typing import TYPE_CHECKING, Any
 
 from dbsession.model.collections import Collection
@@ -18,7 +18,7 @@ from dbsession.query import taking
 from dbsession.query.kinds import is_condition, kind_of
 from dbsession.query.names import Scope
 from dbsession.query.selected import Selected
-from dbsession.query.tree import Path, Slot, Subquery, Variable
+from dbsession.query.tree import Path, Subquery, Variable
 
 if TYPE_CHECKING:
     from dbsession.query.translation import Translator
@@ -26,6 +26,7 @@ if TYPE_CHECKING:
 __all__ = [
     "arithmetic",
     "attribute",
+    "attribute_of",
     "both",
     "chosen",
     "comparison",
@@ -164,7 +165,6 @@ def _pair(t: Translator, op: ast.cmpop, left: Any, right: Any, node: ast.Compare
 
 def _pairwise(t: Translator, operator: str, left: Any, right: Any, node: ast.Compare, scope: Scope) -> Any:
     """Translate ``(a, b) == (c, d)``."""
-    left, right = (_parts(t, side, node, scope) for side in (left, right))
     if not (isinstance(left, tuple) and isinstance(right, tuple)) or operator not in ("=", "<>"):
         raise t.error(node, scope, "a tuple can be compared with a tuple by == and !=, and looked for with in")
     if len(left) != len(right):
@@ -172,15 +172,6 @@ def _pairwise(t: Translator, operator: str, left: Any, right: Any, node: ast.Com
     op: ast.cmpop = ast.Eq() if operator == "=" else ast.NotEq()
     parts = [_pair(t, op, one, other, node, scope) for one, other in zip(left, right, strict=True)]
     return t.joined("and" if operator == "=" else "or", parts, node, scope)
-
-
-def _parts(t: Translator, found: Any, node: ast.Compare, scope: Scope) -> Any:
-    """Return the slots for the items of a tuple that Python knows."""
-    if not isinstance(found, Slot) or not isinstance(found.sample, tuple):
-        return found
-    number = t.number_of(found)
-    parts = [t.ask_about(number, taking.plain, itemgetter(place)) for place in range(len(found.sample))]
-    return tuple([t.taken(part, node, scope) for part in parts])
 
 
 def _member(t: Translator, left: ast.expr, right: ast.expr, node: ast.Compare, scope: Scope) -> Any:
@@ -334,7 +325,9 @@ def attribute_of(t: Translator, base: Any, name: str, node: ast.expr, scope: Sco
         selected = base.selected
         if base.shift or selected.is_sliced or selected.is_grouped or isinstance(selected.result, tuple):
             raise t.error(node, scope, f"take .{name} within the query, as in select(x.{name} for x in ...)")
-        return Subquery(selected.replace(result=attribute_of(t, selected.result, name, node, scope)))
+        found = attribute_of(t, selected.result, name, node, scope)
+        narrowed = selected.replace(result=found, main=selected.bare)
+        return Subquery(t.own(narrowed) if t.is_own(selected) else narrowed)
     mapping = entity_of(base)
     if mapping is None:
         return t.part(base, name, node, scope)

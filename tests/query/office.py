@@ -75,6 +75,7 @@ def define(db: Database, *, create_tables: bool = True) -> Any:
 
     class Manager(Person):
         bonus = Optional(int)
+        grade = Required(int, default=1)
 
     class Team(db.Entity):
         name = PrimaryKey(str)

@@ -184,6 +184,22 @@ def test_lists_of_other_lengths_are_other_queries():
     assert condition(p for p in Person if p.nick in iter("ab")) == "in(p.nick, {0: ('a', 'b')})"
 
 
+def test_lists_of_tuples_are_told_apart_by_their_lengths():
+    """Each tuple that can be equal is compared part by part; one of another length is equal to nothing."""
+    found = [
+        condition(p for p in Person if (p.name, p.age) in rows)
+        for rows in ([("a", 1), ("b", None)], [("a",), ("b", 2)], [("a", 1), ("b",)], ["ab"])
+    ]
+    assert found == [
+        "or(and(=(p.name, {0: 'a'}), =(p.age, {1: 1})), and(=(p.name, {2: 'b'}), =(p.age, None)))",
+        "=(p.name, {0: 'b'}) AND =(p.age, {1: 2})",
+        "=(p.name, {0: 'a'}) AND =(p.age, {1: 1})",
+        "False",
+    ]
+    pair = ("a", 1)
+    assert condition(p for p in Person if (p.name, p.age) == pair) == "=(p.name, {0: 'a'}) AND =(p.age, {1: 1})"
+
+
 def test_queries_entities_and_functions_as_values():
     """Whatever a name stands for, each has its own translation."""
     for entity, expected in ((Person, "p FOR p IN Person"), (Manager, "p FOR p IN Manager")):

@@ -253,3 +253,14 @@ def test_star_import():
         assert name in dbsession.__all__
     for name in ("distinct", "desc", "coalesce", "between", "concat", "raw_sql", "random"):
         assert name in dbsession.__all__
+
+
+def test_attributes_of_subclasses(office):
+    """An attribute of a subclass is None where the object is of another class."""
+    Person, Manager = office["Person"], office["Manager"]
+    with db_session:
+        Manager(name="Eve", grade=3, bonus=1)
+        assert select(p.name for p in Person if p.grade > 2).get() == "Eve"
+        assert select(p.name for p in Person if isinstance(p, Manager) and p.bonus == 1).get() == "Eve"
+        assert select(count(p.grade) for p in Person).get() == 1
+        assert select(p for p in Person if p.grade is None).count() == 3

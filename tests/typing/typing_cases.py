@@ -25,9 +25,24 @@ from dbsession import (
     Set,
     TransactionError,
     Version,
+    avg,
+    between,
+    coalesce,
+    count,
     db_session,
+    delete,
     desc,
+    distinct,
+    exists,
+    get,
+    group_concat,
+    left_join,
+    max,
+    min,
+    raw_sql,
     savepoint,
+    select,
+    sum,
     with_transaction,
 )
 
@@ -117,7 +132,7 @@ def keep(key: int) -> None:
     print(alias)
 
 
-def select() -> None:
+def choose() -> None:
     for user in User.select():
         assert_type(user, User)
     for user in User.select(User.last_login > datetime(2026, 1, 1), User.name.startswith("A")):
@@ -168,6 +183,46 @@ def ask_of(ages: Query[int], pairs: Query[tuple[str, int]]) -> None:
     for name, age in pairs.where(lambda: True):
         assert_type(name, str)
         assert_type(age, int)
+
+
+def generators(limit: Decimal) -> None:
+    assert_type(select(u for u in User), Query[User])
+    assert_type(select(u for u in User if u.balance > limit and u.name.startswith("A")).first(), User | None)
+    assert_type(select(o for c in Coupon for o in c.orders), Query[Order])
+    assert_type(select(u.name for u in User), Query[str])
+    assert_type(select((u.name, u.last_login) for u in User), Query[tuple[str, datetime | None]])
+    assert_type(select((u.name, count(u.orders)) for u in User), Query[tuple[str, int]])
+    assert_type(select((c.code, sum(o.user.balance for o in c.orders)) for c in Coupon), Query[tuple[str, Decimal]])
+    assert_type(left_join((c, o) for c in Coupon for o in c.orders), Query[tuple[Coupon, Order]])
+    assert_type(select(User), Query[User])
+    assert_type(get(u for u in User if u.name == "Ann"), User | None)
+    assert_type(exists(u for u in User), bool)
+    assert_type(count(u for u in User), int)
+    assert_type(delete(u for u in User if raw_sql("u.balance < $limit")), int)
+    assert_type(sum(u.balance for u in User), Decimal)
+    assert_type(max(u.balance for u in User), Decimal)
+    assert_type(min(u.last_login for u in User), datetime | None)
+    assert_type(avg(u.balance for u in User), float | None)
+    assert_type(group_concat(u.name for u in User), str | None)
+    for name in distinct(u.name for u in User):
+        assert_type(name, str)
+    print(select(u for u in User if between(u.balance, 1, limit) and coalesce(u.nickname, u.name) == "A"))
+    for user in select(u for u in User).filter(lambda u: u.balance > limit).order_by(lambda u: (u.name, desc(u.id))):
+        assert_type(user, User)
+    select(1)  # error: mypy[arg-type] pyright[reportArgumentType]
+    select(u.nmae for u in User)  # error: mypy[attr-defined] pyright[reportAttributeAccessIssue]
+
+
+def builtins_of_the_same_name(numbers: list[int], names: list[str], maybe: list[int | None]) -> None:
+    assert_type(sum(numbers), int)
+    assert_type(sum(n * 2 for n in numbers), int)
+    assert_type(max(numbers), int)
+    assert_type(max(3, 4), int)
+    assert_type(min(names, key=len), str)
+    assert_type(min(numbers, default=None), int | None)
+    assert_type(count(names), int)
+    sum(names, "")  # error: mypy[call-overload] pyright[reportArgumentType]
+    max(3)  # error: mypy[call-overload] pyright[reportCallIssue] pyright[reportArgumentType]
 
 
 # --- scopes ----------------------------------------------------------------------------------------------
