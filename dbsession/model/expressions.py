@@ -6,7 +6,7 @@ They stand in this room, not in the query room, because attributes are their lea
 from __future__ import annotations
 
 from collections.abc import Iterable
-from typing import Any, Generic, NoReturn, TypeVar
+from typing import Any, Generic, NoReturn, TypeVar, overload
 
 __all__ = ["Expression", "Operation", "Ordering", "desc"]
 
@@ -71,6 +71,44 @@ class Expression(Generic[T_co]):
     def __rtruediv__(self: Expression[T], other: Any) -> Operation[T]:
         return Operation("/", other, self)
 
+    def __floordiv__(self: Expression[T], other: Any) -> Operation[T]:
+        return Operation("//", self, other)
+
+    def __rfloordiv__(self: Expression[T], other: Any) -> Operation[T]:
+        return Operation("//", other, self)
+
+    def __mod__(self: Expression[T], other: Any) -> Operation[T]:
+        return Operation("%", self, other)
+
+    def __rmod__(self: Expression[T], other: Any) -> Operation[T]:
+        return Operation("%", other, self)
+
+    def __pow__(self: Expression[T], other: Any) -> Operation[T]:
+        return Operation("**", self, other)
+
+    def __rpow__(self: Expression[T], other: Any) -> Operation[T]:
+        return Operation("**", other, self)
+
+    def __abs__(self: Expression[T]) -> Operation[T]:
+        return Operation("abs", self)
+
+    @overload
+    def __round__(self, ndigits: None = None) -> Operation[int]: ...
+
+    @overload
+    def __round__(self: Expression[T], ndigits: int) -> Operation[T]: ...
+
+    def __round__(self, ndigits: int | None = None) -> Operation[Any]:
+        return Operation("round", self) if ndigits is None else Operation("round", self, ndigits)
+
+    def __getitem__(self, key: Any) -> Operation[Any]:
+        """Return a part of a text, or what a key or an index leads to in JSON."""
+        if not isinstance(key, slice):
+            return Operation("item", self, key)
+        if key.step is not None:
+            raise TypeError(f"{self!r}[::{key.step!r}]: the database takes no steps")
+        return Operation("slice", self, key.start, key.stop)
+
     def __neg__(self: Expression[T]) -> Operation[T]:
         return Operation("neg", self)
 
@@ -85,6 +123,18 @@ class Expression(Generic[T_co]):
     def contains(self, part: str) -> Operation[bool]:
         """Match text that has *part* in it, case and all."""
         return Operation("contains", self, part)
+
+    def strip(self, chars: str | None = None) -> Operation[str]:
+        """Return the text without white space, or *chars*, at both ends."""
+        return Operation("strip", self, chars)
+
+    def lstrip(self, chars: str | None = None) -> Operation[str]:
+        """Return the text without white space, or *chars*, at its beginning."""
+        return Operation("lstrip", self, chars)
+
+    def rstrip(self, chars: str | None = None) -> Operation[str]:
+        """Return the text without white space, or *chars*, at its end."""
+        return Operation("rstrip", self, chars)
 
     def lower(self) -> Operation[str]:
         """Return the text in lower case."""
@@ -104,6 +154,14 @@ class Expression(Generic[T_co]):
             raise TypeError(f"in_() takes several values, not {values!r:.60}; give it a list")
         return Operation("in", self, tuple(values))
 
+    def not_in(self, values: Iterable[Any]) -> Operation[bool]:
+        """Match what equals none of *values*, and is not NULL if None is among them.
+
+        Raises:
+            TypeError: *values* is one value, or a text.
+        """
+        return Operation("not", self.in_(values))
+
     def between(self, low: Any, high: Any) -> Operation[bool]:
         """Match what is neither below *low* nor above *high*."""
         return Operation("between", self, low, high)
@@ -111,6 +169,10 @@ class Expression(Generic[T_co]):
     def is_null(self) -> Operation[bool]:
         """Match NULL; the same as ``== None``."""
         return Operation("=", self, None)
+
+    def is_not_null(self) -> Operation[bool]:
+        """Match what is not NULL; the same as ``!= None``."""
+        return Operation("<>", self, None)
 
     def asc(self) -> Ordering:
         """Order by this, smallest first."""

@@ -48,7 +48,7 @@ def traveller(like: Like, dialect: Dialect) -> Callable[[Any], Any]:
         if attribute.kind.value_type.python is dict:
             return lambda value: _as_json(value, attribute, dialect)
         return lambda value: _as_attribute(value, attribute, dialect)
-    kind = like or Kind(None)
+    kind = like if isinstance(like, Kind) else Kind(None)
     python = kind.python
     if isinstance(python, Mapping):
         mapping = python

@@ -1,9 +1,10 @@
 """Arithmetic, as Python's numbers have it: / divides truly, // floors, % has the sign of the divisor.
 
 Decimals stay exact, on SQLite by functions of ours; // and % of Decimals cut towards zero, as they do in
-Python. round() rounds halves to even, but on PostgreSQL only a float to a whole number: digits, and
-Decimals, are rounded half away from zero there. // of whole numbers is exact as long as the divisor has
-fewer than 17 digits. Decimals do not mix with floats, and text not with numbers, as in Python.
+Python. round() rounds halves to even; to digits behind the point, PostgreSQL takes a float as the decimal
+that it is written as (2.675, where Python goes by 2.67499...), and to a number of digits that is an
+expression it rounds half away from zero. // of whole numbers is exact as long as the divisor has fewer
+than 17 digits. Decimals do not mix with floats, and text not with numbers, as in Python.
 """
 
 from __future__ import annotations
@@ -202,15 +203,30 @@ def _round(compiler: Compiler, operands: tuple[Any, ...]) -> str:
     text = compiler.render(operands[0], own)
     if own.python is int and (digits is None or (isinstance(digits, int) and digits >= 0)):
         return text
-    places = [] if digits is None else [compiler.render(digits, Kind(int))]
     if compiler.dialect.name == "sqlite":
+        places = [] if digits is None else [compiler.render(digits, Kind(int))]
         return _call("dbs_round_even", [text, *places], kind)
-    if own.python is float and not places:
+    if own.python is float and digits is None:
         return f"round({text})::bigint"
-    if own.is_decimal or own.python is None:
-        return f"round({', '.join([text, *places])})"
-    rounded = f"round({enclosed(text, PRIMARY)}::numeric, {places[0]})"
-    return f"{rounded}::float8" if own.python is float else f"trunc({rounded})"
+    if own.python in (Decimal, None):
+        return _round_even(compiler, text, digits)
+    rounded = _round_even(compiler, f"{enclosed(text, PRIMARY)}::numeric", digits)
+    if own.python is float:
+        return f"({rounded})::float8" if rounded.startswith("CASE") else f"{rounded}::float8"
+    return f"trunc({rounded})"
+
+
+def _round_even(compiler: Compiler, text: str, digits: Any) -> str:
+    """Round on PostgreSQL, whose own round() takes halves away from zero: those above an even digit are cut."""
+    if digits is None:
+        return f"CASE WHEN abs(mod({text}, 2)) = 0.5 THEN trunc({text}) ELSE round({text}) END"
+    places = compiler.render(digits, Kind(int))
+    if not is_value(digits):
+        return f"round({text}, {places}::int)"
+    double = converted(compiler, digits, lambda places: Decimal(2).scaleb(-places))
+    half = converted(compiler, digits, lambda places: Decimal(5).scaleb(-places - 1))
+    is_even = f"abs(mod({text}, {double})) = {half}"
+    return f"CASE WHEN {is_even} THEN trunc({text}, {places}) ELSE round({text}, {places}) END"
 
 
 # --- the smallest and the largest of several --------------------------------------------------------------

@@ -9,7 +9,7 @@ only (no SS of ß).
 from __future__ import annotations
 
 from collections.abc import Callable
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, TypeGuard
 
 from dbsession.query.kinds import Kind, is_value, kind_of, value_of
 from dbsession.query.operators.base import (
@@ -194,7 +194,7 @@ def _int(compiler: Compiler, node: Any, change: Callable[[int], int] = _near) ->
     return text if compiler.dialect.name == "sqlite" else f"{enclosed(text, CONCATENATION + 10)}::int"
 
 
-def _is_known(node: Any) -> bool:
+def _is_known(node: Any) -> TypeGuard[int]:
     """Tell whether the sign of a position is known before the query is sent."""
     return isinstance(node, int)
 
