@@ -308,7 +308,7 @@ class Evaluator:
 
     def _call_isinstance(self, value, entities):
         names = [entity.name for entity in (entities if isinstance(entities, tuple) else (entities,))]
-        return None if value is None else any(name in lineage(value.entity) for name in names)
+        return value is not None and any(name in lineage(value.entity) for name in names)
 
     def _call_between(self, value, low, high):
         return all_of([compare("GtE", value, low), compare("LtE", value, high)])
@@ -335,7 +335,7 @@ class Evaluator:
     def _call_round(self, value, digits=None):
         if value is None:
             return None
-        if value * 10 ** (digits or 0) % 1 * 2 == 1:
+        if abs(value) * 10 ** (digits or 0) % 1 * 2 == 1:
             raise Undefined(f"half of a digit: {value!r}")
         return round(value, digits)
 

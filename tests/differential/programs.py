@@ -115,6 +115,7 @@ class ProgramWriter(Writer):
         """Return what a query for objects is ordered by."""
         name, entity = variable
         kind = self.pick(["int", "text", "date", "decimal", "datetime"])
+        kind = kind if self.path([variable], "values", kind) else "text"
         if self._draw(1):
             found = f"lambda {name}: {self.dependent(kind, [variable], 1)}"
             return found if self._draw(2) else found.replace(": ", ": desc(", 1) + ")"
