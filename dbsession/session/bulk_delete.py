@@ -93,16 +93,11 @@ def _follow(unit: UnitOfWork, root: Mapping, keys: list[Any]) -> None:
         unit.deleted_now(obj)
     for obj, names in nulled.items():
         _set(obj, names, None)
-        places = [place for name in names for place in obj._mapping_.attributes[name].positions]  # type: ignore[attr-defined]
-        unit.hold([obj], tuple(places))
     for obj, names in unclear.items():
         _set(obj, names, NOT_LOADED)
         unit.identity.hollow_of(obj._mapping_)[obj._key_] = obj
     for obj in lost:
         unit.forget_row(obj)
-    if nulled:  # those who are found by their rows
-        unit.referring.clear()
-        unit.seen_for.clear()
 
 
 def _set(obj: EntityBase, names: list[str], raw: Any) -> None:

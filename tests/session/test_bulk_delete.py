@@ -119,25 +119,32 @@ class Tree:
         class Page(db.Entity):
             text = Required(str)
             node = Required(Node)
-            notes = Set("Note")
+            notes = Set("Note", reverse="page")
+            drafts = Set("Note", reverse="draft")
             links = Set("Link")
+            labels = Set("Label")
 
         class Note(db.Entity):
             text = Required(str)
             page = Optional(Page)
+            draft = Optional(Page, lazy=True)
 
         class Link(db.Entity):
             text = Required(str)
             page = Required(Page)
 
+        class Label(db.Entity):
+            pages = Set(Page)
+
         db.generate_mapping(create_tables=True)
-        self.db, self.Node, self.Page, self.Note, self.Link = db, Node, Page, Note, Link
+        self.db, self.Node, self.Page, self.Note, self.Link, self.Label = db, Node, Page, Note, Link, Label
         with db_session:
+            label = Label()
             for name in "ab":
                 root = Node(name=name)
                 middle = Node(name=name * 2, parent=root)
                 leaf = Node(name=name * 3, parent=middle)
-                page = Page(text=name, node=leaf)
+                page = Page(text=name, node=leaf, labels=[label])
                 Note(text=name, page=page)
                 Link(text=name, page=page)
             flush()
@@ -263,6 +270,18 @@ def test_a_new_object_with_the_key_of_a_deleted_one(squad):
     assert rows(squad.db, "SELECT name FROM tag") == ["new"]
 
 
+def test_a_new_object_with_the_key_of_a_row_that_is_there(squad):
+    """Without autoflush the row goes, which is in memory by no object; the new one, which has its key, is saved."""
+    Tag = squad.Tag
+    with db_session as session:
+        new = Tag(id=1, name="new")
+        with session.no_autoflush():
+            assert Tag.select(name="fast").update(name="slow") == 1
+            assert Tag.select(name="slow").delete(bulk=True) == 1
+        assert new.name == "new"
+    assert rows(squad.db, "SELECT name FROM tag") == ["new"]
+
+
 # --- chains of references ---------------------------------------------------------------------------------------
 
 
@@ -305,6 +324,47 @@ def test_collections_of_what_is_in_doubt(tree):
         assert [each.text for each in leaf.pages] == ["a"]
         with sent(tree.db) as spent:
             assert [child.name for child in root.children] == ["bb"]
+        assert spent.statements == 0
+
+
+def test_links_of_what_is_in_doubt(tree):
+    """125. So is one of the other end of a many-to-many relation; after the failure of an inner scope it is as before."""
+    with db_session:
+        pages, label = list(tree.Page.select()), tree.Label[1]
+        assert set(label.pages) == set(pages)
+        with pytest.raises(LookupError), savepoint():
+            tree.Node.select(name="a").delete(bulk=True)
+            raise LookupError
+        with sent(tree.db) as spent:
+            assert set(label.pages) == set(pages)
+        assert spent.statements <= 2  # ROLLBACK TO and RELEASE
+        tree.Node.select(name="a").delete(bulk=True)
+        assert list(label.pages) == [pages[1]]
+
+
+def test_a_lazy_reference_that_is_not_loaded(tree):
+    """18. An object that lacks nothing but a lazy reference to what may be gone is found by its key without any SQL."""
+    with db_session:
+        notes = list(tree.Note.select(tree.Note.page == None))  # noqa: E711
+        note = tree.Note(text="alone")
+        flush()
+        tree.Node.select(name="a").delete(bulk=True)
+        with sent(tree.db) as spent:
+            assert tree.Note[note.id] is note and note.text == "alone"
+        assert spent.statements == 0 and notes == []
+
+
+def test_ends_of_one_to_one_relations_come_back(squad):
+    """75. The end that has no column has its object again, after the failure of an inner scope, without a SELECT."""
+    with db_session:
+        reds, kim = squad.Team[1], squad.Coach[1]
+        assert reds.coach is kim
+        with pytest.raises(LookupError), savepoint():
+            squad.Coach.select().delete(bulk=True)
+            assert reds.coach is None
+            raise LookupError
+        with sent(squad.db) as spent:
+            assert (reds.coach, kim.name) == (kim, "kim")
         assert spent.statements == 0
 
 

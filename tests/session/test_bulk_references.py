@@ -215,13 +215,13 @@ def test_who_refers_is_found_by_its_new_row(squad):
     """A loaded coach that the UPDATE has given a team is the one who gives way, though nobody has asked the team."""
     Coach, Team = squad.Coach, squad.Team
     with db_session:
-        kim, lee, blues = Coach[1], Coach[2], Team[2]
-        kim.team = None
-        flush()
-        Coach.select(name="lee").update(team=blues)
+        kim, lee, reds, blues = Coach[1], Coach[2], Team[1], Team[2]
         kim.team = blues
+        flush()
+        Coach.select(name="lee").update(team=reds)
+        kim.team = reds
         assert lee.team is None
-    assert rows(squad.db, "SELECT team FROM coach ORDER BY id") == [2, None]
+    assert rows(squad.db, "SELECT team FROM coach ORDER BY id") == [1, None]
 
 
 # --- undone ---------------------------------------------------------------------------------------------------

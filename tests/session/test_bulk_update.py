@@ -353,7 +353,8 @@ def test_unsaved_changes_without_autoflush_stay(squad):
     Player = squad.Player
     with db_session as session:
         ann, bob, cid = Player[1], Player[2], Player[3]
-        ann.name, bob.count = ann.name + "!", Player.count + 1
+        assert (ann.name, bob.count) == ("ann", 2)
+        ann.name, bob.count = "ann!", Player.count + 1
         cid.delete()
         with session.no_autoflush():
             assert Player.select().update(name="bulk", count=50, note="x") == 5
@@ -388,7 +389,9 @@ def test_its_own_change_is_no_conflict(squad):
         Player.select().update(count=Player.count + 1, name="x")
         assert [player.count for player in Player.select().order_by(Player.id)] == [2, 3, 4, 5, 6]
         ann.count += 1
-        flush()
+        with recorded() as statements:
+            flush()
+        assert '"count"' not in statements[0].sql.partition("WHERE")[2]  # the row is locked with this value
         commit()
         Player.select().update(count=Player.count + 1)
         commit()
