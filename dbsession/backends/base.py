@@ -9,7 +9,7 @@ from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from typing import Any, NamedTuple, Protocol
 
-from dbsession.backends.statements import Batch, Result
+from dbsession.backends.statements import Batch, Result, Row, Statement
 from dbsession.errors import DatabaseError
 
 __all__ = [
@@ -19,6 +19,7 @@ __all__ = [
     "Counters",
     "Dialect",
     "RowCountMismatch",
+    "ServerCursor",
     "TransactionMode",
     "ValueType",
     "milliseconds",
@@ -91,6 +92,25 @@ def milliseconds(seconds: float) -> int:
 _LONGEST = 2**31 - 1  # milliseconds, on PostgreSQL and SQLite alike
 
 
+class ServerCursor(Protocol):
+    """The result of a SELECT that is read piece by piece; it shows what was there when it was opened.
+
+    It lives on one connection, and until the end of the transaction at the longest.
+    """
+
+    def declare(self) -> Statement:
+        """Return what opens it."""
+        ...
+
+    def fetch(self, count: int) -> Statement:
+        """Return what answers with the next *count* rows; with fewer of them, there are no more."""
+        ...
+
+    def close(self) -> Statement | None:
+        """Return what closes it, to be sent with whatever comes next; None: it is closed now."""
+        ...
+
+
 class Dialect(Protocol):
     """The SQL and the values of one database."""
 
@@ -118,6 +138,8 @@ class Dialect(Protocol):
     """Whether ``->`` takes a value out of a JSON document."""
     returns_what_triggers_made: bool
     """Whether RETURNING shows what triggers have made of a row (on PostgreSQL, those before the write)."""
+    cursors_need_transaction: bool
+    """Whether a cursor lives in a transaction only."""
 
     def quote(self, name: str) -> str:
         """Quote an identifier, whatever characters it has."""
@@ -165,6 +187,10 @@ class Dialect(Protocol):
         Raises:
             InterfaceError: this database cannot match the returned rows with the given ones.
         """
+        ...
+
+    def cursor(self, name: str, sql: str, params: Row) -> ServerCursor:
+        """Return the cursor *name* for the SELECT *sql*; nothing is sent."""
         ...
 
     def raw(self, sql: str, params: Any) -> tuple[str, Any]:

@@ -181,6 +181,9 @@ class PostgresConnection:
             while cursor.nextset():  # several statements in one text: the last one answers
                 pass
             columns = tuple(column.name for column in cursor.description or ())
+        elif kind is Kind.CURSOR:  # a name that is never used again: neither prepared nor kept
+            is_guarded, columns = False, ()
+            cursor = self._run(self._link.cursor(), sql, params or (), statement, prepare=False)
         else:
             return self._control(statement)
         self._check_drift(cursor, statement)
@@ -215,9 +218,11 @@ class PostgresConnection:
             del self._cursors[sql]
         return cursor, columns
 
-    def _run(self, cursor: Cursor, sql: _Sql, params: Any, statement: Statement) -> Cursor:
+    def _run(
+        self, cursor: Cursor, sql: _Sql, params: Any, statement: Statement, *, prepare: bool | None = None
+    ) -> Cursor:
         try:
-            return cursor.execute(sql, params)
+            return cursor.execute(sql, params, prepare=prepare)
         except psycopg.Error as exc:
             if is_stale_plan(exc) and not self._transacting and not self._link.closed:
                 return self._run_unprepared(sql, params, statement)

@@ -16,7 +16,8 @@ from psycopg.types.json import Jsonb
 from dbsession.backends import placeholders
 from dbsession.backends.base import Codec, TransactionMode, ValueType, milliseconds
 from dbsession.backends.json_text import decode_json, encode_json, encode_json_text
-from dbsession.backends.statements import Batch, Kind, Statement
+from dbsession.backends.postgres_cursors import PostgresCursor
+from dbsession.backends.statements import Batch, Kind, Row, Statement
 from dbsession.errors import BindingError, InterfaceError
 
 __all__ = ["PostgresDialect", "guard"]
@@ -209,6 +210,7 @@ class PostgresDialect:
     row_values_need_values = False
     has_json_arrow = True
     returns_what_triggers_made = True
+    cursors_need_transaction = True
 
     def quote(self, name: str) -> str:
         """Quote an identifier, whatever characters it has.
@@ -299,6 +301,10 @@ class PostgresDialect:
             row = "(" + ", ".join(["%s"] * len(names)) + ")"
             text = f"INSERT INTO {table} ({', '.join(names)}) VALUES {', '.join([row] * rows)}"
         return text + (" RETURNING " + ", ".join(returning) if returning else "")
+
+    def cursor(self, name: str, sql: str, params: Row) -> PostgresCursor:
+        """Return the cursor *name* for the SELECT *sql*; nothing is sent."""
+        return PostgresCursor(name, sql, params)
 
     def raw(self, sql: str, params: Any) -> tuple[str, Any]:
         """Check SQL with ``%s`` or ``%(name)s`` against its values, and adapt those that psycopg cannot.

@@ -157,7 +157,7 @@ class Pipeline:
 
     def _result(self, entry: _Sent) -> Result:
         kind = entry.statement.kind
-        if kind is Kind.READ or kind is Kind.WRITE or kind is Kind.RAW:
+        if kind is Kind.READ or kind is Kind.WRITE or kind is Kind.RAW or kind is Kind.CURSOR:
             return entry.result()
         return self._controlled(entry.statement, entry.cursors[0].statusmessage)
 
@@ -170,7 +170,7 @@ class Pipeline:
             cursor = self._raw(sql)
             entry.cursors.append(cursor)
             cursor.execute(sql, params)
-        elif kind is not Kind.READ and kind is not Kind.WRITE:
+        elif kind is not Kind.READ and kind is not Kind.WRITE and kind is not Kind.CURSOR:
             cursor = self._link.cursor()
             entry.cursors.append(cursor)
             self._control(cursor, statement)
@@ -183,7 +183,7 @@ class Pipeline:
             if len(sql) > _LONG:
                 sql, cursor = numbered(sql), psycopg.RawCursor(self._link)
             entry.cursors.append(cursor)
-            cursor.execute(sql, () if params is None else params)
+            cursor.execute(sql, () if params is None else params, prepare=False if kind is Kind.CURSOR else None)
 
     def _send_many(self, entry: _Sent, runs: Any) -> None:
         statement = entry.statement

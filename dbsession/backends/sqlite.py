@@ -153,9 +153,8 @@ class SqliteBackend:
         db = self._open()
         try:
             register_functions(db)
-            if not self._memory:
-                self._use_wal(db)
-            connection = SqliteConnection(db, self.counters, self._timeout)
+            readers_block = self._memory or not self._use_wal(db)
+            connection = SqliteConnection(db, self.counters, self._timeout, readers_block=readers_block)
         except sqlite3.Error as exc:
             db.close()
             raise OperationalError(f"cannot open {self.url}: {exc}", original_exc=exc) from exc
@@ -163,10 +162,10 @@ class SqliteBackend:
         return connection
 
     @staticmethod
-    def _use_wal(db: sqlite3.Connection) -> None:
-        """Let readers and the writer work side by side; stays in the file once it is set."""
+    def _use_wal(db: sqlite3.Connection) -> bool:
+        """Let readers and the writer work side by side, if that can be; it stays in the file once it is set."""
         try:
-            db.execute("PRAGMA journal_mode = WAL").fetchall()
+            return bool(db.execute("PRAGMA journal_mode = WAL").fetchall() == [("wal",)])
         except sqlite3.OperationalError as exc:
             # Busy: somebody works in the old mode, and a later connection will switch. Read-only
             # media and some network drives have no WAL, and work without.
@@ -176,6 +175,7 @@ class SqliteBackend:
                 sqlite3.SQLITE_CANTOPEN,
             ):
                 raise
+            return False
 
 
 def _check_file(file: Path, create: bool) -> None:

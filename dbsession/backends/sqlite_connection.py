@@ -6,7 +6,8 @@ send BEGIN and COMMIT. SQLite may roll back a whole transaction on its own (disk
 connection remembers whether it is inside a transaction, compares that with ``in_transaction``
 before every statement and after every error, and refuses everything but ROLLBACK once they differ.
 
-Every cursor is read to its end before control returns: a half-read one would hold a read lock.
+Every cursor is read to its end before control returns: a half-read one would hold a read lock. Those of
+`sqlite_cursors` are the exception, where a lock of readers keeps nobody from writing.
 """
 
 from __future__ import annotations
@@ -16,6 +17,7 @@ from typing import Any
 
 from dbsession.backends import fork
 from dbsession.backends.base import Counters, RowCountMismatch
+from dbsession.backends.sqlite_cursors import CursorStep, SqliteCursor
 from dbsession.backends.sqlite_errors import translate
 from dbsession.backends.sqlite_limits import Limits, TimedCursor
 from dbsession.backends.sqlite_settings import leaves_settings
@@ -47,18 +49,24 @@ class SqliteConnection:
         "_counters",
         "_cursor",
         "_db",
+        "_half_read",
         "_leaves",
         "_limits",
         "_open",
+        "_readers_block",
         "_timeout",
     )
 
-    def __init__(self, db: sqlite3.Connection, counters: Counters, timeout: float) -> None:
+    def __init__(
+        self, db: sqlite3.Connection, counters: Counters, timeout: float, *, readers_block: bool = False
+    ) -> None:
         self._db = db
         self._cursor = db.cursor()
         self._counters = counters
         self._timeout = timeout
         self._open = False
+        self._readers_block = readers_block  # nobody else can write while a SELECT is half read
+        self._half_read: set[SqliteCursor] = set()
         self._limits: Limits | None = None  # of the open transaction
         self._blocked: OrmError | None = None  # why nothing but ROLLBACK may run
         self._leaves = False  # something that the next session would see, and that is not put back
@@ -122,18 +130,22 @@ class SqliteConnection:
             return
         self._blocked = InterfaceError("this connection is closed")
         self._open = False
+        self._close_cursors()
         self._cursor.close()
         self._db.close()
 
     def abandon(self) -> None:
         """Refuse every use from now on: this is a forked child, and the handle is its parent's."""
         fork.keep_forever((self._db, self._cursor))
+        for cursor in self._half_read:
+            fork.keep_forever(cursor.abandon())
         self._blocked = SessionForkError(
             "this connection was opened by the parent process; open a new scope in the child, on a Database of its own"
         )
 
     def make_clean(self) -> bool:
         """Bring the connection back to its first state; False if that is not possible."""
+        self._close_cursors()
         if self._blocked is not None or self._open or self._leaves or self._db.in_transaction:
             return False
         if self._altered:
@@ -149,9 +161,13 @@ class SqliteConnection:
         if (self._blocked is not None or self._db.in_transaction is not self._open) and self._recover(statement):
             return Result([], 0, (), "ROLLBACK")
         sql, params, kind, many, expect, tag, returns = statement
+        if kind is not Kind.READ and self._half_read:
+            self._put_aside(statement)
         if kind is Kind.READ or kind is Kind.WRITE or kind is Kind.RAW:
             if many:
                 return self._run_many(statement)
+        elif kind is Kind.CURSOR:
+            return self._step(statement)
         else:
             return self._control(statement)
         cursor = self._cursor
@@ -212,6 +228,33 @@ class SqliteConnection:
             raise self._failed(exc, statement, number) from exc
         raise self._mismatch(statement, number, count)
 
+    def _step(self, statement: Statement) -> Result:
+        """Open a cursor, or read on in one."""
+        step = statement.params
+        if not isinstance(step, CursorStep):
+            raise InterfaceError(f"a statement of a cursor takes a step as parameters, not {step!r}")
+        if isinstance(self._cursor, TimedCursor):
+            self._cursor.start()
+        try:
+            rows = step.run(self._db, self._half_read, puts_aside=self._readers_block)
+        except Exception as exc:
+            raise self._failed(exc, statement, None) from exc
+        return Result(rows, len(rows))
+
+    def _put_aside(self, statement: Statement) -> None:
+        """Leave no SELECT half read that *statement* could change; the end of the transaction closes them all."""
+        if statement.kind in (Kind.CURSOR, Kind.COMMIT, Kind.ROLLBACK):
+            return
+        try:
+            for cursor in list(self._half_read):
+                cursor.put_aside()
+        except Exception as exc:
+            raise self._failed(exc, statement, None) from exc
+
+    def _close_cursors(self) -> None:
+        for cursor in list(self._half_read):
+            cursor.close()
+
     def _control(self, statement: Statement) -> Result:
         """Run a statement that begins or ends a transaction or moves a savepoint."""
         kind = statement.kind
@@ -256,6 +299,8 @@ class SqliteConnection:
     def _ended(self) -> None:
         """Note that the transaction has ended, in whatever way."""
         self._open = False
+        if self._half_read:
+            self._close_cursors()
         if self._limits is not None:
             self._lift()
 

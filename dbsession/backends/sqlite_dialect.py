@@ -14,8 +14,9 @@ from dbsession.backends import placeholders
 from dbsession.backends import sqlite_values as values
 from dbsession.backends.base import Codec, TransactionMode, ValueType
 from dbsession.backends.json_text import encode_json
+from dbsession.backends.sqlite_cursors import SqliteCursor
 from dbsession.backends.sqlite_limits import Limits
-from dbsession.backends.statements import Batch, Kind, Statement
+from dbsession.backends.statements import Batch, Kind, Row, Statement
 from dbsession.errors import BindingError, InterfaceError
 
 __all__ = ["SqliteDialect"]
@@ -74,6 +75,7 @@ class SqliteDialect:
     row_values_need_values = True
     has_json_arrow = sqlite3.sqlite_version_info >= (3, 38)
     returns_what_triggers_made = False  # they run after it
+    cursors_need_transaction = False
 
     def quote(self, name: str) -> str:
         """Quote an identifier, whatever characters it has."""
@@ -153,6 +155,10 @@ class SqliteDialect:
         if returning and not (auto_key is not None and list(returning) == [auto_key]):
             text += " RETURNING " + ", ".join(returning)
         return text
+
+    def cursor(self, name: str, sql: str, params: Row) -> SqliteCursor:
+        """Return the cursor *name* for the SELECT *sql*; nothing is sent."""
+        return SqliteCursor(name, sql, params)
 
     def raw(self, sql: str, params: Any) -> tuple[str, Any]:
         """Turn SQL with ``%s`` or ``%(name)s`` into SQL with ``?``, and encode the values by their types.

@@ -61,8 +61,12 @@ class TimedCursor(sqlite3.Cursor):
 
     def execute(self, sql: str, parameters: Any = (), /) -> Self:
         """Run *sql*; its time runs until the next one, so reading its rows is part of it."""
-        self._deadline = monotonic() + self.seconds
+        self.start()
         return super().execute(sql, parameters)
+
+    def start(self) -> None:
+        """Let the time run anew, for another cursor of the same connection."""
+        self._deadline = monotonic() + self.seconds
 
     def is_late(self) -> bool:
         """Tell whether the time of the current statement is over."""

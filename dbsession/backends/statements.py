@@ -30,6 +30,7 @@ class Kind(Enum):
     ROLLBACK = "rollback"
     SAVEPOINT = "savepoint"
     ROLLBACK_TO = "rollback to"
+    CURSOR = "cursor"
 
 
 class Statement(NamedTuple):
@@ -82,7 +83,7 @@ def require_transaction(batch: Batch, in_transaction: bool) -> None:
         return
     for statement in batch:
         kind = statement.kind
-        if kind is Kind.READ:
+        if kind is Kind.READ or kind is Kind.CURSOR:
             continue
         if kind is Kind.BEGIN:
             in_transaction = True

@@ -89,6 +89,10 @@ class Selection(Protocol[E]):
         """Return all objects."""
         ...
 
+    def stream(self, batch: int = 1000) -> Iterator[E]:
+        """Iterate over all objects with *batch* of them in memory at a time."""
+        ...
+
     def count(self) -> int:
         """Ask the database how many there are."""
         ...

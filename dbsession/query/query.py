@@ -38,6 +38,10 @@ class QueryRunner(Protocol):
         """Return the results."""
         ...
 
+    def stream(self, selected: Selected, values: tuple[Any, ...], batch: int) -> Iterator[Any]:
+        """Iterate over the results, *batch* of them in memory at a time."""
+        ...
+
     def count(self, selected: Selected, values: tuple[Any, ...]) -> int:
         """Return how many there are."""
         ...
@@ -229,6 +233,25 @@ class Query(Generic[T]):
         return self._runner.fetch(self.selected, self.values)
 
     all = fetch
+
+    def stream(self, batch: int = 1000) -> Iterator[T]:
+        """Iterate over all objects with *batch* of them in memory at a time: for more than memory would hold.
+
+        They come from a cursor in the database, and show what was there at the first step. What the loop is
+        done with is forgotten, unless the program holds it or has changed it. A batch is a round trip.
+        The cursor lives until the loop is left, the scope ends, or its transaction does: after
+        ``commit()`` and ``rollback()`` the next step is an error.
+
+        Raises:
+            TypeError, ValueError: *batch* is no number, or none that can be fetched.
+            InvalidRequestError: (of a step) its transaction was ended.
+            DatabaseSessionIsOver: (of a step) its scope has ended.
+        """
+        if not isinstance(batch, int) or isinstance(batch, bool):
+            raise TypeError(f"batch is the number of objects to load at a time, not {batch!r:.60}")
+        if batch < 1:
+            raise ValueError(f"batch is the number of objects to load at a time, and {batch} would load none")
+        return self._runner.stream(self.selected, self.values, batch)
 
     # No __len__: list(query) would ask for it first, and so send the query twice.
     def __iter__(self) -> Iterator[T]:

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from collections.abc import Iterator
+from functools import partial
 from typing import Any
 
 from dbsession.errors import ObjectNotFound, QueryLeftScope
@@ -14,7 +16,7 @@ from dbsession.query.query import Query
 from dbsession.query.selected import Selected
 from dbsession.query.tree import Path, Slot
 from dbsession.scope import stack
-from dbsession.session import bulk_delete, bulk_update, loading, querying, raw_rows
+from dbsession.session import bulk_delete, bulk_update, loading, querying, raw_rows, streaming
 from dbsession.session.unit_of_work import DatabaseLink, UnitOfWork
 
 __all__ = ["ScopeGateway"]
@@ -110,6 +112,10 @@ class ScopeGateway:
         """Return the results."""
         unit = self._unit_for(selected)
         return unit.run(querying.fetch(unit, selected, values))
+
+    def stream(self, selected: Selected, values: tuple[Any, ...], batch: int) -> Iterator[Any]:
+        """Iterate over the results, *batch* of them in memory at a time."""
+        return streaming.iterate(partial(self._unit_for, selected), selected, values, batch)
 
     def count(self, selected: Selected, values: tuple[Any, ...]) -> int:
         """Return how many there are."""

@@ -31,7 +31,7 @@ def require_writable(unit: UnitOfWork, doing: str) -> None:
 
 def saved_objects(unit: UnitOfWork, mapping: Mapping) -> dict[Any, EntityBase]:
     """Return the objects of the table of *mapping* by the keys that their rows have in the database."""
-    objects = unit.identity.of(mapping)
+    objects = unit.identity.alive(mapping)
     if not unit.has_pending():
         return objects
     # There was no autoflush. A new object may stand in the place of one that is to be deleted, or to get another key.

@@ -45,13 +45,15 @@ def delete_in_bulk(unit: UnitOfWork, selected: Selected, values: tuple[Any, ...]
     tables = _tables(_reach(mapping.root)) | {mapping.root}
     # What is unsaved may be to go with the others.
     yield from unit.autoflush_for(mapping, *compiled.tables, *tables, comparing=compiled.objects(values))
-    is_watched = any(unit.identity.of(table) for table in tables)
+    is_watched = unit.identity.is_watched or any(unit.identity.alive(table) for table in tables)
     returned = mapping.key_columns if is_watched else ()
     result = yield from send(unit, mapping, compiled.sql, compiled.bind(values), returned, doing="deleting")
     if not is_watched:
         return result.rowcount
-    _follow(unit, mapping.root, [key_in(row, mapping) for row in result.rows])
-    return len(result.rows)
+    keys = [key_in(row, mapping) for row in result.rows]
+    unit.identity.note_left(mapping, keys)
+    _follow(unit, mapping.root, keys)
+    return len(keys)
 
 
 def _reach(root: Mapping) -> _Reach:

@@ -307,7 +307,7 @@ class _Moves:
         reverse = self.attribute.reverse
         unit.referring.clear()
         unit.seen_for.clear()
-        for owner in list(unit.identity.of(self.attribute.target).values()):
+        for owner in list(unit.identity.alive(self.attribute.target).values()):
             value = owner.__dict__.get(reverse.name, UNSET)
             if value is UNSET or not isinstance(owner, reverse.mapping.entity):
                 continue

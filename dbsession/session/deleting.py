@@ -167,7 +167,7 @@ def _linked(unit: UnitOfWork, obj: EntityBase, attribute: CollectionAttribute) -
     name = attribute.reverse.name
     return known + [
         other
-        for other in unit.identity.of(attribute.target).values()
+        for other in unit.identity.alive(attribute.target).values()
         if name in other.__dict__
         and other.__dict__[name].is_loaded
         and obj in other.__dict__[name]
@@ -192,7 +192,7 @@ def sweep(unit: UnitOfWork) -> None:
 
 
 def _sweep_references(unit: UnitOfWork, attribute: ReferenceAttribute, keys: set[Any]) -> None:
-    for child in list(unit.identity.of(attribute.mapping).values()):
+    for child in list(unit.identity.alive(attribute.mapping).values()):
         if not child._state_.may_change or not isinstance(child, attribute.mapping.entity):
             continue
         value = child.__dict__.get(attribute.name, UNSET)

@@ -23,9 +23,9 @@ from dbsession.session.changes import Places, change_of, vacating
 from dbsession.session.conflicts import explain_conflict, name_objects
 from dbsession.session.deleting import in_doubt, with_parents
 from dbsession.session.loading import reload
+from dbsession.session.marks import Mark
 from dbsession.session.ordering import Action, Pending, Run, in_order
 from dbsession.session.savepoint import Layer, layers, mark_of
-from dbsession.session.transaction import Mark
 from dbsession.session.writes import (
     DeleteWrite,
     GoneWrite,

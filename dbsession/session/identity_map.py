@@ -3,43 +3,57 @@
 Objects are held strongly, so that a row that was loaded is never loaded again, and an unsaved change is
 never lost with the last reference to its object. Keys are as rows have them; a hierarchy of
 entities shares one space of keys.
+
+What a stream has brought is *let go* behind it: from then on the object lives as long as somebody else
+holds it, the program or the unit of work with its unsaved changes. As long as it lives it is the
+object of its row, and it is held again when its row is loaded again or asked for by key.
 """
 
 from __future__ import annotations
 
-from collections.abc import Iterator
+from collections.abc import Iterable, Iterator
+from itertools import islice
 from typing import Any
+from weakref import WeakSet, WeakValueDictionary, ref
 
 from dbsession.model.entity import EntityBase
 from dbsession.model.mapping import Mapping
 from dbsession.model.references import ReferenceAttribute
 
-__all__ = ["IdentityMap"]
+__all__ = ["IdentityMap", "ObjectSet"]
 
 
 class IdentityMap:
     """The objects of one unit of work, by entity and key."""
 
-    __slots__ = ("_followed", "_hollow", "_objects")
+    __slots__ = ("_followed", "_hollow", "_objects", "_watchers", "released")
 
     def __init__(self) -> None:
         self._objects: dict[Mapping, dict[Any, EntityBase]] = {}
         self._hollow: dict[Mapping, dict[Any, EntityBase]] = {}
-        self._followed: dict[ReferenceAttribute, dict[EntityBase, None]] = {}
+        self._followed: dict[ReferenceAttribute, ObjectSet] = {}
+        self.released: dict[Mapping, WeakValueDictionary[Any, EntityBase]] = {}  # those let go that live
+        self._watchers: tuple[set[tuple[Mapping, Any]], ...] = ()
 
     def __len__(self) -> int:
         return sum(map(len, self._objects.values()))
 
     def __iter__(self) -> Iterator[EntityBase]:
-        for objects in self._objects.values():
-            yield from objects.values()
+        for root in self._objects:
+            yield from self.alive(root).values()
 
     def of(self, mapping: Mapping) -> dict[Any, EntityBase]:
-        """Return the objects of the hierarchy of *mapping* by key; a live dict."""
+        """Return the objects of the hierarchy of *mapping* that are held, by key; a live dict."""
         objects = self._objects.get(mapping.root)
         if objects is None:
             objects = self._objects[mapping.root] = {}
         return objects
+
+    def alive(self, mapping: Mapping) -> dict[Any, EntityBase]:
+        """Return all objects of the hierarchy of *mapping* by key, with those that were let go; not to be changed."""
+        objects = self.of(mapping)
+        released = self.released.get(mapping.root)
+        return {**dict(released.items()), **objects} if released else objects
 
     def hollow_of(self, mapping: Mapping) -> dict[Any, EntityBase]:
         """Return those of them of which only the key is known; a live dict."""
@@ -48,6 +62,17 @@ class IdentityMap:
             hollow = self._hollow[mapping.root] = {}
         return hollow
 
+    def find(self, mapping: Mapping, key: Any) -> EntityBase | None:
+        """Return the object with *key*, if there is one; it is held from now on."""
+        objects = self._objects.get(mapping.root)
+        if objects is None:
+            return None
+        found = objects.get(key)
+        if found is None and self.released:
+            self.hold_again(mapping, [key])
+            found = objects.get(key)
+        return found
+
     def add(self, obj: EntityBase, key: Any) -> None:
         """Let *obj* be the object with *key*."""
         self.of(obj._mapping_)[key] = obj
@@ -55,11 +80,13 @@ class IdentityMap:
     def remove(self, obj: EntityBase, key: Any) -> None:
         """Forget that *obj* is the object with *key*, if it is."""
         objects = self.of(obj._mapping_)
-        if objects.get(key) is obj:
+        if self.find(obj._mapping_, key) is obj:
             del objects[key]
             self.hollow_of(obj._mapping_).pop(key, None)
+            if self._watchers:
+                self.note_left(obj._mapping_, [key])
 
-    def note_followed(self, reference: ReferenceAttribute, objects: dict[EntityBase, None]) -> None:
+    def note_followed(self, reference: ReferenceAttribute, objects: Iterable[EntityBase]) -> None:
         """Note that what *objects* refer to by *reference* was loaded ahead: it is to be readable after the scope.
 
         A reference that is not read keeps nothing but a key, which finds no object any more when this map is gone.
@@ -67,19 +94,140 @@ class IdentityMap:
         """
         followed = self._followed.get(reference)
         if followed is None:
-            self._followed[reference] = objects.copy()
-        else:
-            followed.update(objects)
+            followed = self._followed[reference] = ObjectSet()
+        followed.update(objects)
 
     def end(self) -> None:
         """Forget every object. Those of `note_followed` hold what they refer to from now on."""
         for reference, owners in self._followed.items():
-            objects, hollow = self.of(reference.target), self.hollow_of(reference.target)
-            name, key_in = reference.name, reference.key_in
-            for owner in owners:
-                key = key_in(owner._row_)  # of an emptied object it is not loaded
-                if key in objects and key not in hollow:
-                    owner.__dict__.setdefault(name, objects[key])
+            for owner, target in self._targets(reference, owners):
+                owner.__dict__.setdefault(reference.name, target)
         self._followed.clear()
         self._objects.clear()
         self._hollow.clear()
+        self.released.clear()
+
+    def _targets(
+        self, reference: ReferenceAttribute, owners: Iterable[EntityBase]
+    ) -> Iterator[tuple[EntityBase, EntityBase]]:
+        """Yield each of *owners* with what it refers to, as far as that is loaded."""
+        objects, hollow = self.alive(reference.target), self.hollow_of(reference.target)
+        for owner in owners:
+            key = reference.key_in(owner._row_)  # of an emptied object it is not loaded
+            if key in objects and key not in hollow:
+                yield owner, objects[key]
+
+    # --- for streams ------------------------------------------------------------------------------
+
+    def sizes(self) -> dict[Mapping, int]:
+        """Return how many objects are held of each hierarchy, by its root; see `since`."""
+        return {root: len(objects) for root, objects in self._objects.items()}
+
+    def since(self, sizes: dict[Mapping, int]) -> dict[Mapping, list[Any]]:
+        """Return the keys of the objects that have come since the map had *sizes*, if none have gone."""
+        return {
+            root: list(islice(reversed(objects), len(objects) - sizes.get(root, 0)))
+            for root, objects in self._objects.items()
+            if len(objects) > sizes.get(root, 0)
+        }
+
+    def let_go(self, keys: dict[Mapping, list[Any]]) -> None:
+        """Hold the objects with *keys*, by the roots of their hierarchies, no longer."""
+        if self._followed:
+            going = {obj for root, some in keys.items() for obj in map(self.of(root).get, some) if obj is not None}
+            self._let_go_of_followed(going)
+            del going
+        for root, some in keys.items():
+            objects = self.of(root)
+            gone = [(key, ref(objects.pop(key))) for key in some if key in objects]
+            released = self.released.get(root)
+            if released is None:
+                released = self.released[root] = WeakValueDictionary()
+            for key, reference in gone:
+                obj = reference()
+                if obj is not None:  # somebody else holds it
+                    released[key] = obj
+
+    def _let_go_of_followed(self, objects: set[EntityBase]) -> None:
+        """Let those of *objects* that are in `note_followed` hold what they refer to, without having read it."""
+        for reference, owners in self._followed.items():
+            for owner, target in self._targets(reference, owners.let_go(objects)):
+                owner.__dict__[f"{reference.name} loaded ahead"] = target
+
+    def hold_again(self, mapping: Mapping, keys: list[Any]) -> None:
+        """Hold those of the objects with *keys* that were let go, and live."""
+        released = self.released.get(mapping.root)
+        if not released:
+            return
+        objects = self.of(mapping)
+        for key in keys if len(keys) <= len(released) else set(keys).intersection(list(released)):
+            obj = released.pop(key, None)
+            if obj is not None:
+                objects.setdefault(key, obj)
+
+    def watch(self, left: set[tuple[Mapping, Any]]) -> None:
+        """Add to *left*, from now on, the tables and keys whose rows are no longer there: deleted, or moved."""
+        self._watchers = (*self._watchers, left)
+
+    @property
+    def is_watched(self) -> bool:
+        """Whether anybody wants to know which rows are no longer there."""
+        return bool(self._watchers)
+
+    def note_left(self, mapping: Mapping, keys: Iterable[Any]) -> None:
+        """Note that rows are no longer there, whether or not anybody has loaded them."""
+        rows = [(mapping.root, key) for key in keys]
+        for left in self._watchers:
+            left.update(rows)
+
+    def unwatch(self, left: set[tuple[Mapping, Any]]) -> None:
+        """Add nothing to *left* any more."""
+        self._watchers = tuple([each for each in self._watchers if each is not left])
+
+
+class ObjectSet:
+    """Objects in the order in which they came. Those that are let go are in it for as long as they live."""
+
+    __slots__ = ("_held", "_let_go")
+
+    def __init__(self) -> None:
+        self._held: dict[EntityBase, None] = {}
+        self._let_go: WeakSet[EntityBase] | None = None
+
+    def __contains__(self, obj: EntityBase) -> bool:
+        return obj in self._held or (self._let_go is not None and obj in self._let_go)
+
+    def __iter__(self) -> Iterator[EntityBase]:
+        yield from self._held
+        if self._let_go is not None:
+            yield from list(self._let_go)
+
+    def update(self, objects: Iterable[EntityBase]) -> None:
+        """Take in *objects*."""
+        self._held.update(dict.fromkeys(objects))
+
+    def merge(self, other: ObjectSet) -> None:
+        """Take in those of *other*, as they are in it."""
+        self._held.update(other._held)
+        if other._let_go is not None:
+            self._loosely(other._let_go)
+
+    def let_go(self, objects: Iterable[EntityBase]) -> list[EntityBase]:
+        """Hold those of *objects* that are in it no longer, and return them."""
+        held = self._held
+        gone = [obj for obj in objects if obj in held]
+        for obj in gone:
+            del held[obj]
+        if gone:
+            self._loosely(gone)
+        return gone
+
+    def _loosely(self, objects: Iterable[EntityBase]) -> None:
+        if self._let_go is None:
+            self._let_go = WeakSet()
+        self._let_go.update(objects)
+
+    def clear(self) -> None:
+        """Hold nothing."""
+        self._held.clear()
+        self._let_go = None

@@ -16,7 +16,7 @@ from dbsession.model.collections import Collection
 from dbsession.model.entity import EntityBase
 from dbsession.model.state import NOT_LOADED, ROLLED_BACK, UNSET, State, States, Status, set_row, set_state
 from dbsession.session.changes import row_seen
-from dbsession.session.identity_map import IdentityMap
+from dbsession.session.identity_map import IdentityMap, ObjectSet
 
 __all__ = ["Journal", "SavepointLog", "empty", "make_transient"]
 
@@ -34,6 +34,10 @@ class SavepointLog(Protocol):
 
     def loaded(self, objects: Iterable[EntityBase]) -> None:
         """Note objects that were not known before."""
+        ...
+
+    def let_go(self, objects: Iterable[EntityBase]) -> None:
+        """Hold *objects*, as far as they were only loaded, no longer."""
         ...
 
     def merging(self, obj: EntityBase) -> None:
@@ -65,7 +69,7 @@ class Journal:
         self._collections: dict[int, Collection[Any]] = {}
         self._back_references: dict[tuple[EntityBase, str], Any] = {}
         self._filled: dict[int, Collection[Any]] = {}
-        self._loaded: dict[EntityBase, None] = {}
+        self._loaded = ObjectSet()
         self.savepoint: SavepointLog | None = None
 
     def remember(self, objects: Iterable[EntityBase]) -> None:
@@ -96,9 +100,15 @@ class Journal:
 
     def loaded(self, objects: Iterable[EntityBase]) -> None:
         """Note objects that were not known before, and whose rows may show what this transaction has written."""
-        self._loaded.update(dict.fromkeys(objects))
+        self._loaded.update(objects)
         if self.savepoint is not None:
             self.savepoint.loaded(objects)
+
+    def let_go(self, objects: Iterable[EntityBase]) -> None:
+        """Hold *objects*, as far as they were only loaded, no longer: nobody else may."""
+        self._loaded.let_go(objects)
+        if self.savepoint is not None:
+            self.savepoint.let_go(objects)
 
     def merging(self, obj: EntityBase) -> None:
         """Note the row of *obj*, known before, which is about to take what this transaction may have written."""
@@ -203,7 +213,7 @@ def _restore_saved(obj: EntityBase, before: _Before, identity: IdentityMap, stat
             read[name] = True
     set_row(obj, before.row)
     set_state(obj, states.clean)
-    other = identity.of(obj._mapping_).get(obj._key_)
+    other = identity.find(obj._mapping_, obj._key_)
     if other is not None and other is not obj:
         set_state(other, State(Status.DETACHED, None, "its row was rolled back"))
     identity.add(obj, obj._key_)

@@ -120,6 +120,8 @@ def materialize(
         rows = [project(row) for row in rows]
     objects = unit.identity.of(mapping)
     keys = list(map(mapping.key_of, rows))
+    if unit.identity.released:
+        unit.identity.hold_again(mapping, keys)
     if objects.keys().isdisjoint(keys) and len(set(keys)) == len(keys):
         made: list[Any] = list(map(object.__new__, repeat(mapping.entity, len(rows))))
         deque(map(set_row, made, rows), 0)
@@ -169,7 +171,10 @@ def _materialize_family(
         member = mapping.root.by_discriminator.get(value, mapping)
         project = member.projection(source)
         fitted = row if project is None else project(row)
-        found += _merge_all(unit, member, [member.key_of(fitted)], [fitted], refresh=refresh)
+        key = member.key_of(fitted)
+        if unit.identity.released:
+            unit.identity.hold_again(mapping, [key])
+        found += _merge_all(unit, member, [key], [fitted], refresh=refresh)
     if unit.fresh is not None:
         unit.fresh.update(found)
     return found

@@ -22,7 +22,7 @@ from dbsession.session.prefetch import prefetch
 if TYPE_CHECKING:
     from dbsession.session.unit_of_work import UnitOfWork
 
-__all__ = ["aggregate", "ask", "fetch", "load_ahead", "results_of"]
+__all__ = ["aggregate", "ask", "fetch", "key_in", "load_ahead", "received", "results_of"]
 
 _GONE: Any = object()  # in the place of an object that is deleted here
 
@@ -45,9 +45,17 @@ def fetch(unit: UnitOfWork, selected: Selected, values: tuple[Any, ...]) -> Flow
     """Send the query *selected* and return its results."""
     compiled = compile_fetch(selected)
     if selected.lock:
-        found = yield from _fetch_locked(unit, selected, compiled, values)
+        rows = yield from _lock(unit, selected, compiled, values)
     else:
         rows = yield from ask(unit, compiled, values)
+    return (yield from received(unit, selected, compiled, rows))
+
+
+def received(unit: UnitOfWork, selected: Selected, compiled: Compiled, rows: list[Any]) -> Flow[list[Any]]:
+    """Return what *rows*, the reply to *selected*, are made into, with what is to be loaded ahead for it."""
+    if selected.lock:
+        found = yield from _locked(unit, selected, compiled, rows)
+    else:
         found = results_of(unit, selected, compiled, rows)
     yield from load_ahead(unit, selected, found)
     return found
@@ -95,9 +103,8 @@ def _column(unit: UnitOfWork, item: Item, rows: list[Any]) -> list[Any]:
     mapping = item.mapping
     if mapping is None:
         return _values(rows, item)
-    key_of = _key_in(mapping, item.source)
     parts = [row[item.start : item.stop] for row in rows]
-    keys = list(map(key_of, parts))
+    keys = list(map(key_in(item), rows))
     present = [part for part, key in zip(parts, keys, strict=True) if _is_key(key)]
     materialize(unit, mapping, present, item.source)
     objects = unit.identity.of(mapping)
@@ -112,17 +119,23 @@ def _is_key(key: Any) -> bool:
     return key is not None and (type(key) is not tuple or None not in key)
 
 
-def _key_in(mapping: Mapping, source: tuple[Column, ...]) -> Callable[[tuple[Any, ...]], Any]:
-    names = [column.name for column in source]
-    return itemgetter(*[names.index(column.name) for column in mapping.key_columns])
+def key_in(item: Item) -> Callable[[tuple[Any, ...]], Any]:
+    """Return what finds the key of the object *item* in a row."""
+    assert item.mapping is not None
+    names = [column.name for column in item.source]
+    return itemgetter(*[item.start + names.index(column.name) for column in item.mapping.key_columns])
 
 
-def _fetch_locked(unit: UnitOfWork, selected: Selected, compiled: Compiled, values: tuple[Any, ...]) -> Flow[list[Any]]:
+def _lock(unit: UnitOfWork, selected: Selected, compiled: Compiled, values: tuple[Any, ...]) -> Flow[list[Any]]:
     yield from unit.autoflush_for(*compiled.tables, comparing=compiled.objects(values))
     statement = Statement(compiled.sql, compiled.bind(values), returns=True)
     nowait = selected.lock.endswith("NOWAIT")
     results = yield from unit.transaction.write(statement, is_flush=False, nowait=nowait)
-    found = materialize(unit, selected.mapping, results[0].rows, compiled.source, refresh=True)
+    return results[0].rows
+
+
+def _locked(unit: UnitOfWork, selected: Selected, compiled: Compiled, rows: list[Any]) -> Flow[list[Any]]:
+    found = materialize(unit, selected.mapping, rows, compiled.source, refresh=True)
     yield from _refresh_lazy(unit, found, compiled.source)
     # What has unsaved changes (there was no autoflush) may have read what the row had before.
     unit.exempt.update([obj for obj in found if not obj._state_.has_changes])

@@ -116,6 +116,10 @@ def find_referring(unit: UnitOfWork, reference: ReferenceAttribute, target: Enti
         by_key.update({key_in(o._row_): o for o in islice(reversed(objects.values()), latest) if isinstance(o, entity)})
         unit.seen_for[kind] = len(objects)
     found = by_key.get(target._key_)
+    released = unit.identity.released.get(reference.mapping.root)
+    if found is None and released:
+        alike = [obj for obj in released.values() if isinstance(obj, reference.mapping.entity)]
+        found = next((obj for obj in alike if reference.known(obj, unit) is target), None)
     if found is None or not found._state_.may_change or reference.known(found, unit) is not target:
         return None
     return found

@@ -24,10 +24,10 @@ from dbsession.model.mapping import LinkTable, Mapping
 from dbsession.model.state import NOT_LOADED, UNSET, State, Status, set_changes, set_row, set_state
 from dbsession.model.tracked import Holder, plain, same, track
 from dbsession.session.changes import row_seen, unsaved
-from dbsession.session.identity_map import IdentityMap
+from dbsession.session.identity_map import IdentityMap, ObjectSet
 from dbsession.session.journal import empty, make_transient
+from dbsession.session.marks import Mark
 from dbsession.session.ordering import Pending, frees_values
-from dbsession.session.transaction import Mark
 
 if TYPE_CHECKING:
     from dbsession.session.unit_of_work import UnitOfWork
@@ -74,7 +74,7 @@ class Savepoint:
         self.mark = mark
         self._kept: dict[EntityBase, _Kept] = {}
         self._made: dict[EntityBase, None] = {}
-        self._loaded: dict[EntityBase, None] = {}
+        self._loaded = ObjectSet()
         # What happened to collections and links, to be undone from the last to the first.
         self._collections: list[tuple[Collection[Any], Any, Any]] = []
         self._links: list[LinkChange | tuple[Any, Any]] = []
@@ -130,7 +130,12 @@ class Savepoint:
         """Note objects that were not known before: their rows may show what the scope, or one around it, wrote."""
         writer = self._innermost_that_wrote()
         if writer is not None:
-            writer._loaded.update(dict.fromkeys(objects))
+            writer._loaded.update(objects)
+
+    def let_go(self, objects: Iterable[EntityBase]) -> None:
+        """Hold *objects*, as far as they were only loaded, no longer: nobody else may."""
+        for each in self._up_to(None):
+            each._loaded.let_go(objects)
 
     def merging(self, obj: EntityBase) -> None:
         """Keep *obj*, which is about to take what the scope, or one around it, may have written."""
@@ -190,7 +195,7 @@ class Savepoint:
             if obj not in parent._made:
                 parent._kept.setdefault(obj, kept)
         parent._made.update(self._made)
-        parent._loaded.update(self._loaded)
+        parent._loaded.merge(self._loaded)
         parent._collections += self._collections
         parent._links += self._links
         for place, value in self._back_references.items():
@@ -265,7 +270,7 @@ class Savepoint:
             if attribute.name in kept.trees:
                 values[attribute.name] = _tree(obj, attribute, values[attribute.name], kept.trees[attribute.name])
         if kept.key is not None:
-            other = unit.identity.of(mapping).get(kept.key)
+            other = unit.identity.find(mapping, kept.key)
             if other is not None and other in self._loaded:
                 set_state(other, State(Status.DETACHED, None, "its row was rolled back"))
             unit.identity.add(obj, kept.key)
@@ -355,7 +360,7 @@ def _keep(obj: EntityBase, identity: IdentityMap) -> _Kept:
     trees = {each.name: plain(values[each.name]) for each in _tracked(mapping) if values.get(each.name) is not None}
     changes = obj._changes_.copy() if state.has_changes else None
     key = obj._key_
-    if key is not None and identity.of(mapping).get(key) is not obj:  # a new object has taken over the key
+    if key is not None and identity.find(mapping, key) is not obj:  # a new object has taken over the key
         key = None
     return _Kept(state, obj._row_, changes, values, trees, key)
 

@@ -15,6 +15,9 @@ OPEN       everything                                  COMMIT, ROLLBACK -> IDLE;
 DOOMED     nothing                                     ROLLBACK -> IDLE
 =========  ==========================================  ==========================================
 
+A cursor needs a transaction on PostgreSQL. One that was begun for cursors alone ends with the last of
+them, if nothing else has come of it.
+
 The marks of the inner scopes lie upon OPEN and IDLE like a stack; those set in the database are the
 lower ones.
 
@@ -26,7 +29,6 @@ from __future__ import annotations
 from collections.abc import Callable
 from dataclasses import dataclass, field, replace
 from enum import Enum
-from functools import lru_cache
 
 from dbsession.backends.base import Dialect, TransactionMode
 from dbsession.backends.flow import Flow, execute
@@ -43,8 +45,9 @@ from dbsession.errors import (
     TransactionError,
     TransactionIntegrityError,
 )
+from dbsession.session.marks import Mark
 
-__all__ = ["COMMIT", "ROLLBACK", "Mark", "Phase", "Transaction", "TransactionPolicy"]
+__all__ = ["COMMIT", "ROLLBACK", "Phase", "Transaction", "TransactionPolicy"]
 
 COMMIT = Statement("COMMIT", kind=Kind.COMMIT)
 ROLLBACK = Statement("ROLLBACK", kind=Kind.ROLLBACK)
@@ -76,33 +79,22 @@ class TransactionPolicy:
     autocommit_writes: bool = True
 
 
-@lru_cache
-def _savepoint_statements(depth: int) -> tuple[Statement, Statement, Statement]:
-    """Return what sets, releases and rolls back to the savepoint of the scope at *depth*."""
-    return (
-        Statement(f"SAVEPOINT dbs_{depth}", kind=Kind.SAVEPOINT),
-        Statement(f"RELEASE SAVEPOINT dbs_{depth}", kind=Kind.SAVEPOINT),
-        Statement(f"ROLLBACK TO SAVEPOINT dbs_{depth}", kind=Kind.ROLLBACK_TO),
-    )
-
-
-class Mark:
-    """The savepoint of one inner scope, set in the database or not yet."""
-
-    __slots__ = ("begin", "error", "is_set", "read_only", "release", "rollback", "wrote")
-
-    def __init__(self, depth: int, *, read_only: bool) -> None:
-        self.begin, self.release, self.rollback = _savepoint_statements(depth)
-        self.read_only = read_only
-        self.is_set = False
-        self.wrote = False
-        self.error: BaseException | None = None  # what doomed the scope
-
-
 class Transaction:
     """The transaction of one unit of work."""
 
-    __slots__ = ("_dialect", "_due", "first_error", "marks", "phase", "policy", "reads_wait", "require_free", "wrote")
+    __slots__ = (
+        "_dialect",
+        "_due",
+        "_is_for_cursors",
+        "first_error",
+        "marks",
+        "open_cursors",
+        "phase",
+        "policy",
+        "reads_wait",
+        "require_free",
+        "wrote",
+    )
 
     def __init__(self, dialect: Dialect, policy: TransactionPolicy) -> None:
         self._dialect = dialect
@@ -111,7 +103,10 @@ class Transaction:
         self.first_error: BaseException | None = None
         self.wrote = False  # something was sent that is not committed: what is loaded now may be rolled back
         self.marks: list[Mark] = []
-        self._due: Batch = ()  # RELEASE and ROLLBACK TO of inner scopes that have ended; they travel with what follows
+        self.open_cursors = 0
+        self._is_for_cursors = False  # begun for cursors, and used for nothing but reads
+        # RELEASE and ROLLBACK TO of inner scopes that have ended, CLOSE of cursors; they travel with what follows.
+        self._due: Batch = ()
         # Raises if an outer scope is in the way of a read, or (True) of a write.
         self.require_free: Callable[[bool], None] | None = None
         self.reads_wait = False  # reads have to be asked about, too
@@ -164,6 +159,7 @@ class Transaction:
     def rollback_to(self, mark: Mark) -> None:
         """Undo what was done since *mark*, the innermost; ROLLBACK TO travels with the next statement."""
         self.marks.remove(mark)
+        mark.is_undone = True
         if mark.is_set and self.phase is Phase.OPEN:
             self._due = (mark.rollback, mark.release)
 
@@ -175,10 +171,15 @@ class Transaction:
 
     # --- statements ---------------------------------------------------------------------------
 
-    def read(self, *statements: Statement) -> Flow[list[Result]]:
-        """Send statements that change nothing: in autocommit where no transaction is open or wanted."""
+    def read(self, *statements: Statement, for_cursor: bool = False) -> Flow[list[Result]]:
+        """Send statements that change nothing: in autocommit where no transaction is open or wanted.
+
+        *for_cursor*: they open a cursor that needs a transaction.
+        """
         self.require_usable()
-        begin = self._begin() if self.policy.immediate else ()
+        begin = self._begin() if self.policy.immediate or for_cursor else ()
+        if begin:
+            self._is_for_cursors = not self.policy.immediate
         if self.reads_wait and self.require_free is not None and self.phase is Phase.IDLE and not begin:
             self.require_free(False)
         savepoints = self._unset(writes=bool(begin)) if self.marks else ()
@@ -194,7 +195,8 @@ class Transaction:
         *nowait*: a BEGIN that takes a lock (SQLite's) does not wait for it.
         """
         self.require_usable()
-        if is_flush or statements[0].kind is not Kind.READ:  # a lock is no write
+        self._is_for_cursors = False
+        if is_flush or statements[0].kind not in (Kind.READ, Kind.CURSOR):  # a lock is no write
             self.wrote = True
             if self.marks and not sets_marks:
                 self.marks[-1].wrote = True
@@ -223,6 +225,26 @@ class Transaction:
         if before or self.marks:
             self._note_done(batch)
         return results[len(before) :] if before else results
+
+    def close_cursor(self, closing: Statement | None) -> None:
+        """Let *closing*, if there is something to be sent to close a cursor, travel with what follows."""
+        if closing is not None and self.phase is Phase.OPEN:
+            self._due = (*self._due, closing)
+
+    def end_reading(self) -> Flow[None]:
+        """Commit a transaction that was begun for cursors alone, when the last of them is closed."""
+        if not self._is_for_cursors or self.open_cursors or self.marks or self.phase is not Phase.OPEN:
+            return
+        try:
+            results = yield from execute(COMMIT)
+        except Exception as error:
+            yield from self.doom(error)
+            raise
+        except BaseException as error:
+            self.interrupted(error)
+            raise
+        self._verify(results[0])
+        self._ended()
 
     def _require_free(self) -> None:
         if self.require_free is not None:
@@ -454,4 +476,5 @@ class Transaction:
         self.phase = Phase.IDLE
         self.first_error = None
         self.wrote = False
+        self._is_for_cursors = False
         self._due = ()

@@ -25,7 +25,7 @@ from dbsession.session import deleting, loading, relations
 from dbsession.session.autoflush import flush_ahead_of
 from dbsession.session.changes import Places, checked_places
 from dbsession.session.flush import flush
-from dbsession.session.identity_map import IdentityMap
+from dbsession.session.identity_map import IdentityMap, ObjectSet
 from dbsession.session.journal import Journal, empty
 from dbsession.session.link import Link
 from dbsession.session.ordering import Pending, frees_values
@@ -83,9 +83,7 @@ class UnitOfWork:
         self.known_links: set[tuple[LinkTable, tuple[Any, Any]]] = set()  # those of links that surely change something
         self.exempt: set[EntityBase] = set()  # locked, or made, in the open transaction: nobody else can change them
         self.held: dict[EntityBase, Places] = {}  # updated in the open transaction: the columns that it set or compared
-        self.collections_read: dict[
-            Any, int
-        ] = {}  # by the attribute on the other side; of links, whether any has changed
+        self.collections_read: dict[Any, int] = {}  # by the attribute on the other side; of links, if any has changed
         self.referring: dict[ReferenceAttribute, dict[Any, EntityBase]] = {}  # who refers to a key, by the rows
         self.seen_for: dict[Any, int] = {}  # by attribute: how many objects there were when it was loaded for all
         self.has_hooks = False
@@ -93,7 +91,8 @@ class UnitOfWork:
         self.is_alone = True  # no other database is in the session: COMMIT need not wait for its flush
         self.autoflush = True
         self.forgets_reads = False  # this session's own SQL may have changed anything
-        self.fresh: set[EntityBase] | None = None  # objects loaded since the last commit or rollback; None: all
+        self.fresh: ObjectSet | None = None  # objects loaded since the last commit or rollback; None: all
+        self.ends = 0  # commits and rollbacks so far
         self.moves_keys = False  # an unsaved change concerns a key
         self.savepoint: Savepoint | None = None  # of the innermost inner scope
 
@@ -172,7 +171,7 @@ class UnitOfWork:
         key = obj._key_ if obj._state_.is_new else loading.assigned_key(obj)
         if key is None:
             return
-        other = self.identity.of(obj._mapping_).get(key)
+        other = self.identity.find(obj._mapping_, key)
         if other is not None and other is not obj and other._state_.may_change and not self._moves_away(other, key):
             raise CacheIndexError(
                 f"{obj._mapping_.describe_key(key)} exists in this session already: {other!r} "
@@ -194,12 +193,12 @@ class UnitOfWork:
 
     def reference(self, mapping: Mapping, key: Any) -> EntityBase:
         """Return the object with *key*, known or not yet loaded; sends nothing."""
-        found = self.identity.of(mapping).get(key)
+        found = self.identity.find(mapping, key)
         return found if found is not None else loading.make_hollow(self, mapping, key)
 
     def find(self, mapping: Mapping, key: Any) -> EntityBase | None:
         """Return the object with *key* if the identity map has it; sends nothing."""
-        return self.identity.of(mapping).get(key)
+        return self.identity.find(mapping, key)
 
     def find_referring(self, attribute: ReferenceAttribute, target: EntityBase) -> EntityBase | None:
         """Return an object in memory that refers to *target* by *attribute*; sends nothing."""
@@ -467,7 +466,8 @@ class UnitOfWork:
         self.exempt.clear()
         self.held.clear()
         self.forgets_reads = False
-        self.fresh = set()
+        self.fresh = ObjectSet()
+        self.ends += 1
         self.optimistic = self._optimistic_later
 
     def flush(self) -> Flow[None]:

@@ -31,7 +31,7 @@ from dbsession.session.changes import (
     version_only,
 )
 from dbsession.session.inserts import insert_plan, volatile_columns
-from dbsession.session.transaction import Mark
+from dbsession.session.marks import Mark
 
 __all__ = [
     "DeleteWrite",
