@@ -112,6 +112,18 @@ class Expression(Generic[T_co]):
     def __neg__(self: Expression[T]) -> Operation[T]:
         return Operation("neg", self)
 
+    def __getitem__(self, key: Any) -> Operation[Any]:
+        """Look into a JSON document, ``User.data["a"][0]``, or cut a text, ``User.name[:3]``.
+
+        Raises:
+            TypeError: a slice has a step.
+        """
+        if not isinstance(key, slice):
+            return Operation("item", self, key)
+        if key.step is not None:
+            raise TypeError("a slice with a step has no counterpart in the database")
+        return Operation("slice", self, key.start, key.stop)
+
     def startswith(self, prefix: str) -> Operation[bool]:
         """Match text that begins with *prefix*, case and all."""
         return Operation("startswith", self, prefix)

@@ -15,6 +15,7 @@ from dbsession.query.tree import Placed, Slot
 __all__ = ["expression_shape", "shape_of", "with_slots"]
 
 _LISTS = (list, tuple, set, frozenset)
+_KEYS = (str, int)  # of an item: where it is looked for is written in the SQL
 
 
 def shape_of(value: Any) -> Any:
@@ -35,6 +36,8 @@ def expression_shape(node: Any, values: list[Any]) -> Any:
         operator, operands = node.operator, node.operands
         if operator == "in" and type(operands[1]) is tuple:
             return operator, *[expression_shape(part, values) for part in (operands[0], *operands[1])]
+        if operator == "item" and type(operands[1]) in _KEYS:
+            return operator, expression_shape(operands[0], values), operands[1]
         return operator, *[expression_shape(operand, values) for operand in operands]
     if node is None or node is True or node is False:
         return node
@@ -55,6 +58,8 @@ def with_slots(node: Any, numbers: Iterator[int]) -> Any:
         if node.operator == "in" and type(operands[1]) is tuple:
             operand = with_slots(operands[0], numbers)
             return Operation("in", operand, tuple([with_slots(item, numbers) for item in operands[1]]))
+        if node.operator == "item" and type(operands[1]) in _KEYS:
+            return Operation("item", with_slots(operands[0], numbers), operands[1])
         return Operation(node.operator, *[with_slots(operand, numbers) for operand in operands])
     if type(node) is Ordering:
         return Ordering(with_slots(node.expression, numbers), descending=node.descending)

@@ -9,7 +9,10 @@ import pytest
 from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 
-from dbsession import Optional, PrimaryKey, db_session
+from dbsession import Optional, PrimaryKey, avg, db_session, select
+from dbsession import max as max_
+from dbsession import min as min_
+from dbsession import sum as sum_
 from dbsession.query.tree import Slot
 from tests.query.evaluating import in_python, kept_keys, op, query_for, selected_values
 
@@ -325,6 +328,63 @@ def test_time_zone_of_the_session(Event, db):
         for node in (*nodes, *parts, op("str", Event.utc), Event.utc - datetime(2024, 3, 30, tzinfo=UTC)):
             found = selected_values(Event, node, where=(middle,))
             assert found == {e.no: in_python(PYTHON, node, e) for e in Event.select(middle)}
+
+
+# --- in generators --------------------------------------------------------------------------------------------------
+
+DAYS, WHEN, LIMIT = 2 * DAY, datetime(2024, 1, 1), date(2000, 1, 1)
+
+# Each is translated with E as the entity, and run by Python with E as the list of its objects.
+GENERATORS = [
+    lambda E: (e.no for e in E if e.at.year == 2024 and e.at.month > 2),
+    lambda E: ((e.no, e.at.date(), e.at.time(), e.utc.hour, e.clock.microsecond) for e in E if e.at is not None),
+    lambda E: (e.no for e in E if e.day and LIMIT < e.day < WHEN.date() and e.day.weekday() < 5),
+    lambda E: ((e.no, e.at - e.span, e.day + DAYS) for e in E if 3 <= e.no <= 10),
+    lambda E: ((e.no, (e.at - WHEN).days, (WHEN - e.at).total_seconds()) for e in E if e.at),
+    lambda E: ((e.no, e.span.days, e.span.seconds, e.span.microseconds) for e in E if e.span),
+    lambda E: (e.no for e in E if abs(e.at - WHEN) < timedelta(days=366) if e.at is not None),
+    lambda E: ((e.no, f"{e.day} at {e.clock}", str(e.at), e.utc.isoformat()) for e in E if e.at is not None),
+    lambda E: ((e.no, -e.span, abs(e.span), e.span / 2, 2 * e.span, e.span // DAY) for e in E if e.span is not None),
+    lambda E: ((e.no, max(e.day, LIMIT), min(e.at, WHEN)) for e in E if e.at is not None),
+    lambda E: ((e.no, LIMIT if e.day < LIMIT else e.day - DAY) for e in E if e.day is not None),
+    lambda E: (e.no for e in E if e.at is not None and e.at.date() in (LIMIT, date(2024, 2, 29), None)),
+    lambda E: ((e.no, (e.day + timedelta(weeks=1)).isoweekday()) for e in E if e.no < 11),
+    lambda E: (e.no for e in E if not e.span),
+]
+NOT_SPAN = len(GENERATORS) - 1  # the one that is true of NULL, too
+
+
+@pytest.mark.parametrize("number", range(len(GENERATORS)))
+def test_generators(Event, number):
+    """Generators with dates, times and timedeltas give what they give when Python runs them over the objects."""
+    make = GENERATORS[number]
+    with db_session:
+        rows = [event for event in Event.select() if event.at is not None or number == NOT_SPAN]
+        assert sorted(select(make(Event))) == sorted(make(rows)) != []
+
+
+def test_aggregates(Event):
+    """Timedeltas have a sum and a mean, and like dates a smallest and a largest; of nothing the sum is no time."""
+    with db_session:
+        spans = sorted([event.span for event in Event.select() if event.span is not None])
+        total = sum(spans, timedelta())
+        assert sum_(e.span for e in Event) == total
+        assert avg(e.span for e in Event) == total / len(spans)
+        assert select((min_(e.span), max_(e.span), max_(e.utc), min_(e.day), max_(e.clock)) for e in Event).get() == (
+            spans[0],
+            spans[-1],
+            max([event.utc for event in Event.select() if event.utc]),
+            date(1, 1, 1),
+            time(23, 59, 59, 999999),
+        )
+        assert sum_(e.span for e in Event if e.no < 0) == timedelta(0)
+        assert avg(e.span for e in Event if e.no < 0) is None
+        years = dict(select((e.at.year, sum_(e.span)) for e in Event if e.at))
+        assert years[2024] == sum([e.span for e in Event.select() if e.at and e.at.year == 2024], timedelta())
+        with pytest.raises(TypeError, match=r"sum\(\) takes numbers"):
+            sum_(e.day for e in Event)
+        with pytest.raises(TypeError, match=r"avg\(\) takes numbers and timedeltas, and e\.day is a date"):
+            avg(e.day for e in Event)
 
 
 # --- what is refused ----------------------------------------------------------------------------------------------

@@ -22,13 +22,14 @@ from dbsession.query.tree import Path, Subquery, Variable
 if TYPE_CHECKING:
     from dbsession.query.compiler import Compiler
 
-__all__ = ["OPERATORS"]
+__all__ = ["OPERATORS", "is_many"]
 
 _Render = Callable[["Compiler", tuple[Any, ...]], str]
 _Kind = Callable[[tuple[Any, ...]], Kind]
 
 
-def _is_many(node: Any) -> bool:
+def is_many(node: Any) -> bool:
+    """Tell whether *node* has rows of its own: a subquery, or a path through collections."""
     return isinstance(node, Subquery) or (isinstance(node, Path) and node.is_many)
 
 
@@ -37,7 +38,7 @@ def _aggregate(name: str, render: _Render, kind: _Kind) -> Operator:
 
     def write(compiler: Compiler, operands: tuple[Any, ...]) -> str:
         kind(operands)
-        if operands and _is_many(operands[0]):
+        if operands and is_many(operands[0]):
             return compiler.aggregated(name, *operands)
         return render(compiler, operands)
 
@@ -174,7 +175,7 @@ def _join(compiler: Compiler, operands: tuple[Any, ...]) -> str:
 
 def _exists(compiler: Compiler, operands: tuple[Any, ...]) -> str:
     (node,) = operands
-    if not _is_many(node):
+    if not is_many(node):
         raise TypeError(f"exists() takes a collection or a query, not {node!r:.60}")
     return compiler.exists(node)
 

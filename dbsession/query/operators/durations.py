@@ -6,7 +6,8 @@ from collections.abc import Callable
 from datetime import date, datetime, timedelta
 from typing import TYPE_CHECKING, Any
 
-from dbsession.query.kinds import Kind, is_value, kind_of
+from dbsession.query.kinds import Kind, is_value, kind_of, value_of
+from dbsession.query.operators.aggregates import is_many
 from dbsession.query.operators.base import ADDITION, MULTIPLICATION, PRIMARY, UNARY, Operator, Sql, enclosed
 from dbsession.query.operators.moments import any_nullable, check_alike, type_of
 
@@ -262,6 +263,24 @@ def _of_one_span(operator: str, render: _Render) -> Operator:
     return Operator(render, kind)
 
 
+def _average_kind(operands: tuple[Any, ...]) -> Kind:
+    kind = kind_of(operands[0])
+    if kind.python is not timedelta:
+        raise TypeError(f"avg() takes numbers and timedeltas, and {operands[0]!r} is {kind.name}")
+    return Kind(timedelta)
+
+
+def _average(compiler: Compiler, operands: tuple[Any, ...]) -> str:
+    """Render avg() of timedeltas: their sum divided by their number, rounded once."""
+    if is_many(operands[0]):
+        return compiler.aggregated("avg", *operands)
+    distinct = "DISTINCT " if len(operands) > 1 and value_of(operands[1]) else ""
+    text = distinct + compiler.render(operands[0])
+    if compiler.dialect.name == "sqlite":
+        return f"dbs_span_div(sum({text}), count({text}))"
+    return Sql(f"EXTRACT(EPOCH FROM sum({text})) * interval '1 second' / count({text})", MULTIPLICATION)
+
+
 def _negation(compiler: Compiler, operands: tuple[Any, ...]) -> str:
     return Sql(f"- {enclosed(compiler.render(operands[0]), PRIMARY)}", UNARY)
 
@@ -270,7 +289,7 @@ def _absolute(compiler: Compiler, operands: tuple[Any, ...]) -> str:
     first = compiler.render(operands[0])
     if compiler.dialect.name == "sqlite":
         return f"abs({first})"
-    return f"GREATEST({first}, - {enclosed(first, PRIMARY)})"
+    return f"greatest({first}, - {enclosed(first, PRIMARY)})"
 
 
 OPERATORS: dict[str, Operator] = {
@@ -285,4 +304,5 @@ OPERATORS: dict[str, Operator] = {
     **{operator: _arithmetic(operator) for operator in _ARITHMETIC},
     "neg": _of_one_span("-", _negation),
     "abs": _of_one_span("abs()", _absolute),
+    "avg": Operator(_average, _average_kind),
 }

@@ -13,17 +13,21 @@ from __future__ import annotations
 from collections.abc import Callable, Mapping
 from typing import TYPE_CHECKING, Any
 
-from dbsession.model.expressions import Operation
+from dbsession.model.expressions import Expression, Operation
 from dbsession.query.kinds import Kind, is_value, kind_of, value_of
+from dbsession.query.operators.aggregates import is_many
 from dbsession.query.operators.base import (
     AND,
     COMPARISON,
     CONCATENATION,
+    NOT,
+    OR,
     POSTFIX,
     PRIMARY,
     Operator,
     Sql,
     enclosed,
+    joined,
     prepared,
 )
 from dbsession.query.operators.comparison import MIRRORED
@@ -39,7 +43,9 @@ from dbsession.query.operators.json_paths import (
     key_text,
     plain,
 )
-from dbsession.query.tree import Subquery
+from dbsession.query.operators.logic import as_filter
+from dbsession.query.tree import Slot
+from dbsession.query.values import traveller
 
 if TYPE_CHECKING:
     from dbsession.query.compiler import Compiler
@@ -50,6 +56,9 @@ _EMPTY = """('null', 'false', '0', '""', '[]', '{}')"""
 _NUMERAL = "'^[-+]?[0-9]+([.][0-9]+)?(e[-+]?[0-9]+)?$'"
 
 
+_Render = Callable[["Compiler", tuple[Any, ...]], str]
+
+
 def fits(kinds: tuple[Kind, ...]) -> bool:
     """Tell whether an expression that is JSON is among the operands."""
     return any(map(is_document, kinds))
@@ -58,15 +67,22 @@ def fits(kinds: tuple[Kind, ...]) -> bool:
 # --- comparing ------------------------------------------------------------------------------------------
 
 
-def _equality(operator: str) -> Operator:
+_OPPOSITE = {"=": "<>", "<>": "=", "<": ">=", ">=": "<", ">": "<=", "<=": ">"}
+
+
+def _comparison(operator: str) -> Operator:
+    compare = _equality if operator in ("=", "<>") else _order
+    return Operator(compare(operator), _condition_kind, is_condition=True, negated=compare(_OPPOSITE[operator]))
+
+
+def _equality(operator: str) -> _Render:
     def render(compiler: Compiler, operands: tuple[Any, ...]) -> str:
         left, right = operands
         if is_value(left):
             left, right = right, left
         _check_value(right)
-        if value_of(right) is None and is_value(right):
-            word = "IS NULL" if operator == "=" else "IS NOT NULL"
-            return Sql(f"{enclosed(_or_null(compiler, left), COMPARISON + 1)} {word}", COMPARISON)
+        if value_of(right) is None:
+            return _is_null(compiler, left, is_negated=operator == "<>")
         first = enclosed(plain(as_json(compiler, left)), COMPARISON + 1)
         second = plain(as_json(compiler, right))
         if compiler.dialect.name == "sqlite":
@@ -74,12 +90,13 @@ def _equality(operator: str) -> Operator:
         second = enclosed(second, COMPARISON + 1)
         return Sql(f"{first} {operator} {second}", COMPARISON)
 
-    return Operator(render, _condition_kind, is_condition=True)
+    return render
 
 
-def _or_null(compiler: Compiler, node: Any) -> str:
-    """Return something that is NULL where *node* is JSON's null, or not there at all."""
-    return extracted(compiler, node, as_text=True) if is_item(node) else compiler.render(node)
+def _is_null(compiler: Compiler, node: Any, *, is_negated: bool = False) -> str:
+    """Return the condition that *node* is JSON's null, or not there at all."""
+    found = extracted(compiler, node, as_text=True) if is_item(node) else plain(compiler.render(node))
+    return Sql(f"{enclosed(found, COMPARISON + 1)} {'IS NOT NULL' if is_negated else 'IS NULL'}", COMPARISON)
 
 
 def _check_value(node: Any) -> None:
@@ -92,7 +109,7 @@ def _condition_kind(_: tuple[Any, ...]) -> Kind:
     return Kind(bool)
 
 
-def _order(operator: str) -> Operator:
+def _order(operator: str) -> _Render:
     """Return a comparison of numbers with numbers and of texts with texts; everything else is unknown."""
 
     def render(compiler: Compiler, operands: tuple[Any, ...]) -> str:
@@ -111,7 +128,7 @@ def _order(operator: str) -> Operator:
         second = enclosed(_bare(compiler, right), COMPARISON + 1)
         return f"CASE WHEN {guard} THEN {first} {operator} {second} END"
 
-    return Operator(render, _condition_kind, is_condition=True)
+    return render
 
 
 def _bare(compiler: Compiler, node: Any) -> str:
@@ -133,7 +150,7 @@ def _ordered_type(node: Any, other: Any) -> str | None:
     raise TypeError(f"{other!r} is JSON, of which only numbers and texts have an order; {node!r} is {kind.name}")
 
 
-def _both(general: Operator) -> Operator:
+def _between(general: Operator) -> Operator:
     """Return ``between``, made of two comparisons."""
 
     def render(compiler: Compiler, operands: tuple[Any, ...]) -> str:
@@ -178,20 +195,57 @@ def _membership(general: Operator) -> Operator:
 
     def render(compiler: Compiler, operands: tuple[Any, ...]) -> str:
         item, container = operands
-        if is_json(container) and not isinstance(container, Subquery):
+        if isinstance(value_of(container), _LISTS):
+            return _among(compiler, item, container)
+        if is_many(container):
+            kind = kind_of(container)
+            if not is_document(kind):
+                raise TypeError(
+                    f"{item!r} is JSON, and the query that it is to be among gives {kind.name}; write str({item!r}), "
+                    f"int({item!r}) or float({item!r})"
+                )
+            return general.render(compiler, (Operation("json", item), container))
+        if is_json(container):
             return _contained(compiler, item, container)
-        if not is_value(container) and kind_of(container).is_text:
-            return general.render(compiler, (Operation("json_text", item), container))
-        if isinstance(container, Subquery) and kind_of(container).python is not dict:
-            raise TypeError(
-                f"{item!r} is JSON, and {container!r} gives {kind_of(container).name}; write int({item!r}), "
-                f"float({item!r}) or str({item!r})"
-            )
-        for value in value_of(container) if is_value(container) else ():
-            _check_value(value)
-        return general.render(compiler, (_as_json(item), container))
+        return general.render(compiler, (_as_text(item), container))
 
     return Operator(render, _condition_kind, is_condition=True)
+
+
+_LISTS = (tuple, list, set, frozenset)
+_WRITTEN_OUT = 100  # the longest list that is
+
+
+def _among(compiler: Compiler, item: Any, container: Any) -> str:
+    """Render whether JSON is one of listed values; None among them finds JSON's null and what is not there."""
+    values = value_of(container)
+    present = [value for value in values if value_of(value) is not None]
+    parts: list[str] = []
+    if present:
+        left = enclosed(as_json(compiler, item), COMPARISON + 1)
+        parts.append(Sql(f"{left} {_listed(compiler, container, present)}", COMPARISON))
+    if len(present) < len(values):
+        parts.append(_is_null(compiler, item))
+    return joined("OR", parts, OR) if parts else Sql("1 = 0", COMPARISON)
+
+
+def _listed(compiler: Compiler, container: Any, present: list[Any]) -> str:
+    """Return IN with the values that are *present* in the list *container*; many of them travel as one parameter."""
+    for value in present:
+        _check_value(value)
+    travel = traveller(JSON, compiler.dialect)
+
+    def documents(values: Any) -> list[Any]:
+        return [travel(value) for value in values if value is not None]
+
+    if not isinstance(container, Slot) and any(isinstance(value, Expression) for value in present):
+        return f"IN ({', '.join([plain(as_json(compiler, value)) for value in present])})"
+    if len(present) <= _WRITTEN_OUT:
+        return f"IN ({', '.join(compiler.listed(container, documents, len(present)))})"
+    if compiler.dialect.name == "sqlite":
+        mark = compiler.made_of(container, lambda values: travel(list(map(str, documents(values)))))
+        return f"IN (SELECT value FROM json_each({mark}))"
+    return f"= ANY({compiler.made_of(container, documents)}::jsonb[])"
 
 
 def _containing(general: Operator) -> Operator:
@@ -201,7 +255,7 @@ def _containing(general: Operator) -> Operator:
             return _contained(compiler, item, container)
         return general.render(compiler, (container, _as_text(item)))
 
-    return Operator(render, _condition_kind, is_condition=True)
+    return general._replace(render=render, kind=_condition_kind, negated=None)
 
 
 # --- taken for something else ---------------------------------------------------------------------------
@@ -212,7 +266,7 @@ def _taken(name: str) -> Callable[[Any], Any]:
     return lambda node: Operation(name, node) if is_json(node) else node
 
 
-_as_number, _as_text, _as_str = _taken("json_number"), _taken("json_text"), _taken("json_str")
+_as_number, _as_text = _taken("json_number"), _taken("json_text")
 
 
 def _as_json(node: Any) -> Any:
@@ -222,6 +276,18 @@ def _as_json(node: Any) -> Any:
 def _lifted(operator: Operator, take: Callable[[Any], Any]) -> Operator:
     """Return *operator* with what *take* makes of its operands."""
     return prepared(operator, lambda operands: tuple(map(take, operands)))
+
+
+def _lifted_aggregate(name: str, operator: Operator, take: Callable[[Any], Any]) -> Operator:
+    """Return the aggregate *operator* of what *take* makes of JSON; that of many rows is taken within their SELECT."""
+    lifted = _lifted(operator, take)
+
+    def render(compiler: Compiler, operands: tuple[Any, ...]) -> str:
+        if is_many(operands[0]):
+            return compiler.aggregated(name, *operands)
+        return lifted.render(compiler, operands)
+
+    return lifted._replace(render=render)
 
 
 def _number(compiler: Compiler, operands: tuple[Any, ...]) -> str:
@@ -269,10 +335,27 @@ def _length(compiler: Compiler, operands: tuple[Any, ...]) -> str:
     )
 
 
-def _truth(compiler: Compiler, operands: tuple[Any, ...]) -> str:
-    if compiler.dialect.name == "sqlite":
-        return f"dbs_json_truth({extracted(compiler, operands[0])})"
-    return Sql(f"COALESCE({extracted(compiler, operands[0])}, 'null') NOT IN {_EMPTY}", COMPARISON)
+def _truth(word: str, *, is_strict: bool) -> _Render:
+    """Return what renders whether JSON is true (*word* is NOT IN) or false (IN); *is_strict*: never unknown."""
+
+    def render(compiler: Compiler, operands: tuple[Any, ...]) -> str:
+        found = extracted(compiler, operands[0])
+        if compiler.dialect.name == "sqlite":
+            text = f"dbs_json_truth({found})"
+            return Sql(f"NOT {text}", NOT) if word == "IN" else text
+        text = f"coalesce({found}, 'null')" if is_strict else enclosed(found, COMPARISON + 1)
+        return Sql(f"{text} {word} {_EMPTY}", COMPARISON)
+
+    return render
+
+
+def _truth_operator(*, is_strict: bool) -> Operator:
+    return Operator(
+        _truth("NOT IN", is_strict=is_strict),
+        lambda _: Kind(bool, None, nullable=False),
+        is_condition=True,
+        negated=_truth("IN", is_strict=True),
+    )
 
 
 def _sum(general: Operator) -> Operator:
@@ -300,20 +383,41 @@ def _refused(name: str) -> Operator:
     return Operator(lambda _, operands: refuse(operands), refuse)
 
 
-def _alternatives(general: Operator, first: int) -> Operator:
-    """Return ``coalesce`` and ``if``, whose operands from *first* on are alternatives: all of them JSON."""
+def _branch(compiler: Compiler, node: Any) -> str:
+    return "NULL" if value_of(node) is None else plain(as_json(compiler, node))
 
-    def taken(operands: tuple[Any, ...]) -> tuple[Any, ...]:
-        return (*operands[:first], *map(_as_json, operands[first:]))
 
-    return general._replace(
-        render=lambda compiler, operands: general.render(compiler, taken(operands)), kind=lambda _: JSON
-    )
+def _if(compiler: Compiler, operands: tuple[Any, ...]) -> str:
+    """Render a conditional expression, whose branches all become JSON."""
+    parts: list[str] = []
+    otherwise: Any = Operation("if", *operands)
+    while isinstance(otherwise, Operation) and otherwise.operator == "if":
+        condition, then, otherwise = otherwise.operands
+        parts.append(f"WHEN {compiler.condition(as_filter(condition))} THEN {_branch(compiler, then)}")
+    if value_of(otherwise) is not None:
+        parts.append(f"ELSE {_branch(compiler, otherwise)}")
+    return f"CASE {' '.join(parts)} END"
+
+
+def _coalesce(compiler: Compiler, operands: tuple[Any, ...]) -> str:
+    present = [operand for operand in operands if value_of(operand) is not None]
+    texts = [plain(as_json(compiler, operand)) for operand in present]
+    return f"coalesce({', '.join(texts)})" if len(texts) > 1 else texts[0]
+
+
+def _collated(render: _Render) -> _Render:
+    """Return *render* with the collation of JSON on SQLite."""
+
+    def collated(compiler: Compiler, operands: tuple[Any, ...]) -> str:
+        text = render(compiler, operands)
+        return Sql(f"{enclosed(text, POSTFIX)}{COLLATED}", POSTFIX) if compiler.dialect.name == "sqlite" else text
+
+    return collated
 
 
 _OPERATORS: dict[str, Operator] = {
     "item": Operator(lambda compiler, operands: as_json(compiler, Operation("item", *operands)), item_kind),
-    "json": Operator(lambda compiler, operands: as_json(compiler, operands[0]), lambda _: JSON),
+    "json": Operator(_collated(lambda compiler, operands: plain(as_json(compiler, operands[0]))), lambda _: JSON),
     "json_number": Operator(_number, lambda _: Kind(float)),
     "json_text": Operator(_text, lambda _: Kind(str)),
     "json_str": Operator(_str, lambda _: Kind(str)),
@@ -321,26 +425,32 @@ _OPERATORS: dict[str, Operator] = {
     "int": _converted("dbs_json_int", "trunc({}::numeric)::bigint"),
     "float": _converted("dbs_json_float", "{}::float8"),
     "len": Operator(_length, lambda _: Kind(int)),
-    **dict.fromkeys(
-        ("truth", "holds"), Operator(_truth, lambda _: Kind(bool, None, nullable=False), is_condition=True)
+    "truth": _truth_operator(is_strict=True),
+    "holds": _truth_operator(is_strict=False),
+    "isnull": Operator(
+        lambda compiler, operands: _is_null(compiler, operands[0]),
+        lambda _: Kind(bool, None, nullable=False),
+        is_condition=True,
+        negated=lambda compiler, operands: _is_null(compiler, operands[0], is_negated=True),
     ),
-    **{operator: _equality(operator) for operator in ("=", "<>")},
-    **{operator: _order(operator) for operator in MIRRORED if operator not in ("=", "<>")},
+    "if": Operator(_collated(_if), lambda _: JSON),
+    "coalesce": Operator(_collated(_coalesce), lambda _: JSON),
+    **{operator: _comparison(operator) for operator in MIRRORED},
 }
 
 _TAKEN: Mapping[str, Callable[[Any], Any]] = {
-    **dict.fromkeys(("-", "*", "/", "//", "%", "**", "neg", "abs", "round", "sum", "avg"), _as_number),
-    **dict.fromkeys(("lower", "upper", "strip", "lstrip", "rstrip", "startswith", "endswith"), _as_text),
-    **dict.fromkeys(("concat", "group_concat"), _as_str),
-    "count_distinct": _as_json,
+    **dict.fromkeys(("-", "*", "/", "//", "%", "**", "neg", "abs", "round"), _as_number),
+    **dict.fromkeys(("lower", "upper", "strip", "lstrip", "rstrip", "startswith", "endswith", "replace"), _as_text),
+}
+_AGGREGATES: Mapping[str, Callable[[Any], Any]] = {
+    **dict.fromkeys(("sum", "avg"), _as_number),
+    **dict.fromkeys(("count", "count_distinct"), _as_json),
 }
 _SPECIAL: Mapping[str, Callable[[Operator], Operator]] = {
     "+": _sum,
     "in": _membership,
     "contains": _containing,
-    "between": _both,
-    "coalesce": lambda operator: _alternatives(operator, 0),
-    "if": lambda operator: _alternatives(operator, 1),
+    "between": _between,
 }
 _REFUSED = ("slice", "min", "max", "min2", "max2")
 
@@ -349,5 +459,6 @@ def overloads(general: Mapping[str, Operator]) -> dict[str, Operator]:
     """Return what operators mean where JSON is among their operands."""
     special = {name: make(general[name]) for name, make in _SPECIAL.items() if name in general}
     special |= {name: _lifted(general[name], take) for name, take in _TAKEN.items() if name in general}
+    special |= {name: _lifted_aggregate(name, general[name], take) for name, take in _AGGREGATES.items()}
     special |= {name: _refused(f"{name}()") for name in _REFUSED if name in general}
     return special | _OPERATORS
