@@ -101,14 +101,6 @@ class Expression(Generic[T_co]):
     def __round__(self, ndigits: int | None = None) -> Operation[Any]:
         return Operation("round", self) if ndigits is None else Operation("round", self, ndigits)
 
-    def __getitem__(self, key: Any) -> Operation[Any]:
-        """Return a part of a text, or what a key or an index leads to in JSON."""
-        if not isinstance(key, slice):
-            return Operation("item", self, key)
-        if key.step is not None:
-            raise TypeError(f"{self!r}[::{key.step!r}]: the database takes no steps")
-        return Operation("slice", self, key.start, key.stop)
-
     def __neg__(self: Expression[T]) -> Operation[T]:
         return Operation("neg", self)
 

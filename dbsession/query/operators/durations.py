@@ -272,10 +272,11 @@ def _average_kind(operands: tuple[Any, ...]) -> Kind:
 
 def _average(compiler: Compiler, operands: tuple[Any, ...]) -> str:
     """Render avg() of timedeltas: their sum divided by their number, rounded once."""
-    if is_many(operands[0]):
+    node, *options = operands
+    if is_many(node):
         return compiler.aggregated("avg", *operands)
-    distinct = "DISTINCT " if len(operands) > 1 and value_of(operands[1]) else ""
-    text = distinct + compiler.render(operands[0])
+    distinct = "DISTINCT " if options and value_of(options[0]) else ""
+    text = distinct + compiler.render(node)
     if compiler.dialect.name == "sqlite":
         return f"dbs_span_div(sum({text}), count({text}))"
     return Sql(f"EXTRACT(EPOCH FROM sum({text})) * interval '1 second' / count({text})", MULTIPLICATION)

@@ -198,9 +198,10 @@ def _round_kind(operands: tuple[Any, ...]) -> Kind:
 
 def _round(compiler: Compiler, operands: tuple[Any, ...]) -> str:
     kind = _round_kind(operands)
-    own = kind_of(operands[0])
-    digits = operands[1] if len(operands) > 1 and value_of(operands[1]) is not None else None
-    text = compiler.render(operands[0], own)
+    node, *given = operands
+    own = kind_of(node)
+    digits = given[0] if given and value_of(given[0]) is not None else None
+    text = compiler.render(node, own)
     if own.python is int and (digits is None or (isinstance(digits, int) and digits >= 0)):
         return text
     if compiler.dialect.name == "sqlite":

@@ -98,8 +98,9 @@ _SPACE = "".join([chr(code) for code in range(0x3001) if chr(code).isspace()])
 def _strip(name: str, postgresql: str, sqlite: str) -> Operator:
     def render(compiler: Compiler, operands: tuple[Any, ...]) -> str:
         function = sqlite if compiler.dialect.name == "sqlite" else postgresql
-        chars = operands[1] if len(operands) > 1 and value_of(operands[1]) is not None else _SPACE
-        return f"{function}({_text(compiler, operands[0], name)}, {_text(compiler, chars, name)})"
+        node, *given = operands
+        chars = given[0] if given and value_of(given[0]) is not None else _SPACE
+        return f"{function}({_text(compiler, node, name)}, {_text(compiler, chars, name)})"
 
     def kind(operands: tuple[Any, ...]) -> Kind:
         given = [operand for operand in operands if value_of(operand) is not None]
