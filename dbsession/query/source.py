@@ -144,16 +144,17 @@ def _texts(code: CodeType) -> Iterator[str]:
     files, since it would keep them.
     """
     filename = code.co_filename
-    if filename in linecache.cache or filename.startswith("<"):
-        yield from _joined(linecache.getlines(filename))  # doctest replaces this function
-        of_code: Any = getattr(linecache, "_getlines_from_code", None)  # the prompt since Python 3.13.1
-        if of_code is not None:
-            yield from _joined(of_code(code))
+    if filename in linecache.cache:
+        yield from _joined(linecache.getlines(filename))
     try:
         with tokenize.open(filename) as file:
             yield "".join(file)
     except (OSError, SyntaxError, ValueError):  # none; of no or of a wrong encoding
         yield from _of_loader(filename)
+        # Of a doctest, which replaces this function; of a file that sys.path leads to.
+        yield from _joined(linecache.getlines(filename))
+        typed: Any = getattr(linecache, "_getlines_from_code", None)  # at the prompt since Python 3.13.1
+        yield from _joined(typed(code) if typed else [])
 
 
 def _joined(lines: list[str]) -> Iterator[str]:
@@ -172,8 +173,6 @@ def _of_loader(filename: str) -> Iterator[str]:
             except (ImportError, OSError, ValueError):
                 continue
             yield from _joined([text] if text else [])
-    if not os.path.isabs(filename):  # noqa: PTH117 (see _place)
-        yield from _joined(linecache.getlines(filename))  # looks through sys.path
 
 
 # --- in a text --------------------------------------------------------------------------------------------
@@ -193,11 +192,7 @@ def _file(text: str, filename: str) -> _File:
     The tree of a whole file is ten times its size, and is not kept.
     """
     tree = _parse(text, filename, 0)
-    ends: list[int] = []
-    for statement in tree.body:
-        if ends and statement.lineno <= ends[-1]:
-            ends.pop()  # both on one line
-        ends.append(statement.end_lineno or statement.lineno)
+    ends = [statement.end_lineno or statement.lineno for statement in tree.body]
     imported: set[str] = set()
     rest: list[ast.AST] = [tree]
     while rest:
@@ -218,7 +213,7 @@ def _node_in(text: str, code: CodeType) -> SourceNode | None:
             nodes = [node for node in ast.walk(tree) if _may_be(node, code)]
             if nodes and _contains(tree, code, flags):
                 return _pick(nodes, tree, code, flags)
-    except (SyntaxError, ValueError):  # it is being edited; ValueError: it has null characters
+    except (SyntaxError, ValueError):  # it is being edited; ValueError: it has characters that no source can have
         pass
     return None
 
@@ -235,7 +230,7 @@ def _trees(text: str, code: CodeType, flags: int) -> Iterator[ast.Module]:
     end = offsets[number] if number < len(ends) else None
     try:
         tree = _parse("\n" * above + text[start:end], code.co_filename, flags)
-    except SyntaxError:  # it begins in the middle of a line that a backslash continues
+    except SyntaxError:  # it begins in the middle of a line
         pass
     else:
         if imported:

@@ -50,7 +50,7 @@ PROGRAMS = {
     ),
     "comments": ("found = [lambda u: (u.age  # of the user\n> 18)]", ["lambda u: u.age > 18"]),
     "first column": ("found = [\nlambda u: u.a,\nlambda u: u.b]", ["lambda u: u.a", "lambda u: u.b"]),
-    "backslash": ("a = 1; \\\nfound = [lambda: a]", ["lambda: a"]),
+    "backslash": ("a = 1; \\\n  found = [lambda: a]; b = [\nlambda: b]; found += b", ["lambda: a", "lambda: b"]),
     "continued": ("found = \\\n  [lambda: 1, \\\n  lambda: 2]", ["lambda: 1", "lambda: 2"]),
     "semicolons": ("f = lambda: 1; g = lambda: 2; found = [f, g]", ["lambda: 1", "lambda: 2"]),
     "defaults": (
@@ -118,7 +118,7 @@ PROGRAMS = {
     ),
     "imported names": (
         (
-            "import datetime as dt, os.path\nfrom os import sep as s\nif 1:\n    import decimal\nother = 1\n"
+            "import datetime as dt, os.path\nfrom os import sep as s\nfrom math import *\nif 1:\n    import decimal\nother = 1\n"
             "found = [lambda u: dt.datetime.now(), lambda u: os.fspath(u), lambda u: s.join(u), lambda u: decimal.x(u), lambda u: other.x(u)]"
         ),
         [
@@ -303,6 +303,26 @@ def test_it_is_looked_for_once(tmp_path, monkeypatch):
     one = find_source(code_of(module.found[0]))
     monkeypatch.setattr(source_module, "_look_for", None)
     assert all(find_source(code_of(found)) is one for found in module.found)
+
+
+def test_a_file_is_parsed_once(tmp_path, monkeypatch):
+    """After the first expression of a file the others cost their own statement, not the whole file."""
+    text = "from datetime import datetime\n" + "".join(
+        f"def f{number}(): return lambda u: datetime.now() > u.a{number}, lambda u: u.b\n" for number in range(50)
+    )
+    module = load(tmp_path / "orders.py", text)
+    find_source(code_of(module.f1()[0]))
+    compiled, compile_it = [], source_module._compile
+
+    def spy(what, *others):
+        compiled.append(what.strip().count("\n") + 1 if isinstance(what, str) else len(what.body))
+        return compile_it(what, *others)
+
+    monkeypatch.setattr(source_module, "_compile", spy)
+    for one in module.f40():
+        assert find_source(code_of(one)).node.lineno == 42
+    assert compiled
+    assert max(compiled) <= 2
 
 
 def test_equal_code_of_two_files(tmp_path):

@@ -101,6 +101,14 @@ def test_cells_of_one_name():
         find_source(code_of(old))
 
 
+def test_lines_that_are_no_source():
+    """What is in linecache may be no Python, or no text."""
+    for lines in (["<html>\n"], ["lambda: \ud800\n"], ["\0\n"], ["\n"]):
+        linecache.cache["<cell>"] = (1, None, lines, "<cell>")
+        with pytest.raises(SourceNotFound):
+            find_source(compile("lambda: 1", "<cell>", "eval").co_consts[0])
+
+
 def test_cells_with_inherited_futures():
     """`from __future__ import ...` in an earlier cell holds for the later ones, whose text does not say so."""
     text = "found = lambda u: u.a"
@@ -113,7 +121,7 @@ def test_cells_with_inherited_futures():
 
 def test_cells_that_await():
     """A cell may await on its top level."""
-    text = "import asyncio\nawait asyncio.sleep(0)\nfound = [lambda u: u.a for x in (1,)]"
+    text = "import asyncio\nfound = [lambda u: u.a, await asyncio.sleep(0)]"
     linecache.cache["<cell>"] = (len(text), None, [line + "\n" for line in text.split("\n")], "<cell>")
     outermost = compile(text, "<cell>", "exec", flags=ast.PyCF_ALLOW_TOP_LEVEL_AWAIT, dont_inherit=True)
     namespace = {}
@@ -141,7 +149,7 @@ def test_a_string_without_lines():
 # --- archives and other forms of files ----------------------------------------------------------------------------
 
 
-@pytest.mark.parametrize("line_end", ["\n", "\r\n"])
+@pytest.mark.parametrize("line_end", ["\n", "\r\n", "\r"])
 def test_a_module_in_an_archive(tmp_path, monkeypatch, line_end):
     """What is imported from an archive is found by the module's loader."""
     text = line_end.join(["a = '''", "'''", "found = [lambda u: u.a,", "lambda u: u.b]"])
