@@ -169,21 +169,26 @@ def _instead(value: Any) -> str:
 
 
 def arguments(t: Translator, node: ast.Call, scope: Scope, *names: str, required: int) -> list[ast.expr | None]:
-    """Return the arguments of a call by the *names* of the parameters; None for one that is not given."""
-    given: dict[str, ast.expr] = dict(zip(names, node.args, strict=False))
+    """Return the arguments of a call by the *names* of the parameters; None for one that is not given.
+
+    A name with a ``=`` behind it is given by name only.
+    """
+    positional = [name for name in names if not name.endswith("=")]
+    plain = [name.rstrip("=") for name in names]
+    given: dict[str, ast.expr] = dict(zip(positional, node.args, strict=False))
     what = _called(node)
-    if len(node.args) > len(names):
-        number = f"{len(names)} argument{'s'[: len(names) != 1]}"
+    if len(node.args) > len(positional):
+        number = f"{len(positional)} argument{'s'[: len(positional) != 1]}"
         raise t.error(node, scope, f"{what} takes {number} at most within a query")
     for keyword in node.keywords:
         assert keyword.arg is not None
-        if keyword.arg not in names or keyword.arg in given:
+        if keyword.arg not in plain or keyword.arg in given:
             raise t.error(node, scope, f"{what} takes no argument {keyword.arg!r} within a query")
         given[keyword.arg] = keyword.value
     for name in names[:required]:
         if name not in given:
             raise t.error(node, scope, f"{what} lacks its argument {name!r}")
-    return [given.get(name) for name in names]
+    return [given.get(name) for name in plain]
 
 
 def _called(node: ast.Call) -> str:
@@ -296,12 +301,23 @@ def aggregate(operator: str, *more: str) -> Handler:
     """Return what handles ``sum(x)`` and its like; *more*: further parameters, values of Python."""
 
     def handle(t: Translator, node: ast.Call, scope: Scope) -> Any:
-        given, *rest = arguments(t, node, scope, "x", *more, required=1)
+        given, *rest, distinctly = arguments(t, node, scope, "x", *more, "distinct=", required=1)
         assert given is not None
-        operands = [_aggregated(t, given, scope), *[t.visit(each, scope) for each in rest if each is not None]]
-        return t.make(operator, *operands, node=node, scope=scope)
+        given, is_distinct = _each_once(t, given, distinctly, scope)
+        options = [None if each is None else t.visit(each, scope) for each in rest]
+        while options and options[-1] is None and not is_distinct:
+            del options[-1]
+        found = _aggregated(t, given, scope)
+        return t.make(operator, found, *options, *([True] if is_distinct else []), node=node, scope=scope)
 
     return handle
+
+
+def _each_once(t: Translator, given: ast.expr, distinctly: ast.expr | None, scope: Scope) -> tuple[ast.expr, bool]:
+    """Return what is aggregated, and whether equal values count once: ``sum(distinct(x))``, ``sum(x, distinct=True)``."""
+    if isinstance(given, ast.Call) and is_call_of(t, given, scope, distinct):
+        return given.args[0], True
+    return given, distinctly is not None and _flag(t, distinctly, scope)
 
 
 def extreme(operator: str) -> Handler:
@@ -323,16 +339,14 @@ def extreme(operator: str) -> Handler:
 
 def count(t: Translator, node: ast.Call, scope: Scope) -> Any:
     """Translate ``count(x)``: the rows where x is not None, or what a collection has; ``count()`` counts all rows."""
-    given, distinctly = arguments(t, node, scope, "x", "distinct", required=0)
+    given, distinctly = arguments(t, node, scope, "x", "distinct=", required=0)
     if given is None:
         return t.make("count", node=node, scope=scope)
-    wants = None if distinctly is None else _flag(t, distinctly, scope)
-    if isinstance(given, ast.Call) and is_call_of(t, given, scope, distinct):
-        given, wants = given.args[0], True
+    given, is_distinct = _each_once(t, given, distinctly, scope)
     found = _aggregated(t, given, scope)
-    if wants and isinstance(found, Subquery):
+    if is_distinct and isinstance(found, Subquery):
         return t.make("count", _distinct(found), node=node, scope=scope)
-    return t.make("count_distinct" if wants else "count", found, node=node, scope=scope)
+    return t.make("count_distinct" if is_distinct else "count", found, node=node, scope=scope)
 
 
 def _flag(t: Translator, node: ast.expr, scope: Scope) -> bool:

@@ -179,31 +179,36 @@ def sum(items: Iterable[A], /) -> A: ...
 @overload
 def sum(items: Iterable[A | None], /) -> A: ...
 @overload
+def sum(items: Iterable[A | None], /, *, distinct: bool) -> A: ...
+@overload
 def sum(items: Iterable[Any], /, start: A) -> A: ...
-def sum(items: Any, /, *start: Any, **named: Any) -> Any:
-    """Return the sum of a query's results, 0 if it has none; of anything else, what the builtin returns."""
+def sum(items: Any, /, *start: Any, distinct: bool = False, **named: Any) -> Any:
+    """Return the sum of a query's results, 0 if it has none; of anything else, what the builtin returns.
+
+    *distinct*: equal values count once.
+    """
     if not start and not named:
         if isinstance(items, Expression):
-            return _operation("sum", items)
+            return _operation("sum", items, *([True] if distinct else []))
         query: Any = _query_of(items)
         if query is not None:
-            return query.sum()
-    return builtins.sum(items, *start, **named)
+            return query.sum(distinct=distinct)
+    return builtins.sum(set(items) if distinct else items, *start, **named)
 
 
-def avg(items: Iterable[Any], /) -> float | None:
+def avg(items: Iterable[Any], /, *, distinct: bool = False) -> float | None:
     """Return the average of a query's results, or of the items of any other iterable; None if it has none.
 
-    None among them does not count.
+    None among them does not count. *distinct*: equal values count once.
     """
     if isinstance(items, Expression):
-        average: float = _operation("avg", items)
+        average: float = _operation("avg", items, *([True] if distinct else []))
         return average
     query: Any = _query_of(items)
     if query is not None:
-        found: float | None = query.avg()
+        found: float | None = query.avg(distinct=distinct)
         return found
-    values = [item for item in items if item is not None]
+    values = [item for item in (set(items) if distinct else items) if item is not None]
     return float(builtins.sum(values)) / len(values) if values else None
 
 
@@ -255,19 +260,19 @@ def _extreme(operator: str, builtin: Any, items: tuple[Any, ...], named: dict[st
     return builtin(*items, **named)
 
 
-def group_concat(items: Iterable[Any], /, sep: str = ",") -> str | None:
+def group_concat(items: Iterable[Any], /, sep: str = ",", *, distinct: bool = False) -> str | None:
     """Return the texts of a query's results, or of any other iterable's items, with *sep* between them.
 
-    None if there are none; None among them is left out.
+    None if there are none; None among them is left out. *distinct*: equal ones come once.
     """
     if isinstance(items, Expression):
-        joined: str = _operation("group_concat", items, sep)
+        joined: str = _operation("group_concat", items, sep, *([True] if distinct else []))
         return joined
     query: Any = _query_of(items)
     if query is not None:
-        found: str | None = query.group_concat(sep)
+        found: str | None = query.group_concat(sep, distinct=distinct)
         return found
-    texts = [str(item) for item in items if item is not None]
+    texts = [str(item) for item in (dict.fromkeys(items) if distinct else items) if item is not None]
     return sep.join(texts) if texts else None
 
 

@@ -22,6 +22,7 @@ from dbsession import (
     random,
     raw_sql,
     select,
+    sum,
 )
 from tests.query.office import Status, define
 from tests.query.trees import condition, left_tree, narrowed, ordered, result, tree
@@ -293,6 +294,11 @@ def test_collections_and_subqueries(expression, expected):
         ((avg(p.age) for p in Person), "avg(p.age)"),
         ((count(p.age, distinct=True) for p in Person), "count_distinct(p.age)"),
         ((count(distinct(p.age)) for p in Person), "count_distinct(p.age)"),
+        ((sum(p.age, distinct=True) for p in Person), "sum(p.age, True)"),
+        ((avg(distinct(p.age)) for p in Person), "avg(p.age, True)"),
+        ((sum(distinct(o.total for o in p.orders)) for p in Person), "sum([o.total FOR o IN p.orders], True)"),
+        ((group_concat(distinct(p.name)) for p in Person), "group_concat(p.name, None, True)"),
+        ((group_concat(p.name, "+", distinct=True) for p in Person), "group_concat(p.name, '+', True)"),
         ((group_concat(p.name) for p in Person), "group_concat(p.name)"),
         ((group_concat(p.name, "; ") for p in Person), "group_concat(p.name, '; ')"),
         ((group_concat(p.name, sep="; ") for p in Person), "group_concat(p.name, '; ')"),

@@ -136,6 +136,15 @@ def test_aggregates(office):
         assert avg(p.age for p in Person) == 28.5
         assert sorted(group_concat((p.name for p in Person), "+").split("+")) == ["Ann", "Bob", "Cid"]
         assert group_concat(p.nick for p in Person) == "A"
+        assert (
+            sum((o.total // 20 for o in Order), distinct=True),
+            avg((o.total // 20 for o in Order), distinct=True),
+        ) == (1, 0.5)
+        assert group_concat((o.person.name for o in Order if o.person.name == "Ann"), distinct=True) == "Ann"
+        assert select((p.name, sum(distinct(o.total // 20 for o in p.orders))) for p in Person).order_by(1).first() == (
+            "Ann",
+            1,
+        )
         assert distinct(o.person for o in Order).count() == 2
 
 
@@ -159,6 +168,7 @@ def test_everything_else_is_the_builtin():
     assert count([1, 1, 2], distinct=True) == 2
     assert avg([1, None, 2]) == 1.5
     assert avg([]) is None
+    assert (sum([1, 1, 2], distinct=True), avg([1, 1, 2], distinct=True)) == (3, 1.5)
     assert exists([0])
     assert not exists(n for n in numbers if n > 9)
     assert list(distinct([1, 2, 1])) == [1, 2]
