@@ -49,8 +49,8 @@ def write_select(compiler: Compiler, selected: Selected, head: Head = rows) -> s
     try:
         conditions = place(compiler, selected, selected.kept())
         columns = head(compiler, selected)
-        where = write_where(compiler, [node for node in conditions if not has_aggregate(node)])
         tail = _groups(compiler, selected, conditions) + _order(compiler, selected, columns)
+        where = write_where(compiler, [node for node in conditions if not has_aggregate(node)])
         distinct = "DISTINCT " if selected.is_distinct else ""
         return f"SELECT {distinct}{', '.join(columns)}{level.from_clause()}{where}{tail}{_slice(compiler, selected)}"
     finally:
@@ -61,11 +61,8 @@ def write_select(compiler: Compiler, selected: Selected, head: Head = rows) -> s
 def write_where(compiler: Compiler, conditions: list[Any]) -> str:
     """Return the WHERE clause of the level with a leading blank, or nothing."""
     level = compiler.level
-    parts = [
-        *level.conditions,
-        *[compiler.condition(as_filter(condition)) for condition in conditions],
-        *level.narrowings,
-    ]
+    rendered = [compiler.condition(as_filter(condition)) for condition in conditions]  # which may add to the level's own
+    parts = [*level.conditions, *rendered, *level.narrowings]
     return f" WHERE {conjunction(parts)}" if parts else ""
 
 

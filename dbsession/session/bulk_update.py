@@ -305,8 +305,7 @@ class _Moves:
     def tell(self, unit: UnitOfWork) -> None:
         """Let the other ends of the relation follow."""
         reverse = self.attribute.reverse
-        unit.referring.clear()
-        unit.seen_for.clear()
+        unit.seen_for.pop(("rows", reverse.reverse), None)  # those who refer are found by their rows
         for owner in list(unit.identity.alive(self.attribute.target).values()):
             value = owner.__dict__.get(reverse.name, UNSET)
             if value is UNSET or not isinstance(owner, reverse.mapping.entity):

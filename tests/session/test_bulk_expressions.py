@@ -8,7 +8,7 @@ import psycopg
 import pytest
 
 from dbsession import Database, TranslationError, db_session, flush
-from dbsession.query.verbs import select
+from dbsession import select
 from tests.observing import rows, sent, wait_until_blocked
 from tests.recording import recorded
 from tests.session.squad import declare, fill

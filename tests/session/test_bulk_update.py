@@ -352,15 +352,16 @@ def test_unsaved_changes_without_autoflush_stay(squad):
     """127. Without autoflush what is unsaved stays so: it is saved later, on top of what the UPDATE has made."""
     Player = squad.Player
     with db_session as session:
-        ann, bob, cid = Player[1], Player[2], Player[3]
-        assert (ann.name, bob.count) == ("ann", 2)
-        ann.name, bob.count = "ann!", Player.count + 1
+        ann, bob, cid, dan = Player[1], Player[2], Player[3], Player[4]
+        assert (ann.name, bob.count, dan.count) == ("ann", 2, 4)
+        ann.name, bob.count, dan.count = "ann!", Player.count + 1, Player.count + 1
         cid.delete()
         with session.no_autoflush():
             assert Player.select().update(name="bulk", count=50, note="x") == 5
             assert (ann.name, ann.count, ann.note, bob.note) == ("ann!", 50, "x", "x")
+            dan.count = 4  # what it was
     assert column(squad, "name") == ["ann!", "bulk", "bulk", "bulk"]
-    assert column(squad, "count") == [50, 51, 50, 50]
+    assert column(squad, "count") == [50, 51, 4, 50]
 
 
 def test_a_row_whose_key_is_to_change(squad):
