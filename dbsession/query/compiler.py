@@ -24,7 +24,7 @@ from dbsession.model.references import ReferenceAttribute
 from dbsession.query.kinds import Kind, is_condition, is_value, kind_of, value_of
 from dbsession.query.levels import Level, Place
 from dbsession.query.operators import OPERATORS
-from dbsession.query.operators.base import COMPARISON, Sql, enclosed
+from dbsession.query.operators.base import AND, COMPARISON, NOT, Sql, enclosed, joined, nullable
 from dbsession.query.operators.operands import bare, collated
 from dbsession.query.select_sql import Head, keys, one, rows, write_select
 from dbsession.query.selected import Selected, items_of, owner_of
@@ -407,8 +407,8 @@ class Compiler:
     def contained(self, node: Any, among: Subquery | Path, *, is_negated: bool = False) -> str:
         """Return the condition that *node* is (or is not) one of the values of *among*; NULLs do not count."""
         owner = owner_of(node, among)
-        if owner is not None and not kind_of(owner).nullable:
-            return self.condition(Operation("not", owner) if is_negated else owner)
+        if owner is not None and not nullable((node, owner.operands[1])):
+            return self._owned(owner, is_negated=is_negated)
         columns = self.columns_of(node)
         left = enclosed(columns[0], COMPARISON + 1) if len(columns) == 1 else f"({', '.join(columns)})"
         among = _asked(among)
@@ -420,6 +420,20 @@ class Compiler:
             changes["conditions"] = (*selected.conditions, present)
         word = "NOT IN" if is_negated else "IN"
         return Sql(f"{left} {word} ({self.subselect(among, keys, **changes)})", COMPARISON)
+
+    def _owned(self, owner: Operation[bool], *, is_negated: bool) -> str:
+        """Return the condition *owner* of two references, of which the first may be NULL; it is never unknown."""
+        left, right = owner.operands
+        if not kind_of(left).nullable:
+            return self.condition(Operation("not", owner) if is_negated else owner)
+        pairs = list(zip(self.columns_of(left), self.columns_of(right), strict=True))
+        if is_negated and len(pairs) == 1:
+            ((one, other),) = pairs
+            different = "IS NOT" if self.dialect.name == "sqlite" else "IS DISTINCT FROM"
+            return Sql(f"{one} {different} {other}", COMPARISON)
+        word = self.dialect.null_safe_equals
+        same = joined("AND", [Sql(f"{one} {word} {other}", COMPARISON) for one, other in pairs], AND)
+        return Sql(f"NOT ({same})", NOT) if is_negated else same
 
 
 def _bare(compiler: Compiler, selected: Selected) -> list[str]:

@@ -18,7 +18,7 @@ from dbsession.query.tree import Path, Subquery, Variable
 if TYPE_CHECKING:
     from dbsession.query.translation import Translator
 
-__all__ = ["belongs", "generator", "items_of_answer", "items_of_path", "subquery"]
+__all__ = ["collection_of", "generator", "items_of_answer", "items_of_path", "subquery"]
 
 
 class _Loops(NamedTuple):
@@ -212,13 +212,14 @@ def items_of_answer(t: Translator, number: int) -> Subquery:
     return Subquery(t.selected(tuple(loops.fors), item, (belongs(t, number, item),)))
 
 
-def belongs(t: Translator, number: int, item: Variable | Path) -> Operation[bool]:
+def belongs(t: Translator, number: int, item: Variable) -> Operation[bool]:
     """Return the condition that *item* is in the collection that answer *number* is."""
-    attribute: Any = t.answer(number).attribute
-    owner = t.slot(t.ask_about(number, taking.plain, _owner))
-    if attribute.link is None:
-        return Operation("=", Path(item, attribute.reverse), owner)
-    return Operation("in", item, Path(owner, attribute))
+    return Operation("in", item, collection_of(t, number))
+
+
+def collection_of(t: Translator, number: int) -> Path:
+    """Return the path to the collection of an object that Python knows, which answer *number* is."""
+    return Path(t.slot(t.ask_about(number, taking.plain, _owner)), t.answer(number).attribute)
 
 
 def _owner(collection: Collection[Any]) -> Any:

@@ -319,7 +319,7 @@ class Translator:
     # What stands in other modules: they need each other, and meet here.
 
     generator = loops.generator
-    belongs = loops.belongs
+    collection_of = loops.collection_of
     items_of_path = loops.items_of_path
     attribute_of = visitors.attribute_of
     method = methods.method

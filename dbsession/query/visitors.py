@@ -192,7 +192,7 @@ def _member(t: Translator, left: ast.expr, right: ast.expr, node: ast.Compare, s
     if taking.is_entity(value):
         return t.make("in", item, Subquery(Selected.of(value._mapping_)), node=node, scope=scope)
     if isinstance(value, Collection) and entity_of(item) is not None:
-        return t.belongs(number, item)
+        return t.make("in", item, t.collection_of(number), node=node, scope=scope)
     if not isinstance(value, str | bytes | Expression | Collection) and not taking.is_query(value):
         raise t.error(node, scope, _NO_CONTAINER.format(value))
     return t.make("in", item, t.taken(number, right, scope), node=node, scope=scope)

@@ -126,6 +126,8 @@ class ProgramWriter(Writer):
     def element(self, scope):
         """Return a value for the result of a query."""
         kind = self.pick(["int", "text", "decimal", "date", "float", "bool", "datetime", "delta", "level", "condition"])
+        if kind == "condition":  # as a value, `a or b` is a or b, and not whether one of them is true
+            return f"not ({self.expression(kind, scope, 2)})" if self._draw(1) else self._same(scope, 2)
         return self.expression(kind, scope, 2 + self._draw(1))
 
     def values(self):

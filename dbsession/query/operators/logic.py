@@ -25,11 +25,15 @@ if TYPE_CHECKING:
 __all__ = ["OPERATORS", "as_filter"]
 
 
+# The same question, where unknown is as good as false.
+_HOLDS = {"truth": "holds", "isinstance": "isinstance holds"}
+
+
 def as_filter(node: Any) -> Any:
     """Return the condition *node* as it is where unknown counts as false."""
     if isinstance(node, Operation):
-        if node.operator == "truth":
-            return Operation("holds", *node.operands)
+        if node.operator in _HOLDS:
+            return Operation(_HOLDS[node.operator], *node.operands)
         if node.operator in ("and", "or"):
             return Operation(node.operator, *map(as_filter, node.operands))
         if node.operator == "in":

@@ -24,10 +24,12 @@ def _isinstance_kind(operands: tuple[Any, ...]) -> Kind:
     kind = kind_of(operands[0])
     if not kind.is_object:
         raise TypeError(f"isinstance() takes an object of an entity, and {operands[0]!r:.60} is {kind.name}")
-    return Kind(bool, None, kind.nullable)
+    return Kind(bool, None, nullable=False)
 
 
-def _isinstance(*, is_negated: bool) -> Callable[[Compiler, tuple[Any, ...]], str]:
+def _isinstance(*, is_negated: bool, is_strict: bool = True) -> Callable[[Compiler, tuple[Any, ...]], str]:
+    """Return what renders whether an object is of a class, and None of none; *is_strict*: never unknown."""
+
     def render(compiler: Compiler, operands: tuple[Any, ...]) -> str:
         _isinstance_kind(operands)
         node, classes = operands
@@ -43,6 +45,8 @@ def _isinstance(*, is_negated: bool) -> Callable[[Compiler, tuple[Any, ...]], st
         assert isinstance(column, ValueAttribute)
         marks = ", ".join([compiler.parameter(column.raw(one.discriminator_value)) for one in found])
         left = compiler.render(Path(node, column))
+        if is_strict and kind_of(node).nullable:
+            return Sql(f"({left} IN ({marks})) {'IS NOT TRUE' if is_negated else 'IS TRUE'}", COMPARISON)
         return Sql(f"{left} {'NOT IN' if is_negated else 'IN'} ({marks})", COMPARISON)
 
     return render
@@ -75,6 +79,12 @@ OPERATORS: dict[str, Operator] = {
     "value": Operator(lambda compiler, operands: compiler.render(operands[0]), lambda operands: kind_of(operands[0])),
     "isinstance": Operator(
         _isinstance(is_negated=False), _isinstance_kind, is_condition=True, negated=_isinstance(is_negated=True)
+    ),
+    "isinstance holds": Operator(
+        _isinstance(is_negated=False, is_strict=False),
+        _isinstance_kind,
+        is_condition=True,
+        negated=_isinstance(is_negated=True),
     ),
     "raw": Operator(_raw, lambda operands: kind_of(operands[0])),
     "random": Operator(_random, lambda _: Kind(float, None, nullable=False)),

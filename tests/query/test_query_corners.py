@@ -1,0 +1,124 @@
+"""Corners that random queries have found: NULL owners, aliases, Decimals of subqueries, conditions of groups."""
+
+from __future__ import annotations
+
+from decimal import Decimal
+
+import pytest
+
+from dbsession import Json, Optional, Required, Set, count, db_session, group_concat, max, min, select, sum
+
+
+@pytest.fixture
+def shop(db):
+    """Two owners, one of them a boss, with three items; a fourth item has no owner."""
+
+    class Owner(db.Entity):
+        name = Required(str)
+        code = Optional(str)
+        data = Optional(Json)
+        boss = Optional("Boss", reverse="people")
+        items = Set("Item")
+
+    class Boss(Owner):
+        people = Set(Owner, reverse="boss")
+
+    class Item(db.Entity):
+        price = Required(Decimal, 10, 2)
+        owner = Optional(Owner)
+
+    db.generate_mapping(create_tables=True)
+    with db_session:
+        bob = Boss(name="Bob", code=" x", data={"s": "", "n": 1, "f": False})
+        ann = Owner(name="Ann", code="x", boss=bob, data={"s": "a", "n": 0, "f": True})
+        Item(price=9, owner=ann)
+        Item(price=20, owner=ann)
+        Item(price=100, owner=bob)
+        Item(price=1)
+    return db.entities
+
+
+def test_what_has_no_owner_is_in_no_collection(shop):
+    """`x not in y.items` is true where x has no owner, or y is None, whether it is a condition, a part of one or a value."""
+    Owner, Item = shop["Owner"], shop["Item"]
+    with db_session:
+        ann = select(o for o in Owner if o.name == "Ann").first()
+        assert select(i.price for i in Item if i not in ann.items).order_by(1).fetch() == [1, 100]
+        assert select(i.price for i in Item if i not in i.owner.items).fetch() == [1]
+        assert select(i.price for i in Item if not (i in i.owner.items and i.price > 0)).fetch() == [1]
+        assert select((i.price, i in i.owner.items) for i in Item if i.price < 10).order_by(1).fetch() == [(1, False), (9, True)]
+        assert select(o.name for o in Owner if o not in o.boss.people).fetch() == ["Bob"]
+        in_filter = select(i for i in Item if i in i.owner.boss.items).get_sql()
+        assert "IN (" not in in_filter
+        assert "IS NOT NULL" not in in_filter
+
+
+def test_a_generated_alias_is_none_of_a_variable(shop):
+    """A second `o` within a query that has a variable called o2 is called neither."""
+    Owner, Item = shop["Owner"], shop["Item"]
+    with db_session:
+        found = select((o.name, o2.name, count(o2.items)) for o in Owner for o2 in Owner if o.boss == o2)
+        assert found.fetch() == [("Ann", "Bob", 1)]
+        found = select((i.price, i2.price, count(i2.owner.items)) for i in Item for i2 in i.owner.items if i.price < i2.price)
+        assert found.fetch() == [(9, 20, 2)]
+
+
+def test_decimals_of_subqueries_compare_as_numbers(shop):
+    """100 is more than 20, also where SQLite has both as texts that a subquery gives."""
+    Owner, Item = shop["Owner"], shop["Item"]
+    with db_session:
+        assert select(o.name for o in Owner if sum(o.items.price) > 50).fetch() == ["Bob"]
+        assert select(o.name for o in Owner if max(o.items.price) > max(i.price for i in Item if i.price < 100)).fetch() == ["Bob"]
+        assert [o.name for o in select(o for o in Owner).order_by(lambda o: sum(o.items.price))] == ["Ann", "Bob"]
+        assert select(max(sum(o.items.price)) for o in Owner).first() == 100
+        assert select(min(max(i.price for i in o.items)) for o in Owner).first() == 20
+        assert select(o.name for o in Owner if max(o.items.price) in (20, 100)).count() == 2
+
+
+def test_a_condition_of_groups_may_be_of_any_variable(shop):
+    """HAVING needs the variables in its aggregates, whether or not the result has them."""
+    Owner = shop["Owner"]
+    with db_session:
+        found = select((o.name, group_concat(o.code)) for o in Owner for i in o.items if count(i) > 1)
+        assert found.fetch() == [("Ann", "x,x")]
+
+
+def test_the_truth_of_json_in_a_condition(shop):
+    """A JSON value is true as Python has it: "", 0 and false are not."""
+    Owner = shop["Owner"]
+    with db_session:
+        for key in ("s", "f"):
+            assert select(o.name for o in Owner if o.data[key]).fetch() == ["Ann"]
+            assert select(o.name for o in Owner if not o.data[key]).fetch() == ["Bob"]
+        assert select(o.name for o in Owner if o.data["n"] and not o.data["none"]).fetch() == ["Bob"]
+
+
+def test_only_the_truth_of_a_conditional_condition_counts(shop):
+    """`if a if c else b` takes branches of different types, since it asks for no value."""
+    Owner = shop["Owner"]
+    with db_session:
+        assert select(o.name for o in Owner if (o.boss if o.name == "Ann" else o.id < 0)).fetch() == ["Ann"]
+        assert select(o.name for o in Owner if not (o.code if o.boss is None else o.id < 0)).fetch() == ["Ann"]
+
+
+def test_a_text_is_compared_with_all_its_blanks(shop):
+    """An attribute strips what is assigned to it; what it is compared with is what it is."""
+    Owner = shop["Owner"]
+    with db_session:
+        given = " x"
+        assert select(o.name for o in Owner if o.code == given).fetch() == []
+        assert select(o.name for o in Owner if o.code not in [given]).count() == 2
+        assert Owner.select(code=" x").count() == 0
+        assert Owner.select(code="x").count() == 2
+
+
+def test_none_is_no_instance(shop):
+    """isinstance() is False for None, in a condition, in the opposite of one, and as a value."""
+    Owner, Boss = shop["Owner"], shop["Boss"]
+    with db_session:
+        assert select(o.name for o in Owner if isinstance(o.boss, Boss)).fetch() == ["Ann"]
+        assert select(o.name for o in Owner if not isinstance(o.boss, Boss)).fetch() == ["Bob"]
+        Item = shop["Item"]
+        assert select(i.price for i in Item if not isinstance(i.owner, Boss)).order_by(1).fetch() == [1, 9, 20]
+        values = select((i.price, isinstance(i.owner, Boss)) for i in Item if i.price != 9).order_by(1)
+        assert values.fetch() == [(1, False), (20, False), (100, True)]
