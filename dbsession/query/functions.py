@@ -314,7 +314,7 @@ def aggregate(operator: str, *more: str) -> Handler:
 
 
 def _each_once(t: Translator, given: ast.expr, distinctly: ast.expr | None, scope: Scope) -> tuple[ast.expr, bool]:
-    """Return what is aggregated, and whether equal values count once: ``sum(distinct(x))``, ``sum(x, distinct=True)``."""
+    """Return what is aggregated, and whether equal values count once: ``sum(distinct(x))``, ``sum(x, True)``."""
     if isinstance(given, ast.Call) and is_call_of(t, given, scope, distinct):
         return given.args[0], True
     return given, distinctly is not None and _flag(t, distinctly, scope)

@@ -61,7 +61,7 @@ def write_select(compiler: Compiler, selected: Selected, head: Head = rows) -> s
 def write_where(compiler: Compiler, conditions: list[Any]) -> str:
     """Return the WHERE clause of the level with a leading blank, or nothing."""
     level = compiler.level
-    rendered = [compiler.condition(as_filter(condition)) for condition in conditions]  # which may add to the level's own
+    rendered = [compiler.condition(as_filter(condition)) for condition in conditions]  # may add to the level's
     parts = [*level.conditions, *rendered, *level.narrowings]
     return f" WHERE {conjunction(parts)}" if parts else ""
 

@@ -1,7 +1,7 @@
-"""Shapes: what of a value, or of an expression with its values, decides which SQL it needs.
+"""Shapes of conditions in the expression form: what of them decides which SQL they need.
 
 Equal shapes, same SQL: the shape of a condition is the key under which the query that it makes is kept
-(`Selected.derived`), and its values are sent in slots.
+(`Selected.derived`), and its values (see `taking` for their shapes) are sent in slots.
 """
 
 from __future__ import annotations
@@ -10,20 +10,12 @@ from collections.abc import Iterator
 from typing import Any
 
 from dbsession.model.expressions import Expression, Operation, Ordering
+from dbsession.query.taking import as_value, plain, sample_of
 from dbsession.query.tree import Placed, Slot
 
-__all__ = ["expression_shape", "shape_of", "with_slots"]
+__all__ = ["expression_shape", "with_slots"]
 
-_LISTS = (list, tuple, set, frozenset)
-_KEYS = (str, int)  # of an item: where it is looked for is written in the SQL
-
-
-def shape_of(value: Any) -> Any:
-    """Return the shape of *value*."""
-    cls = type(value)
-    if cls in _LISTS:
-        return cls, len(value), tuple(dict.fromkeys(map(shape_of, value)))
-    return value if value is True or value is False else cls
+_KEYS = (str, int)  # of JSON: they stand in the SQL, since an index may be over them
 
 
 def expression_shape(node: Any, values: list[Any]) -> Any:
@@ -47,8 +39,9 @@ def expression_shape(node: Any, values: list[Any]) -> Any:
         return node.descending, node.number
     if cls is Ordering:
         return node.descending, expression_shape(node.expression, values)
-    values.append(node)
-    return shape_of(node)
+    value, shape = plain(node)
+    values.append(value)
+    return shape
 
 
 def with_slots(node: Any, numbers: Iterator[int]) -> Any:
@@ -65,4 +58,4 @@ def with_slots(node: Any, numbers: Iterator[int]) -> Any:
         return Ordering(with_slots(node.expression, numbers), descending=node.descending)
     if node is None or node is True or node is False or isinstance(node, Expression | Placed):
         return node
-    return Slot(next(numbers), node)
+    return Slot(next(numbers), sample_of(as_value(node)))

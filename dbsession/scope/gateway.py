@@ -14,6 +14,7 @@ from dbsession.model.mapping import Mapping
 from dbsession.query.compiled import compile_count, compile_exists
 from dbsession.query.query import Query
 from dbsession.query.selected import Selected
+from dbsession.query.taking import sample_of
 from dbsession.query.tree import Path, Slot
 from dbsession.scope import stack
 from dbsession.session import bulk_delete, bulk_update, loading, querying, raw_rows, streaming
@@ -93,7 +94,7 @@ class ScopeGateway:
         selected: Selected | None = attribute.mapping.sql.get(("linked", attribute.name))
         if selected is None:
             everything = Selected.of(attribute.target)
-            linked: Operation[bool] = Operation("in", everything.result, Path(Slot(0, owner), attribute))
+            linked: Operation[bool] = Operation("in", everything.result, Path(Slot(0, sample_of(owner)), attribute))
             selected = everything.replace(conditions=(linked,))
             attribute.mapping.sql["linked", attribute.name] = selected
         return Query(selected, self._runner(), (owner,))
