@@ -257,13 +257,22 @@ def conditional(t: Translator, node: ast.IfExp, scope: Scope) -> Any:
 
 def conditional_truth(t: Translator, node: ast.IfExp, scope: Scope) -> Any:
     """Translate ``a if test else b`` as a condition."""
+    return t.as_condition(_branch(t, node, scope), node, scope)
+
+
+def _branch(t: Translator, node: ast.expr, scope: Scope) -> Any:
+    """Return what stands for *node*, of which only the truth counts: branches need not be of one type."""
+    if t.is_outside(node, scope) or not isinstance(node, ast.IfExp | ast.BoolOp):
+        return t.visit(node, scope)
+    if isinstance(node, ast.BoolOp):
+        return t.condition(node, scope)
     test = t.condition(node.test, scope)
     if isinstance(test, bool):
-        return t.condition(node.body if test else node.orelse, scope)
-    yes, no = t.visit(node.body, scope), t.visit(node.orelse, scope)
-    if kind_of(yes).python is not kind_of(no).python:  # which may well be, where only the truth of each counts
+        return _branch(t, node.body if test else node.orelse, scope)
+    yes, no = _branch(t, node.body, scope), _branch(t, node.orelse, scope)
+    if kind_of(yes).python is not kind_of(no).python:
         yes, no = t.as_condition(yes, node.body, scope), t.as_condition(no, node.orelse, scope)
-    return t.as_condition(t.make("if", test, yes, no, node=node, scope=scope), node, scope)
+    return t.make("if", test, yes, no, node=node, scope=scope)
 
 
 def f_string(t: Translator, node: ast.JoinedStr, scope: Scope) -> Any:

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from tests.differential.values import Undefined, number
+from tests.differential.values import Undefined, Untyped, as_untyped, number
 
 __all__ = ["AGGREGATES", "Joined", "aggregate"]
 
@@ -25,7 +25,8 @@ def aggregate(name, values, separator=","):
     if name == "count":
         return len(values)
     if name == "sum":
-        return number(sum(values))
+        found = number(sum(values))
+        return as_untyped(found) if {type(value) for value in values} <= {Untyped} else found
     if not values:
         return None
     if name == "avg":

@@ -18,9 +18,11 @@ from tests.differential.schema import TABLES, attributes, lineage
 from tests.differential.values import (
     Many,
     Undefined,
+    Untyped,
     all_of,
     any_of,
     arithmetic,
+    as_untyped,
     compare,
     negate,
     number,
@@ -121,7 +123,11 @@ class Evaluator:
         if isinstance(node.op, ast.Not):
             return negate(self.condition(node.operand, scope))
         value = self.value(node.operand, scope)
-        return None if value is None else -value
+        return None if value is None else self._like(value, -value)
+
+    @staticmethod
+    def _like(value, found):
+        return as_untyped(found) if type(value) is Untyped else found
 
     def _binop(self, node, scope):
         return arithmetic(type(node.op).__name__, self.value(node.left, scope), self.value(node.right, scope))
@@ -330,14 +336,14 @@ class Evaluator:
         return None if value is None else len(value)
 
     def _call_abs(self, value):
-        return None if value is None else abs(value)
+        return None if value is None else self._like(value, abs(value))
 
     def _call_round(self, value, digits=None):
         if value is None:
             return None
         if abs(value) * 10 ** (digits or 0) % 1 * 2 == 1:
             raise Undefined(f"half of a digit: {value!r}")
-        return round(value, digits)
+        return self._like(value, round(value, digits))
 
     def _call_int(self, value):
         return None if value is None else number(int(value))

@@ -125,6 +125,9 @@ PATHS = {
 }
 
 
+OWNERS = [entity for entity in TABLES if attributes(entity, "collections")]
+
+
 class Unavailable(Exception):
     """Nothing in the scope has the wanted type."""
 
@@ -321,8 +324,16 @@ class Writer:
         ]
         return self.pick(found) if found else None
 
+    def outside(self):
+        """Return a collection of an object that Python knows, and the entity in it."""
+        owner = self.pick(OWNERS)
+        name, (target, _) = self.pick(list(attributes(owner, "collections").items()))
+        return f"{self.parameter(owner)}.{name}", target
+
     def source(self, scope):
         """Return what a ``for`` ranges over, and its entity."""
+        if self.chance(12):
+            return self.outside()
         found = self.collection(scope) if not self.chance(4) else None
         entity = self.pick(list(TABLES)) if found is None else found[1]
         return (entity if found is None else found[0]), entity
@@ -388,7 +399,11 @@ class Writer:
         found = self.collection(scope)
         if found is None:
             unavailable("a collection")
-        left = self.object(scope, found[1]) or self.parameter(found[1])
+        left = self.object(scope, found[1])
+        if left is not None and self.chance(3):
+            path, target = self.outside()
+            return f"{self.object(scope, target) or self.parameter(target)} {self.pick(['in', 'not in'])} {path}"
+        left = left or self.parameter(found[1])
         return f"{left} {self.pick(['in', 'not in'])} {found[0]}"
 
     def _in_values(self, scope, depth):

@@ -71,6 +71,7 @@ class ProgramWriter(Writer):
         clauses = f"for {scope[0][0]} in {entity}"
         while len(scope) < most and self.chance(4):
             found = self.collection(scope) if not self.chance(4) else None
+            found = self.outside() if self.chance(8) else found
             source, entity = found or ((other := self.pick(["Company", "Seat", "Tag", "User"])), other)
             scope.insert(0, (self.variable(entity), entity))
             clauses += f" for {scope[0][0]} in {source}"
@@ -150,7 +151,7 @@ class ProgramWriter(Writer):
         clauses, scope = self.loops()
         items = [self.pick(scope)[0] if self.chance(3) else self.element(scope) for _ in range(2 + self._draw(1))]
         tail = self.pick([".distinct()", ".without_distinct()", ".count()", ".order_by(2)"]) if self.chance(4) else ""
-        verb = "left_join" if not tail and " in " in clauses and self.chance(4) else "select"
+        verb = "left_join" if not tail and "in v" not in clauses and self.chance(4) else "select"
         return f"{verb}(({', '.join(items)}) {clauses}){tail}"
 
     def aggregated(self, scope):

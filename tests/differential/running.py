@@ -17,6 +17,7 @@ from tests.differential.loops import Loops
 from tests.differential.programs import GLOBALS, Key
 from tests.differential.rows import Row, fill, world
 from tests.differential.schema import declare, lineage
+from tests.differential.values import Untyped
 
 __all__ = ["Runner", "difference"]
 
@@ -133,8 +134,8 @@ def same(expected, actual):
         return type(actual).__name__ in lineage(expected.entity) and identity(expected) == identity(actual)
     if isinstance(expected, Joined):
         return isinstance(actual, str) and sorted(actual.split(expected.separator)) == expected.parts()
-    if isinstance(expected, int | float | Decimal) and not expected and not isinstance(expected, bool):
-        return type(actual) in {int, float, Decimal} and actual == 0  # the sum of nothing has no type
+    if isinstance(expected, Untyped):
+        return type(actual) in {int, float, Decimal} and actual == expected
     if isinstance(expected, float):
         return type(actual) is float and math.isclose(expected, actual, rel_tol=1e-9, abs_tol=1e-12)
     if isinstance(expected, dict | list):

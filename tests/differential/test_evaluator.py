@@ -15,7 +15,7 @@ from tests.differential.programs import GLOBALS
 from tests.differential.rows import fill, world
 from tests.differential.running import difference, identity, same
 from tests.differential.schema import TABLES, attributes, declare
-from tests.differential.values import Undefined
+from tests.differential.values import Undefined, Untyped
 
 WORLD = world()
 
@@ -249,7 +249,8 @@ def test_differences_are_found():
         (1, 1, True),
         (1, True, False),
         (1, 1.0, False),
-        (0, Decimal(0), True),
+        (0, Decimal(0), False),
+        (Untyped(0), Decimal(0), True),
         (0, False, False),
         (0.1 + 0.2, 0.3, True),
         (Decimal("1.20"), Decimal("1.2"), True),

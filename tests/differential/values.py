@@ -11,9 +11,11 @@ from enum import Enum
 __all__ = [
     "Many",
     "Undefined",
+    "Untyped",
     "all_of",
     "any_of",
     "arithmetic",
+    "as_untyped",
     "compare",
     "negate",
     "number",
@@ -26,6 +28,10 @@ __all__ = [
 
 class Undefined(Exception):
     """What is asked for is an error in one of the databases, or documented to differ between them."""
+
+
+class Untyped(int):
+    """The sum of nothing, and what is computed of it: 0 whose type only the database knows."""
 
 
 class Many(list):
@@ -123,9 +129,15 @@ def arithmetic(name, left, right):
     if type(left) is date and isinstance(right, timedelta) and right % timedelta(days=1):
         raise Undefined("a date and a part of a day")
     try:
-        return number(ARITHMETIC[name](left, right))
+        found = number(ARITHMETIC[name](left, right))
+        return as_untyped(found) if Untyped in {type(left), type(right)} else found
     except (OverflowError, ArithmeticError) as error:
         raise Undefined(str(error)) from None
+
+
+def as_untyped(value):
+    """Return *value* as one whose type only the database knows, if it is whole."""
+    return Untyped(value) if type(value) is int else value
 
 
 def number(value):

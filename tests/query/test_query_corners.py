@@ -46,7 +46,10 @@ def test_what_has_no_owner_is_in_no_collection(shop):
         assert select(i.price for i in Item if i not in ann.items).order_by(1).fetch() == [1, 100]
         assert select(i.price for i in Item if i not in i.owner.items).fetch() == [1]
         assert select(i.price for i in Item if not (i in i.owner.items and i.price > 0)).fetch() == [1]
-        assert select((i.price, i in i.owner.items) for i in Item if i.price < 10).order_by(1).fetch() == [(1, False), (9, True)]
+        assert select((i.price, i in i.owner.items) for i in Item if i.price < 10).order_by(1).fetch() == [
+            (1, False),
+            (9, True),
+        ]
         assert select(o.name for o in Owner if o not in o.boss.people).fetch() == ["Bob"]
         in_filter = select(i for i in Item if i in i.owner.boss.items).get_sql()
         assert "IN (" not in in_filter
@@ -59,7 +62,9 @@ def test_a_generated_alias_is_none_of_a_variable(shop):
     with db_session:
         found = select((o.name, o2.name, count(o2.items)) for o in Owner for o2 in Owner if o.boss == o2)
         assert found.fetch() == [("Ann", "Bob", 1)]
-        found = select((i.price, i2.price, count(i2.owner.items)) for i in Item for i2 in i.owner.items if i.price < i2.price)
+        found = select(
+            (i.price, i2.price, count(i2.owner.items)) for i in Item for i2 in i.owner.items if i.price < i2.price
+        )
         assert found.fetch() == [(9, 20, 2)]
 
 
@@ -68,7 +73,9 @@ def test_decimals_of_subqueries_compare_as_numbers(shop):
     Owner, Item = shop["Owner"], shop["Item"]
     with db_session:
         assert select(o.name for o in Owner if sum(o.items.price) > 50).fetch() == ["Bob"]
-        assert select(o.name for o in Owner if max(o.items.price) > max(i.price for i in Item if i.price < 100)).fetch() == ["Bob"]
+        assert select(
+            o.name for o in Owner if max(o.items.price) > max(i.price for i in Item if i.price < 100)
+        ).fetch() == ["Bob"]
         assert [o.name for o in select(o for o in Owner).order_by(lambda o: sum(o.items.price))] == ["Ann", "Bob"]
         assert select(max(sum(o.items.price)) for o in Owner).first() == 100
         assert select(min(max(i.price for i in o.items)) for o in Owner).first() == 20
