@@ -17,13 +17,13 @@ from dbsession.model.entity import EntityBase
 from dbsession.model.expressions import Expression, Operation
 from dbsession.model.iterators import over
 from dbsession.query.arguments import attribute_of, belonging, checked_slice, condition_of, measured, orderings_of
-from dbsession.query.changing import translated
-from dbsession.query.compiled import compile_fetch
 from dbsession.query.prefetched import prefetched
 from dbsession.query.selected import Selected
 from dbsession.query.shapes import expression_shape, with_slots
+from dbsession.query.sql.changing import translated
+from dbsession.query.sql.compiled import compile_fetch
 from dbsession.query.table import table_of
-from dbsession.query.translation import translate_filter, translate_order
+from dbsession.query.translation.translator import translate_filter, translate_order
 
 __all__ = ["Query", "QueryRunner"]
 

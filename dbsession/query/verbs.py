@@ -16,10 +16,10 @@ from typing import Any, Protocol, TypeVar, overload
 from dbsession.model.collections import Collection
 from dbsession.model.entity import EntityMeta
 from dbsession.model.expressions import Expression, Operation, desc
-from dbsession.query import functions, raw
 from dbsession.query.query import Query
-from dbsession.query.ranges import range_of
-from dbsession.query.translation import translate_generator
+from dbsession.query.translation import functions, raw
+from dbsession.query.translation.ranges import range_of
+from dbsession.query.translation.translator import translate_generator
 from dbsession.query.tree import RawSql
 
 __all__ = [

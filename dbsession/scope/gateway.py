@@ -11,9 +11,9 @@ from dbsession.model.collections import CollectionAttribute
 from dbsession.model.entity import EntityBase
 from dbsession.model.expressions import Operation
 from dbsession.model.mapping import Mapping
-from dbsession.query.compiled import compile_count, compile_exists
 from dbsession.query.query import Query
 from dbsession.query.selected import Selected
+from dbsession.query.sql.compiled import compile_count, compile_exists
 from dbsession.query.taking import sample_of
 from dbsession.query.tree import Path, Slot
 from dbsession.scope import stack

@@ -16,8 +16,8 @@ from dbsession.model.entity import EntityBase
 from dbsession.model.mapping import Mapping
 from dbsession.model.references import ReferenceAttribute
 from dbsession.model.state import NOT_LOADED, Status, set_row
-from dbsession.query.changing import compile_delete
 from dbsession.query.selected import Selected
+from dbsession.query.sql.changing import compile_delete
 from dbsession.session.bulk import key_in, require_writable, saved_objects, send
 from dbsession.session.changes import unsaved
 

@@ -24,9 +24,9 @@ from dbsession.model.references import ReferenceAttribute
 from dbsession.model.registration import suggest
 from dbsession.model.state import NOT_LOADED, UNSET, set_row
 from dbsession.model.tracked import same_raw
-from dbsession.query.changing import Shifted, compile_update
 from dbsession.query.kinds import kind_of
 from dbsession.query.selected import Selected
+from dbsession.query.sql.changing import Shifted, compile_update
 from dbsession.query.values import key_of
 from dbsession.session.bulk import key_in, require_writable, saved_objects, send
 from dbsession.session.changes import spread, unsaved

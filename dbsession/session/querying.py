@@ -12,9 +12,9 @@ from dbsession.model.attributes import Attribute
 from dbsession.model.entity import EntityBase
 from dbsession.model.mapping import Column, Mapping
 from dbsession.model.state import NOT_LOADED
-from dbsession.query.compiled import Compiled, compile_aggregate, compile_fetch
-from dbsession.query.results import Item
 from dbsession.query.selected import Selected, filtered_by
+from dbsession.query.sql.compiled import Compiled, compile_aggregate, compile_fetch
+from dbsession.query.sql.results import Item
 from dbsession.session.loading import columns_load, materialize
 from dbsession.session.lookups import run_loads
 from dbsession.session.prefetch import prefetch

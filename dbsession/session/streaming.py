@@ -23,9 +23,9 @@ from dbsession.model.entity import EntityBase
 from dbsession.model.expressions import Operation
 from dbsession.model.mapping import Mapping
 from dbsession.model.state import NOT_LOADED
-from dbsession.query.compiled import compile_fetch
-from dbsession.query.results import Item
 from dbsession.query.selected import Selected
+from dbsession.query.sql.compiled import compile_fetch
+from dbsession.query.sql.results import Item
 from dbsession.session.changes import row_seen, unsaved
 from dbsession.session.loading import materialize
 from dbsession.session.querying import fetch, key_in, load_ahead, received

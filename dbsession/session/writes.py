@@ -19,7 +19,7 @@ from dbsession.model.attributes import ValueAttribute
 from dbsession.model.entity import EntityBase
 from dbsession.model.mapping import Column, LinkTable, Mapping
 from dbsession.model.state import NOT_LOADED, set_row
-from dbsession.query.compiler import Compiler
+from dbsession.query.sql.compiler import Compiler
 from dbsession.session.changes import (
     Change,
     Places,

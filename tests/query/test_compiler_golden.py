@@ -15,8 +15,8 @@ from uuid import UUID
 import pytest
 
 from dbsession import Database, Discriminator, Json, Optional, PrimaryKey, Required, Set, db_session, desc
-from dbsession.query.changing import compile_delete
-from dbsession.query.compiled import compile_count, compile_exists, compile_fetch
+from dbsession.query.sql.changing import compile_delete
+from dbsession.query.sql.compiled import compile_count, compile_exists, compile_fetch
 
 
 class Colour(Enum):

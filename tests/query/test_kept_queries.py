@@ -37,8 +37,8 @@ FORMS = {
     "among": lambda db, user: db.entities["Order"].select(db.entities["Order"].user.in_([user])).fetch(),
     "generator": lambda db, user: select(o for o in db.entities["Order"] if o.user == user).fetch(),
     "lambda": lambda db, user: db.entities["Order"].select(lambda o: o.user == user).fetch(),
-    "collection": lambda db, user: user.tags.select().fetch(),
-    "items": lambda db, user: select(t for t in user.tags).fetch(),
+    "collection": lambda _, user: user.tags.select().fetch(),
+    "items": lambda _, user: select(t for t in user.tags).fetch(),
     "order": lambda db, user: db.entities["Order"].select().order_by(db.entities["Order"].user == user).fetch(),
 }
 

@@ -114,7 +114,7 @@ def test_a_text_is_compared_with_all_its_blanks(shop):
     with db_session:
         given = " x"
         assert select(o.name for o in Owner if o.code == given).fetch() == []
-        assert select(o.name for o in Owner if o.code not in [given]).count() == 2
+        assert select(o.name for o in Owner if o.code not in [given]).count() == 2  # noqa: FURB171
         assert Owner.select(code=" x").count() == 0
         assert Owner.select(code="x").count() == 2
 

@@ -13,8 +13,8 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from dbsession.query import source as source_module
-from dbsession.query.source import find_source, place, segment
+from dbsession.query.translation import source as source_module
+from dbsession.query.translation.source import find_source, place, segment
 from tests.query.sources import code_of, codes_in, load
 
 # --- where expressions stand ------------------------------------------------------------------------------------

@@ -11,7 +11,7 @@ import sys
 import pytest
 
 from dbsession import OrmError, SourceNotFound, TranslationError
-from dbsession.query.source import find_source, segment
+from dbsession.query.translation.source import find_source, segment
 from tests.query.sources import code_of, imported, load
 
 BEFORE = "import datetime\n\ndef f(n):\n    return lambda u: u.age > n, lambda u: u.name == n\nfound = f(1)\n"

@@ -16,7 +16,7 @@ from textwrap import dedent
 import pytest
 
 from dbsession import SourceNotFound
-from dbsession.query.source import find_source, place, segment
+from dbsession.query.translation.source import find_source, place, segment
 from tests.query.sources import code_of
 
 ROOT = Path(__file__).resolve().parent.parent.parent
@@ -24,7 +24,7 @@ ROOT = Path(__file__).resolve().parent.parent.parent
 # What the programs below begin with: show(f) prints the text of f, or the error.
 SHOW = """\
 from dbsession import SourceNotFound
-from dbsession.query.source import find_source, segment
+from dbsession.query.translation.source import find_source, segment
 from tests.query.sources import code_of
 def show(*found):
     for one in found:

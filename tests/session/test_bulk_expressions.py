@@ -7,8 +7,7 @@ from concurrent.futures import ThreadPoolExecutor
 import psycopg
 import pytest
 
-from dbsession import Database, TranslationError, db_session, flush
-from dbsession import select
+from dbsession import Database, TranslationError, db_session, flush, select
 from tests.observing import rows, sent, wait_until_blocked
 from tests.recording import recorded
 from tests.session.squad import declare, fill

@@ -20,7 +20,7 @@ from dbsession.query.operators.operands import bare, collated, rendered
 from dbsession.query.tree import Path, Subquery, Variable
 
 if TYPE_CHECKING:
-    from dbsession.query.compiler import Compiler
+    from dbsession.query.sql.compiler import Compiler
 
 __all__ = ["OPERATORS", "is_many"]
 

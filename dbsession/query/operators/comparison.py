@@ -14,7 +14,7 @@ if TYPE_CHECKING:
     from collections.abc import Callable
 
     from dbsession.model.mapping import Mapping
-    from dbsession.query.compiler import Compiler
+    from dbsession.query.sql.compiler import Compiler
 
 __all__ = ["MIRRORED", "OPERATORS", "is_null", "key_columns"]
 

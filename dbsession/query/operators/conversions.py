@@ -12,7 +12,7 @@ from dbsession.query.operators.base import PRIMARY, Operator, enclosed
 from dbsession.query.operators.operands import bare, converted, rendered
 
 if TYPE_CHECKING:
-    from dbsession.query.compiler import Compiler
+    from dbsession.query.sql.compiler import Compiler
 
 __all__ = ["OPERATORS", "as_text", "str_kind"]
 

@@ -25,7 +25,7 @@ from dbsession.query.operators.durations import OPERATORS as DURATIONS
 from dbsession.query.operators.moments import MOMENTS, any_nullable, check_alike, type_of
 
 if TYPE_CHECKING:
-    from dbsession.query.compiler import Compiler
+    from dbsession.query.sql.compiler import Compiler
 
 __all__ = ["fits", "overloads"]
 

@@ -12,7 +12,7 @@ from dbsession.query.operators.base import ADDITION, MULTIPLICATION, PRIMARY, UN
 from dbsession.query.operators.moments import any_nullable, check_alike, type_of
 
 if TYPE_CHECKING:
-    from dbsession.query.compiler import Compiler
+    from dbsession.query.sql.compiler import Compiler
 
 __all__ = ["OPERATORS"]
 

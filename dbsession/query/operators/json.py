@@ -48,7 +48,7 @@ from dbsession.query.tree import Slot
 from dbsession.query.values import traveller
 
 if TYPE_CHECKING:
-    from dbsession.query.compiler import Compiler
+    from dbsession.query.sql.compiler import Compiler
 
 __all__ = ["fits", "overloads"]
 

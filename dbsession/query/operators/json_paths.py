@@ -11,7 +11,7 @@ from dbsession.query.kinds import Kind, is_value, kind_of
 from dbsession.query.operators.base import CONCATENATION, POSTFIX, PRIMARY, Sql, enclosed
 
 if TYPE_CHECKING:
-    from dbsession.query.compiler import Compiler
+    from dbsession.query.sql.compiler import Compiler
 
 __all__ = [
     "COLLATED",

@@ -20,7 +20,7 @@ from dbsession.query.selected import owner_of
 from dbsession.query.tree import Path, Subquery
 
 if TYPE_CHECKING:
-    from dbsession.query.compiler import Compiler
+    from dbsession.query.sql.compiler import Compiler
 
 __all__ = ["OPERATORS", "as_filter"]
 

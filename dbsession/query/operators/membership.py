@@ -24,7 +24,7 @@ from dbsession.query.tree import Path, Slot, Subquery
 from dbsession.query.values import traveller
 
 if TYPE_CHECKING:
-    from dbsession.query.compiler import Compiler
+    from dbsession.query.sql.compiler import Compiler
 
 __all__ = ["OPERATORS"]
 

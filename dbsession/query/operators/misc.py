@@ -13,7 +13,7 @@ from dbsession.query.tree import Path, RawSql
 if TYPE_CHECKING:
     from collections.abc import Callable
 
-    from dbsession.query.compiler import Compiler
+    from dbsession.query.sql.compiler import Compiler
 
 __all__ = ["OPERATORS"]
 

@@ -18,7 +18,7 @@ from dbsession.query.operators.base import ADDITION, MULTIPLICATION, PRIMARY, UN
 from dbsession.query.operators.operands import alike, bare, collated, common_kind, converted
 
 if TYPE_CHECKING:
-    from dbsession.query.compiler import Compiler
+    from dbsession.query.sql.compiler import Compiler
 
 __all__ = ["OPERATORS", "check_numbers"]
 

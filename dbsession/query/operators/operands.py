@@ -19,7 +19,7 @@ from dbsession.query.tree import Slot
 from dbsession.query.values import Like
 
 if TYPE_CHECKING:
-    from dbsession.query.compiler import Compiler
+    from dbsession.query.sql.compiler import Compiler
 
 __all__ = [
     "COLLATED",

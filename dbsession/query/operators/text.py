@@ -29,7 +29,7 @@ from dbsession.query.operators.operands import converted
 from dbsession.query.tree import Slot
 
 if TYPE_CHECKING:
-    from dbsession.query.compiler import Compiler
+    from dbsession.query.sql.compiler import Compiler
 
 __all__ = ["CASES", "OPERATORS"]
 

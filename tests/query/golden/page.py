@@ -10,7 +10,7 @@ from pathlib import Path
 from typing import Any
 
 from dbsession import Database, db_session
-from dbsession.query.source import find_source
+from dbsession.query.translation.source import find_source
 from tests.query.golden import forms
 from tests.query.golden.model import declare
 

@@ -12,10 +12,10 @@ from dbsession.backends.base import Dialect
 from dbsession.model.entity import EntityBase
 from dbsession.model.expressions import Operation
 from dbsession.model.mapping import Column, Mapping
-from dbsession.query.compiler import Compiler, Late, objects_in
-from dbsession.query.results import Item, item_of
-from dbsession.query.select_sql import one, rows, write_select
 from dbsession.query.selected import Selected
+from dbsession.query.sql.compiler import Compiler, Late, objects_in
+from dbsession.query.sql.results import Item, item_of
+from dbsession.query.sql.select_sql import one, rows, write_select
 from dbsession.query.tree import Computed
 
 __all__ = [

@@ -12,12 +12,12 @@ from types import FrameType
 from typing import TYPE_CHECKING, Any
 
 from dbsession.query import taking
-from dbsession.query.functions import arguments
-from dbsession.query.names import Scope, evaluator, free_names
+from dbsession.query.translation.functions import arguments
+from dbsession.query.translation.names import Scope, evaluator, free_names
 from dbsession.query.tree import RawSql
 
 if TYPE_CHECKING:
-    from dbsession.query.translation import Translator
+    from dbsession.query.translation.translator import Translator
 
 __all__ = ["cut", "evaluated", "raw_sql"]
 

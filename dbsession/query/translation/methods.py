@@ -10,12 +10,12 @@ from dbsession.model.expressions import Expression
 from dbsession.model.registration import suggest
 from dbsession.query import taking
 from dbsession.query.kinds import is_condition, kind_of
-from dbsession.query.names import Scope, own_names
 from dbsession.query.selected import For
+from dbsession.query.translation.names import Scope, own_names
 from dbsession.query.tree import Path, Subquery, Variable
 
 if TYPE_CHECKING:
-    from dbsession.query.translation import Translator
+    from dbsession.query.translation.translator import Translator
 
 __all__ = ["items_of", "method", "part"]
 

@@ -15,11 +15,11 @@ from typing import Any, TypeAlias
 from dbsession.model.attributes import Attribute
 from dbsession.model.expressions import Expression, Operation
 from dbsession.model.references import ReferenceAttribute
-from dbsession.query.compiled import Compiled, written
-from dbsession.query.compiler import Compiler
-from dbsession.query.select_sql import Head, keys, place, write_select, write_where
 from dbsession.query.selected import For, Selected, has_aggregate, variables_in
-from dbsession.query.translation import translate_value
+from dbsession.query.sql.compiled import Compiled, written
+from dbsession.query.sql.compiler import Compiler
+from dbsession.query.sql.select_sql import Head, keys, place, write_select, write_where
+from dbsession.query.translation.translator import translate_value
 from dbsession.query.tree import Path, Slot, Subquery, Variable
 
 __all__ = ["Shifted", "compile_delete", "compile_update", "translated"]

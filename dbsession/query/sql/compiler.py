@@ -22,12 +22,12 @@ from dbsession.model.expressions import Expression, Operation
 from dbsession.model.mapping import Mapping
 from dbsession.model.references import ReferenceAttribute
 from dbsession.query.kinds import Kind, is_condition, is_value, kind_of, value_of
-from dbsession.query.levels import Level, Place
 from dbsession.query.operators import OPERATORS
 from dbsession.query.operators.base import AND, COMPARISON, NOT, Sql, enclosed, joined, nullable
 from dbsession.query.operators.operands import bare, collated
-from dbsession.query.select_sql import Head, keys, one, rows, write_select
 from dbsession.query.selected import Selected, items_of, owner_of
+from dbsession.query.sql.levels import Level, Place
+from dbsession.query.sql.select_sql import Head, keys, one, rows, write_select
 from dbsession.query.tree import Computed, Path, RawSql, Slot, Subquery, Variable, walk
 from dbsession.query.values import Like, key_of, traveller
 

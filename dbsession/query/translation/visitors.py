@@ -16,12 +16,12 @@ from dbsession.model.mapping import Mapping
 from dbsession.model.registration import suggest
 from dbsession.query import taking
 from dbsession.query.kinds import is_condition, kind_of
-from dbsession.query.names import Scope
 from dbsession.query.selected import Selected
+from dbsession.query.translation.names import Scope
 from dbsession.query.tree import Path, Subquery, Variable
 
 if TYPE_CHECKING:
-    from dbsession.query.translation import Translator
+    from dbsession.query.translation.translator import Translator
 
 __all__ = [
     "arithmetic",

@@ -13,15 +13,15 @@ from dbsession.model.attributes import Attribute
 from dbsession.model.collections import CollectionAttribute
 from dbsession.model.expressions import Operation, Ordering
 from dbsession.query.kinds import kind_of
-from dbsession.query.levels import Level
 from dbsession.query.operators.base import conjunction
 from dbsession.query.operators.logic import as_filter
-from dbsession.query.results import item_of
 from dbsession.query.selected import For, Selected, has_aggregate, is_aggregate, items_of, variables_in
+from dbsession.query.sql.levels import Level
+from dbsession.query.sql.results import item_of
 from dbsession.query.tree import Path, Subquery, Variable
 
 if TYPE_CHECKING:
-    from dbsession.query.compiler import Compiler
+    from dbsession.query.sql.compiler import Compiler
 
 __all__ = ["Head", "keys", "one", "place", "rows", "write_select", "write_where"]
 

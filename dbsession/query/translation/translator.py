@@ -22,13 +22,30 @@ from dbsession.model.attributes import Attribute
 from dbsession.model.collections import Collection, CollectionAttribute
 from dbsession.model.entity import EntityBase
 from dbsession.model.expressions import Expression, Operation, Ordering
-from dbsession.query import functions, inlining, loops, methods, operators, taking, visitors
+from dbsession.query import operators, taking
 from dbsession.query.kinds import is_condition, kind_of
-from dbsession.query.memory import Leaf, Memory, Question, Run, memory_of, names_of_function, names_of_generator
-from dbsession.query.names import COMPREHENSIONS, Evaluate, Frame, Scope, evaluator, free_names, names_bound_in
 from dbsession.query.selected import For, Selected
-from dbsession.query.source import find_source, place, segment
 from dbsession.query.taking import How
+from dbsession.query.translation import functions, inlining, loops, methods, visitors
+from dbsession.query.translation.memory import (
+    Leaf,
+    Memory,
+    Question,
+    Run,
+    memory_of,
+    names_of_function,
+    names_of_generator,
+)
+from dbsession.query.translation.names import (
+    COMPREHENSIONS,
+    Evaluate,
+    Frame,
+    Scope,
+    evaluator,
+    free_names,
+    names_bound_in,
+)
+from dbsession.query.translation.source import find_source, place, segment
 from dbsession.query.tree import AGGREGATES, Path, RawSql, Slot, Subquery, Variable
 
 __all__ = ["Translator", "translate_filter", "translate_generator", "translate_order", "translate_value"]

@@ -10,15 +10,15 @@ from dbsession.model.collections import Collection, CollectionAttribute
 from dbsession.model.expressions import Operation, Ordering
 from dbsession.model.mapping import Mapping
 from dbsession.query import taking
-from dbsession.query.copies import copied, may_merge
-from dbsession.query.names import Scope
 from dbsession.query.selected import For, Selected
+from dbsession.query.translation.copies import copied, may_merge
+from dbsession.query.translation.names import Scope
 from dbsession.query.tree import Path, Subquery, Variable
 
 if TYPE_CHECKING:
-    from dbsession.query.translation import Translator
+    from dbsession.query.translation.translator import Translator
 
-__all__ = ["collection_of", "generator", "items_of_answer", "items_of_path", "subquery"]
+__all__ = ["belongs", "collection_of", "generator", "items_of_answer", "items_of_path", "subquery"]
 
 
 class _Loops(NamedTuple):

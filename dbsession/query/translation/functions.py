@@ -17,11 +17,11 @@ from dbsession.model.entity import EntityMeta
 from dbsession.model.expressions import Expression
 from dbsession.query import taking
 from dbsession.query.kinds import kind_of
-from dbsession.query.names import Scope, free_names
+from dbsession.query.translation.names import Scope, free_names
 from dbsession.query.tree import Path, Subquery
 
 if TYPE_CHECKING:
-    from dbsession.query.translation import Translator
+    from dbsession.query.translation.translator import Translator
 
 __all__ = [
     "Handler",

@@ -13,8 +13,8 @@ from collections.abc import Callable
 from types import CodeType, FrameType, FunctionType
 from typing import Any, TypeAlias
 
-from dbsession.query.memory import Names, Run
-from dbsession.query.source import Source
+from dbsession.query.translation.memory import Names, Run
+from dbsession.query.translation.source import Source
 
 __all__ = [
     "COMPREHENSIONS",

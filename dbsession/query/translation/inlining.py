@@ -19,14 +19,14 @@ from dbsession.model.expressions import Expression, Operation, Ordering
 from dbsession.model.mapping import Mapping
 from dbsession.model.registration import suggest
 from dbsession.query import taking
-from dbsession.query.memory import Names, Run, names_of_function
-from dbsession.query.names import Frame, Scope
 from dbsession.query.selected import Selected
-from dbsession.query.source import find_source, place, segment
+from dbsession.query.translation.memory import Names, Run, names_of_function
+from dbsession.query.translation.names import Frame, Scope
+from dbsession.query.translation.source import find_source, place, segment
 from dbsession.query.tree import Path, Variable
 
 if TYPE_CHECKING:
-    from dbsession.query.translation import Translator
+    from dbsession.query.translation.translator import Translator
 
 __all__ = [
     "conditions",

@@ -12,7 +12,7 @@ from dbsession.query.operators import OPERATORS
 from dbsession.query.prefetched import Prefetched
 
 if TYPE_CHECKING:
-    from dbsession.query.compiler import Compiler
+    from dbsession.query.sql.compiler import Compiler
 
 __all__ = ["Item", "item_of"]
 
