@@ -17,7 +17,7 @@ import dbsession
 from dbsession import Database, Query, count, db_session, desc, exists, max, raw_sql, select, sum
 from dbsession import count as number_of
 from dbsession.model.expressions import Operation
-from dbsession.query.translation import memory, source
+from dbsession.query.translation import memory, source, translator
 from tests.query.office import define
 from tests.query.trees import condition, narrowed, result, tree
 
