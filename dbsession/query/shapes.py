@@ -26,7 +26,9 @@ def expression_shape(node: Any, values: list[Any]) -> Any:
     cls = type(node)
     if cls is Operation:
         operator, operands = node.operator, node.operands
-        if operator == "in" and type(operands[1]) is tuple:
+        if operator == "isinstance":
+            return operator, expression_shape(operands[0], values), operands[1]
+        if operator == "in" and _has_expression(operands[1]):
             return operator, *[expression_shape(part, values) for part in (operands[0], *operands[1])]
         if operator == "item" and type(operands[1]) in _KEYS:
             return operator, expression_shape(operands[0], values), operands[1]
@@ -44,11 +46,18 @@ def expression_shape(node: Any, values: list[Any]) -> Any:
     return shape
 
 
+def _has_expression(listed: Any) -> bool:
+    """Tell whether there are expressions among listed values; without any, the list is one value."""
+    return type(listed) is tuple and any(isinstance(item, Expression) for item in listed)
+
+
 def with_slots(node: Any, numbers: Iterator[int]) -> Any:
     """Return the expression *node* with slots in place of its values, numbered by *numbers*."""
     if type(node) is Operation:
         operands = node.operands
-        if node.operator == "in" and type(operands[1]) is tuple:
+        if node.operator == "isinstance":
+            return Operation("isinstance", with_slots(operands[0], numbers), operands[1])
+        if node.operator == "in" and _has_expression(operands[1]):
             operand = with_slots(operands[0], numbers)
             return Operation("in", operand, tuple([with_slots(item, numbers) for item in operands[1]]))
         if node.operator == "item" and type(operands[1]) in _KEYS:

@@ -166,6 +166,8 @@ def _as_json(value: Any, shown: object, dialect: Dialect) -> Any:
 def _exact(value: Any, dialect: Dialect) -> Any:
     """Return a number as a Decimal travels: exactly, even where the column could not hold it."""
     exact = Decimal(repr(value)) if isinstance(value, float) else Decimal(value)
+    if dialect.name == "sqlite" and not exact.is_finite():
+        return None if exact.is_nan() else str(exact)  # the collation knows where infinity stands
     encode = dialect.codec(ValueType(Decimal)).encode
     return exact if encode is None else encode(exact)
 

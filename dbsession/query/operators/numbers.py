@@ -198,10 +198,10 @@ def _round_kind(operands: tuple[Any, ...]) -> Kind:
 
 def _round(compiler: Compiler, operands: tuple[Any, ...]) -> str:
     kind = _round_kind(operands)
-    node, *given = operands
-    own = kind_of(node)
+    number, *given = operands
+    own = kind_of(number)
     digits = given[0] if given and value_of(given[0]) is not None else None
-    text = compiler.render(node, own)
+    text = compiler.render(number, own)
     if own.python is int and (digits is None or (isinstance(digits, int) and digits >= 0)):
         return text
     if compiler.dialect.name == "sqlite":

@@ -156,6 +156,8 @@ def check_alike(left: Any, right: Any, rule: str = "values of one type can be co
         decides = beside.is_object or beside.python is dict or isinstance(beside.attribute, ValueAttribute)
         if is_value(node) and not kind.is_object and decides:
             return
+        if is_value(node) and kind.is_object and beside.is_object:
+            raise TypeError(f"{left!r} and {right!r} are objects of different entities, {one.name} and {other.name}")
         if is_value(node) and kind.is_object:
             raise TypeError(
                 f"{left!r} is compared with {right!r}, and no reference; compare it with an attribute of that"

@@ -112,7 +112,8 @@ def _strip(name: str, postgresql: str, sqlite: str) -> Operator:
 
 
 def _length(compiler: Compiler, operands: tuple[Any, ...]) -> str:
-    kind = _length_kind(operands) and kind_of(operands[0])
+    _length_kind(operands)
+    kind = kind_of(operands[0])
     function = "cardinality" if kind.python is list else "length"
     return f"{function}({compiler.render(operands[0])})"
 
@@ -175,6 +176,9 @@ def _parts(compiler: Compiler, node: Any, verb: str) -> list[str]:
 # --- slices and characters --------------------------------------------------------------------------------
 
 
+_LONGEST = 999_999_999  # SQLite takes 10**9 for no limit, and PostgreSQL holds 1 GB
+
+
 def _check_position(node: Any, what: str) -> None:
     if value_of(node) is None:
         return
@@ -183,8 +187,8 @@ def _check_position(node: Any, what: str) -> None:
 
 
 def _near(position: int) -> int:
-    """Return a position that int4 holds; no text is that long."""
-    return max(min(position, 2**31 - 2), 2 - 2**31)
+    """Return a position that functions of text take, near *position*: no text is longer."""
+    return max(min(position, _LONGEST), -_LONGEST)
 
 
 def _int(compiler: Compiler, node: Any, change: Callable[[int], int] = _near) -> str:
@@ -232,7 +236,7 @@ def _slice_postgresql(compiler: Compiler, text: str, start: Any, stop: Any) -> s
     if start is None:  # left() and right() take negative numbers as Python does, as all but so many
         return f"left({text}, {_int(compiler, stop)})"
     if stop is None and is_value(start):
-        return f"right({text}, {_int(compiler, start, lambda position: -position or 2**31 - 1)})"
+        return f"right({text}, {_int(compiler, start, lambda position: -position or _LONGEST)})"
     if _is_known(start) and start < 0 and _is_known(stop) and stop < 0:
         return f"left(right({text}, {_int(compiler, -start)}), {_int(compiler, stop)})"
     shorter = text if stop is None else f"left({text}, {_int(compiler, stop)})"
