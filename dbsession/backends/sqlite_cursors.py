@@ -21,8 +21,8 @@ from dbsession.errors import InterfaceError
 
 __all__ = ["CursorStep", "SqliteCursor"]
 
-_ROWS = 1000  # put aside at once
-_IN_MEMORY = 1 << 20  # bytes
+_ROWS = 250  # put aside at once
+_IN_MEMORY = 1 << 17  # bytes
 _LENGTH = 8  # bytes in front of each piece in the file
 
 
