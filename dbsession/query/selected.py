@@ -109,8 +109,9 @@ class Selected:
 
     @property
     def is_grouped(self) -> bool:
-        """Whether the result has aggregates."""
-        return any(map(has_aggregate, self.items))
+        """Whether the result, a condition or an ordering has aggregates, so that rows are grouped."""
+        orderings = [ordering.expression for ordering in self.orderings]
+        return any(map(has_aggregate, (*self.items, *self.conditions, *orderings)))
 
     @property
     def is_sliced(self) -> bool:

@@ -193,8 +193,13 @@ def sample_of(value: Any) -> Any:
         set_state(stand_in, _SAMPLE)
         return stand_in
     if isinstance(value, tuple):
-        return tuple([sample_of(item) for item in value])
-    return value
+        if len(value) <= _SAMPLE_ITEMS:
+            return tuple([sample_of(item) for item in value])
+        samples = {kind: sample_of(item) for kind, item in zip(map(type, value), value, strict=True)}
+        return tuple([samples[type(item)] for item in value])
+    return value[:_SAMPLE_LENGTH] if isinstance(value, str | bytes) else value
 
 
+_SAMPLE_LENGTH = 80  # of texts and bytes; enough for messages
+_SAMPLE_ITEMS = 20  # of lists; in longer ones, one item of each type stands for all
 _SAMPLE = State(Status.DETACHED, None, "it stands for any object of its class in a query")

@@ -105,6 +105,10 @@ def test_the_truth_of_values(expression, expected):
             (p for p in Person if (p.name, p.age) in [("a", 1), ("b", None)]),
             "or(and(=(p.name, 'a'), =(p.age, 1)), and(=(p.name, 'b'), =(p.age, None)))",
         ),
+        (
+            (p for p in Person if (p.name, p.age) in ((q.nick, q.age) for q in Person)),
+            "exists([q FOR q IN Person IF =(p.name, q.nick) AND =(p.age, q.age)])",
+        ),
         ((p for p in Person if 3 in p.orders.total), "in(3, p.orders.total)"),
     ],
 )
@@ -262,6 +266,10 @@ def test_values_of_python_are_parameters():
         (
             (all(o.total > 3 for o in p.orders) for p in Person),
             "not(exists([o FOR o IN p.orders IF not(>(o.total, 3))]))",
+        ),
+        (
+            (all(o.placed > p.seen for o in p.orders) for p in Person),
+            "not(exists([o FOR o IN p.orders IF not(truth(>(o.placed, p.seen)))]))",
         ),
         ((count(o.person for o in Order) for p in Person), "count([o.person FOR o IN Order])"),
         ((len(select(o for o in p.orders)) for p in Person), "count([o FOR o IN p.orders])"),

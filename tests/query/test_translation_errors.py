@@ -13,6 +13,7 @@ from dbsession import (
     Database,
     Required,
     TranslationError,
+    coalesce,
     count,
     delete,
     desc,
@@ -33,6 +34,7 @@ from tests.query.trees import narrowed, ordered
 db = define(Database("sqlite://"), create_tables=False)
 Person, Manager, Order = map(db.entities.get, ("Person", "Manager", "Order"))
 
+PAIRS = select((p.name, p.age) for p in Person).limit(3)
 AGES = select(p.age for p in Person).limit(3)
 
 
@@ -74,6 +76,10 @@ CASES: list[tuple[Any, str, str]] = [
     (lambda: select(p for p in Person if p.is_active is True), "p.is_active is True", "compare values with =="),
     (lambda: select(p for p in Person if isinstance(p.name, str)), "isinstance(p.name, str)", "whose type is known"),
     (lambda: select(p for p in Person if isinstance(p, str)), "str", "takes an entity, or a tuple of entities"),
+    (lambda: select(p for p in Person if p.boss > p), "p.boss > p", "objects can be compared by == and looked for with in"),
+    (lambda: select(p.boss if p.age > 3 else None for p in Person), "p.boss if p.age > 3 else None", "take an attribute of them"),
+    (lambda: select(coalesce(p.boss, p) for p in Person), "coalesce(p.boss, p)", "take an attribute of them"),
+    (lambda: select(p for p in Person if (p.name, p.age) in PAIRS), "(p.name, p.age) in PAIRS", "a tuple cannot be looked for in a query"),
     # operators and syntax
     (lambda: select(p.age @ 2 for p in Person), "p.age @ 2", "no counterpart in the database"),
     (lambda: select(p for p in Person if (p.age > 1) & (p.age < 3)), "(p.age > 1) & (p.age < 3)", "combine conditions with and"),

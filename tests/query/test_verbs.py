@@ -220,6 +220,29 @@ def test_lambdas_of_classes_and_queries(office):
         assert Person.select().order_by(lambda: desc(p.age)).filter(lambda p: p.age).first().name == "Ann"  # noqa: F821
 
 
+def test_conditions_on_aggregates_choose_among_groups(office):
+    """A condition on the rows of a loop groups by the result, whether that has an aggregate or not."""
+    Person = office["Person"]
+    with db_session:
+        assert [p.name for p in select(p for p in Person for o in p.orders if sum(o.total) > 20)] == ["Ann"]
+        assert select(p.name for p in Person for o in p.orders if count(o) == 1).fetch() == ["Bob"]
+        assert select(p.name for p in Person for o in p.orders if count(o) == 1).count() == 1
+
+
+def test_tuples_in_queries(office):
+    """(a, b) in a query of tuples asks whether there is such a row; values of that query come along."""
+    Person, Order = office["Person"], office["Order"]
+    low, name = 6, "Ann"
+    rich = select((o.person.name, o.person.age) for o in Order if o.total > low)
+    with db_session:
+        found = select(p.name for p in Person if p.name != name and (p.name, p.age) in rich and p.age > low)
+        assert found.fetch() == ["Bob"]
+        assert select(p.name for p in Person if (p.name, 17) in rich).fetch() == ["Bob"]
+        assert select(p.name for p in Person if (p, 5) not in ((o.person, o.total) for o in Order)).order_by(
+            1
+        ).fetch() == ["Bob", "Cid"]
+
+
 def test_raw_sql_names_loop_variables(office):
     """SQL of one's own calls columns by the loop variables, wherever it stands; its values are parameters."""
     Person = office["Person"]

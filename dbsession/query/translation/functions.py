@@ -314,7 +314,7 @@ def aggregate(operator: str, *more: str) -> Handler:
 
 
 def _each_once(t: Translator, given: ast.expr, distinctly: ast.expr | None, scope: Scope) -> tuple[ast.expr, bool]:
-    """Return what is aggregated, and whether equal values count once: ``sum(distinct(x))``, ``sum(x, True)``."""
+    """Return what is aggregated, and whether equal values count once, as in ``sum(distinct(x))``."""
     if isinstance(given, ast.Call) and is_call_of(t, given, scope, distinct):
         return given.args[0], True
     return given, distinctly is not None and _flag(t, distinctly, scope)
@@ -431,10 +431,8 @@ def all_(t: Translator, node: ast.Call, scope: Scope) -> Any:
         return True
     if isinstance(condition, Expression):
         if t.may_be_unknown(condition):  # unknown is not true
-            chosen = t.make("if", condition, False, True, node=node, scope=scope)
-            opposite = t.as_condition(chosen, node, scope)
-        else:
-            opposite = t.negated(condition, node, scope)
+            condition = t.make("truth", condition, node=node, scope=scope)
+        opposite = t.negated(condition, node, scope)
         selected = selected.replace(conditions=(*selected.conditions, opposite))
     found = t.make("exists", Subquery(selected), node=node, scope=scope)
     return t.negated(found, node, scope)

@@ -15,7 +15,7 @@ from typing import TYPE_CHECKING, Any, NamedTuple
 
 from dbsession.errors import TranslationError
 from dbsession.model.entity import EntityBase
-from dbsession.model.expressions import Expression, Operation, Ordering
+from dbsession.model.expressions import Expression, Ordering
 from dbsession.model.mapping import Mapping
 from dbsession.model.registration import suggest
 from dbsession.query import taking
@@ -118,9 +118,7 @@ def conditions(t: Translator, node: Any, scope: Scope) -> tuple[Any, ...]:
         found = t.condition(node.body, scope)
     else:
         found = t.as_condition(_body(t, node, scope), node, scope)
-    if isinstance(found, Operation) and found.operator == "and":
-        return found.operands
-    return () if found is True else (found,)
+    return t.conjuncts(found)
 
 
 def orderings(t: Translator, node: ast.AST, scope: Scope) -> tuple[Ordering, ...]:

@@ -57,21 +57,19 @@ def generator(
         given = None
         for test in clause.ifs:
             if not any(condition is False for condition in loops.conditions):
-                _add(loops, t.condition(test, scope))
+                _add(t, loops, t.condition(test, scope))
     _require_one_database(t, loops.fors, node, scope)
     found = _result(t, node.elt, scope) if result is None else result(node.elt, scope)
     selected = t.selected(tuple(loops.fors), found, tuple(loops.conditions), is_left=is_left)
     return t.own(selected.replace(orderings=tuple(loops.orderings))) if loops.orderings else selected
 
 
-def _add(loops: _Loops, condition: Any) -> None:
-    """Add a condition; what is joined by ``and`` is several."""
+def _add(t: Translator, loops: _Loops, condition: Any) -> None:
+    """Add a condition; behind one that is false, nothing else matters."""
     if condition is False:
         loops.conditions[:] = [False]
-    elif isinstance(condition, Operation) and condition.operator == "and":
-        loops.conditions.extend(condition.operands)
-    elif condition is not True:
-        loops.conditions.append(condition)
+    else:
+        loops.conditions.extend(t.conjuncts(condition))
 
 
 def _result(t: Translator, node: ast.expr, scope: Scope) -> Any:
@@ -190,7 +188,7 @@ def _over_subquery(
             loops.orderings.extend(selected.orderings)
         loops.fors.extend(selected.fors)
         for condition in selected.conditions:
-            _add(loops, condition)
+            _add(t, loops, condition)
         return selected.result
     if selected.gives_objects:
         return _new(loops, selected.mapping, name, found)

@@ -281,6 +281,12 @@ class Translator:
             return not decisive
         return rest[0] if len(rest) == 1 else self.make(operator, *rest, node=node, scope=scope)
 
+    def conjuncts(self, condition: Any) -> tuple[Any, ...]:
+        """Return the conditions that *condition* puts together by "and"; none if it is true."""
+        if isinstance(condition, Operation) and condition.operator == "and":
+            return condition.operands
+        return () if condition is True else (condition,)
+
     def negated(self, condition: Any, node: ast.AST, scope: Scope) -> Any:
         """Return the opposite of a condition."""
         return not condition if isinstance(condition, bool) else self.make("not", condition, node=node, scope=scope)
@@ -299,6 +305,12 @@ class Translator:
         if operator not in AGGREGATES and operator != "isinstance":
             for operand in operands[: 1 if operator == "in" else None]:
                 self._require_one(operand, node, scope)
+        if operator not in _OF_OBJECTS and any(map(_is_object, operands)):
+            raise self.error(
+                node,
+                scope,
+                "objects can be compared by == and looked for with in, and no more; take an attribute of them",
+            )
         try:
             kind_of(operation)
         except TypeError as error:
@@ -352,6 +364,14 @@ class Translator:
         """Return the error for *node*, with its text and its line."""
         source = scope.frame.source
         return TranslationError(f"cannot translate `{segment(source, node)}` ({place(source, node)}): {why}")
+
+
+# What objects may be operands of; what an aggregate says of them is better said by `kinds`.
+_OF_OBJECTS = AGGREGATES | {"=", "<>", "in", "isinstance", "truth"}
+
+
+def _is_object(node: Any) -> bool:
+    return isinstance(node, Expression) and kind_of(node).is_object
 
 
 _VISITORS: dict[type[ast.AST], Callable[[Any, Any, Scope], Any]] = {

@@ -17,6 +17,7 @@ from dbsession.model.registration import suggest
 from dbsession.query import taking
 from dbsession.query.kinds import is_condition, kind_of
 from dbsession.query.selected import Selected
+from dbsession.query.translation.copies import copied, may_merge
 from dbsession.query.translation.names import Scope
 from dbsession.query.tree import Path, Subquery, Variable
 
@@ -195,17 +196,34 @@ def _member(t: Translator, left: ast.expr, right: ast.expr, node: ast.Compare, s
         return t.make("in", item, t.collection_of(number), node=node, scope=scope)
     if not isinstance(value, str | bytes | Expression | Collection) and not taking.is_query(value):
         raise t.error(node, scope, _NO_CONTAINER.format(value))
-    return t.make("in", item, t.taken(number, right, scope), node=node, scope=scope)
+    return _found_in(t, item, t.taken(number, right, scope), node, scope)
 
 
 _NO_CONTAINER = "`in` looks into texts, lists, queries and collections, and {!r:.60} is none"
 
 
 def _found_in(t: Translator, item: Any, members: Any, node: ast.Compare, scope: Scope) -> Any:
+    if isinstance(item, tuple) and isinstance(members, Subquery):
+        return _row_in(t, item, members, node, scope)
     if isinstance(members, tuple) and isinstance(item, tuple):
         rows = [row for row in members if isinstance(row, tuple)]
         return t.joined("or", [_pairwise(t, "=", item, row, node, scope) for row in rows], node, scope)
     return t.make("in", item, members, node=node, scope=scope)
+
+
+def _row_in(t: Translator, item: tuple[Any, ...], members: Subquery, node: ast.Compare, scope: Scope) -> Any:
+    """Translate ``(a, b) in ((x.a, x.b) for x in ...)``: whether there is a row that is equal."""
+    selected = members.selected
+    if not may_merge(selected):
+        raise t.error(
+            node, scope, "a tuple cannot be looked for in a query that is aggregated, limited or made distinct"
+        )
+    if not t.is_own(selected):
+        selected = copied(selected, members.shift, "")
+    equal = _pairwise(t, "=", item, selected.result, node, scope)
+    conditions = (*selected.conditions, *t.conjuncts(equal))
+    found = selected.replace(result=selected.fors[0].variable, conditions=conditions, orderings=(), main=selected.bare)
+    return t.make("exists", Subquery(t.own(found)), node=node, scope=scope)
 
 
 def _elements(t: Translator, node: ast.expr, scope: Scope) -> Any:
