@@ -50,7 +50,10 @@ def iterate(
         while found := unit.run(stream.next_batch()):
             found.reverse()
             while found:  # what the program is done with is held by nobody here
-                yield found.pop()
+                if stream.is_there(found[-1]):
+                    yield found.pop()
+                else:
+                    found.pop()
                 if found:
                     stream.require_usable()
     finally:
@@ -118,6 +121,13 @@ class Stream:
                 f"undone with it; open it in the outer scope"
             )
         unit.transaction.require_usable()
+
+    def is_there(self, result: Any) -> bool:
+        """Tell whether *result*, which was loaded with others, is still there: the program may have deleted it."""
+        if not self._unit.deleted and not self._left:
+            return True
+        parts = result if isinstance(result, tuple) else (result,)
+        return all(part._state_.may_change for part in parts if isinstance(part, EntityBase))
 
     def __str__(self) -> str:
         return f"the stream of {self._selected.mapping.name}"

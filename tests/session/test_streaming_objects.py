@@ -1,0 +1,467 @@
+"""126. The objects of a stream: changed ones are saved, kept ones stay the objects of their rows, known ones know better."""
+
+import gc
+import weakref
+
+import pytest
+
+from dbsession import (
+    DatabaseSessionIsOver,
+    OptimisticCheckError,
+    UnrepeatableReadError,
+    commit,
+    db_session,
+    flush,
+    rollback,
+)
+from tests.observing import elsewhere, rows, sent
+from tests.session.library import BATCH, BOOKS, DATABASES, alive, make_library
+
+pytestmark = pytest.mark.parametrize("db_url", DATABASES, indirect=True)
+
+
+class Odd(Exception):
+    pass
+
+
+@pytest.fixture
+def library(db):
+    return make_library(db)
+
+
+def stream(library):
+    return library.Book.select().order_by(library.Book.year).stream(BATCH)
+
+
+def titles(db):
+    return rows(db, "SELECT title FROM book ORDER BY year")
+
+
+def change_elsewhere(library, old_year, **values):
+    """Let somebody else change the book of *old_year*."""
+    elsewhere(db_session(lambda: library.Book.get(year=old_year).set(**values)))
+
+
+# --- changes ----------------------------------------------------------------------------------------------
+
+
+@pytest.mark.parametrize("flushes", [False, True])
+def test_what_is_changed_is_saved(db, library, flushes):
+    """126. A change is saved though nobody holds the object any more, be it flushed on the way or not."""
+    with db_session:
+        for book in stream(library):
+            if book.year % 3 == 0:
+                book.title = f"changed {book.year}"
+            if flushes and book.year in (5, 12, 13):
+                flush()
+        del book
+        gc.collect()
+    assert titles(db) == [f"book {year}" if year % 3 else f"changed {year}" for year in range(BOOKS)]
+
+
+def test_changes_in_place_are_saved(db, library):
+    """126. So is a change within a Json value, and one of a collection."""
+    with db_session:
+        reader = library.Reader(name="reader")
+        for book in stream(library):
+            if book.year % 5 == 0:
+                book.tags["seen"] = True
+                book.readers.add(reader)
+        del book
+    with db_session:
+        assert [book.year for book in library.Book.select().order_by(library.Book.id) if "seen" in book.tags] == [
+            0,
+            5,
+            10,
+            15,
+            20,
+        ]
+        assert sorted(book.year for book in library.Reader.get().books) == [0, 5, 10, 15, 20]
+
+
+def test_what_is_deleted_is_gone(db, library):
+    """126. Objects can be deleted as they come."""
+    with db_session:
+        for book in stream(library):
+            if book.year % 2:
+                book.delete()
+            if book.year == 15:
+                flush()
+    assert titles(db) == [f"book {year}" for year in range(0, BOOKS, 2)]
+
+
+def test_changes_of_a_stream_can_be_rolled_back(db, library):
+    """126. After rollback() the changed objects that the program holds show the database's values."""
+    with db_session:
+        kept = []
+        for book in stream(library):
+            book.title = "changed"
+            kept.append(book)
+        flush()
+        rollback()
+        assert [book.title for book in kept] == [f"book {year}" for year in range(BOOKS)]
+        assert all(library.Book[book.id] is book for book in kept)
+    assert titles(db) == [f"book {year}" for year in range(BOOKS)]
+
+
+# --- one object for each row ------------------------------------------------------------------------------
+
+
+def test_kept_objects_stay_the_objects_of_their_rows(db, library):
+    """126. Whatever brings the row of an object that the program holds brings that object: get, fetch, a stream."""
+    with db_session:
+        kept = {book.year: book for book in stream(library) if book.year % 4 == 0}
+        gc.collect()
+        assert alive(library.Book) == len(kept)
+        assert library.Book[kept[4].id] is kept[4]
+        assert library.Book.get(year=8) is kept[8]
+        again = {book.year: book for book in stream(library)}
+        assert all(again[year] is book for year, book in kept.items())
+        fetched = {book.year: book for book in library.Book.select()}
+        assert fetched == again
+
+
+def test_a_reference_leads_to_the_kept_object(db, library):
+    """126. So does a reference to it."""
+    with db_session:
+        card = library.Card(book=library.Book.get(year=3))
+        flush()
+        key = card.id
+    with db_session:
+        kept = [book for book in stream(library) if book.year == 3]
+        gc.collect()
+        assert library.Card[key].book is kept[0]
+        author = library.Author.get(name="author 3")
+        assert kept[0] in author.books
+        assert any(book is kept[0] for book in author.books)
+
+
+def test_what_nobody_holds_is_loaded_again(db, library):
+    """126. A row whose object is gone makes a new one, with one statement."""
+    with db_session:
+        list_of_keys = [book.id for book in stream(library)]
+        gc.collect()
+        with sent(db) as spent:
+            assert library.Book[list_of_keys[3]].year == 3
+        assert spent.statements == 1
+
+
+def test_objects_that_were_known_stay_known(db, library):
+    """126. A stream lets go of what it has brought, and of nothing else."""
+    with db_session:
+        known = library.Book.get(year=3).id
+        new = library.Book(title="new", year=BOOKS)
+        flush()
+        assert len(list(stream(library))) == BOOKS + 1
+        gc.collect()
+        with sent(db) as spent:
+            assert library.Book[known].year == 3
+            assert library.Book[new.id] is new
+        assert spent.statements == 0
+
+
+def test_a_kept_object_that_is_loaded_again_is_known_again(db, library):
+    """126. What is asked for by key, or fetched, is in the session like anything else, whatever a stream let go."""
+    with db_session:
+        kept = [book for book in stream(library) if book.year == 3]
+        key, reference = kept[0].id, weakref.ref(kept[0])
+        library.Book.get(year=3)
+        del kept
+        gc.collect()
+        assert reference() is not None
+        with sent(db) as spent:
+            assert library.Book[key] is reference()
+        assert spent.statements == 0
+
+
+# --- what was read ----------------------------------------------------------------------------------------
+
+
+@pytest.mark.parametrize("is_committed", [False, True])
+def test_a_kept_object_is_checked_when_it_is_changed(db, library, is_committed):
+    """126, 89. What was read of an object before the stream let go of it is compared when it is written."""
+    with db_session:
+        commit() if is_committed else None
+        kept = [book for book in stream(library) if book.title and book.year < 5]
+        gc.collect()
+        change_elsewhere(library, 2, title="theirs")
+        kept[2].year = 100
+        with pytest.raises(OptimisticCheckError, match="title"):
+            flush()
+        rollback()
+    with db_session:
+        kept = [book for book in stream(library) if book.id]
+        change_elsewhere(library, 3, title="theirs")
+        kept[3].year = 200  # nothing else was read of it
+    assert rows(db, "SELECT year FROM book WHERE title = 'theirs' ORDER BY year") == [2, 200]
+
+
+@pytest.mark.parametrize("is_committed", [False, True])
+def test_a_second_read_of_a_kept_object(db, library, is_committed):
+    """126. A re-read that shows another value than the program has read of a kept object is an error, as ever."""
+    with db_session:
+        if is_committed:
+            library.Author(name="new")
+            commit()
+        kept = [book for book in stream(library) if book.title and book.year < 5]
+        gc.collect()
+        change_elsewhere(library, 2, title="theirs", year=102)
+        with pytest.raises(UnrepeatableReadError, match="was read as 'book 2', but the row has 'theirs' now"):
+            library.Book.select().fetch()
+        del kept
+
+
+def test_a_filter_counts_as_read(db, library):
+    """126. What a stream is filtered by is compared when its objects are written."""
+    with db_session:
+        for book in library.Book.select(library.Book.title == "book 3").stream():
+            change_elsewhere(library, 3, title="theirs")
+            book.text = "mine"
+            with pytest.raises(OptimisticCheckError, match="title"):
+                flush()
+            break
+        rollback()
+
+
+def test_a_row_that_was_read_before_the_stream(db, library):
+    """126. A stream that shows another value than the program has read before is an error in that step."""
+    with db_session:
+        book = library.Book.get(year=15)
+        assert book.title == "book 15"
+        change_elsewhere(library, 15, title="theirs")
+        with pytest.raises(UnrepeatableReadError, match="was read as 'book 15', but the row has 'theirs' now"):
+            for _ in stream(library):
+                pass
+        assert library.Book.get(year=14).title == "book 14"
+
+
+# --- what the session knows better ------------------------------------------------------------------------
+
+
+def test_it_shows_what_was_there_when_it_was_opened(db, library):
+    """126. Rows that others insert, change or delete meanwhile come as they were; a second stream shows what is new."""
+    with db_session:
+        books = stream(library)
+        assert next(books).title == "book 0"
+
+        @db_session
+        def change():
+            library.Book(title="new", year=BOOKS)
+            library.Book.get(year=20).title = "theirs"
+            library.Book.get(year=21).delete()
+
+        elsewhere(change)
+        assert [book.title for book in books] == [f"book {year}" for year in range(1, BOOKS)]
+    with db_session:
+        years = [*range(21), *range(22, BOOKS + 1)]
+        assert [book.year for book in stream(library)] == years
+
+
+def test_what_was_saved_since_is_newer(db, library):
+    """126. A row that this session has changed and flushed since then comes as it is now, not as the cursor has it."""
+    with db_session:
+        for book in stream(library):
+            if book.year == 2:
+                later = library.Book.get(year=20)
+                later.title = "mine"
+                flush()
+            if book.year == 20:
+                assert book is later
+            assert book.title == ("mine" if book.year == 20 else f"book {book.year}")
+        later.text = "mine, too"
+    assert rows(db, "SELECT title, text FROM book WHERE year = 20") == [("mine", "mine, too")]
+
+
+def test_what_was_loaded_since_is_newer(db, library):
+    """126. A row that was loaded since then, after somebody else has changed it, stays as it was loaded."""
+    with db_session:
+        books = stream(library)
+        next(books)
+        change_elsewhere(library, 20, title="theirs")
+        loaded = library.Book.get(year=20)
+        if db.backend.dialect.name == "postgresql":  # SQLite reads nothing newer while it is about to read the rest
+            assert loaded.title == "theirs"
+        assert [book.title for book in books if book is loaded] == [loaded.title]
+
+
+def test_unsaved_changes_stay(db, library):
+    """126. A row with an unsaved change brings its object as the program left it."""
+    Book = library.Book
+    with db_session:
+        changed, counted, keyless = Book.get(year=20), Book.get(year=21), Book.get(year=22)
+        books = stream(library)
+        next(books)
+        changed.title = "mine"
+        counted.year = Book.year + 100
+        keyless.text = "mine"
+        found = {book.id: book for book in books}
+        assert found[changed.id] is changed
+        assert found[counted.id] is counted
+        assert changed.title == "mine"
+        assert counted.year == 121
+    assert rows(db, "SELECT title, year, text FROM book WHERE id BETWEEN 21 AND 23 ORDER BY id") == [
+        ("mine", 20, "once"),
+        ("book 21", 121, "once"),
+        ("book 22", 22, "mine"),
+    ]
+
+
+@pytest.mark.parametrize("how", ["delete", "delete and flush", "in bulk"])
+def test_what_was_deleted_since_does_not_come(db, library, how):
+    """126. A row that this session has deleted since does not come as an object that lives."""
+    Book = library.Book
+    with db_session:
+        books = stream(library)
+        next(books)
+        if how == "in bulk":
+            Book.select(Book.year.between(8, 23)).delete(bulk=True)
+        else:
+            for book in Book.select(Book.year.between(8, 23)):
+                book.delete()
+            if "flush" in how:
+                flush()
+        assert [book.year for book in books] == [*range(1, 8), 24]
+    assert titles(db) == [f"book {year}" for year in [*range(8), 24]]
+
+
+def test_what_was_made_since_does_not_come(db, library):
+    """126. A new object does not come, saved or not."""
+    with db_session:
+        books = stream(library)
+        next(books)
+        library.Book(title="new", year=50)
+        flush()
+        library.Book(title="newer", year=51)
+        assert [book.year for book in books] == list(range(1, BOOKS))
+
+
+def test_an_object_of_which_only_the_key_was_known(db, library):
+    """126. A row fills the object that a reference has made of its key."""
+    with db_session:
+        library.Card(book=library.Book.get(year=3))
+    with db_session:
+        card = library.Card.get()
+        book = card.book
+        with sent(db) as spent:
+            assert [found.title for found in stream(library) if found is book] == ["book 3"]
+            assert book.title == "book 3"
+        assert spent.round_trips <= 4
+
+
+# --- what follows objects that nobody but the program holds -----------------------------------------------
+
+
+def test_kept_children_follow_a_deleted_parent(db, library):
+    """126. A kept object whose parent is deleted refers to nothing, as its row does."""
+    with db_session:
+        kept = [book for book in stream(library) if book.year == 3]
+        gc.collect()
+        library.Author.get(name="author 3").delete()
+        flush()
+        assert kept[0].author is None
+    assert rows(db, "SELECT count(*) FROM book WHERE author IS NULL") == [5]
+
+
+def test_kept_objects_leave_collections(db, library):
+    """126. A kept object whose loaded collection has a deleted one does without it."""
+    with db_session:
+        reader = library.Reader(name="reader")
+        for book in library.Book.select():
+            book.readers.add(reader)
+    with db_session:
+        kept = [book for book in stream(library) if len(book.readers) and book.year == 3]
+        gc.collect()
+        library.Reader.get().delete()
+        assert len(kept[0].readers) == 0
+        flush()
+        assert len(kept[0].readers) == 0
+
+
+def test_a_kept_end_of_a_one_to_one_relation(db, library):
+    """126. A kept object that refers to another one is found when that is referred to by somebody else."""
+    with db_session:
+        library.Card(book=library.Book.get(year=3))
+    with db_session:
+        kept = list(library.Card.select().stream())
+        gc.collect()
+        book = library.Book.get(year=3)
+        with pytest.raises(Exception, match="Card"):
+            library.Card(book=book)
+            flush()
+        rollback()
+        assert book.card is kept[0]
+
+
+def test_a_bulk_update_reaches_kept_objects(db, library):
+    """126, 125. An UPDATE for many rows is seen by objects that only the program holds."""
+    Book = library.Book
+    with db_session:
+        kept = [book for book in stream(library) if book.title and book.year < 3]
+        gc.collect()
+        Book.select(Book.year == 1).update(title="in bulk")
+        assert [book.title for book in kept] == ["book 0", "in bulk", "book 2"]
+
+
+def test_a_strict_scope_takes_its_kept_objects_away(db, library):
+    """126. A strict scope leaves nothing but keys of objects, also of those that only the program holds."""
+    with db_session(strict=True):
+        kept = [book for book in stream(library) if book.title and book.year < 3]
+        gc.collect()
+    assert [book.get_pk() for book in kept] == [1, 2, 3]
+    with pytest.raises(DatabaseSessionIsOver):
+        _ = kept[0].title
+
+
+def test_kept_objects_read_after_the_scope(db, library):
+    """126, 120. What was loaded of a kept object can be read after the scope."""
+    with db_session:
+        kept = list(stream(library))
+    assert [book.title for book in kept] == [f"book {year}" for year in range(BOOKS)]
+    with pytest.raises(DatabaseSessionIsOver):
+        _ = kept[0].text
+
+
+# --- rollback ---------------------------------------------------------------------------------------------
+
+
+def test_kept_objects_of_a_transaction_that_is_rolled_back(db, library):
+    """126. What a stream has shown of changes that are rolled back is not shown any more."""
+    Book = library.Book
+    with db_session:
+        Book.select(Book.year < 20).update(title="in bulk")
+        kept = list(stream(library))
+        gc.collect()
+        assert {book.title for book in kept[:20]} == {"in bulk"}
+        rollback()
+        assert [book.title for book in kept] == [f"book {year}" for year in range(BOOKS)]
+        assert all(Book[book.id] is book for book in kept)
+
+
+def test_kept_objects_of_an_inner_scope_that_fails(db, library):
+    """126. The same, where it is an inner scope that has changed them."""
+    Book = library.Book
+    with db_session:
+        before = list(Book.select(Book.year < 5).order_by(Book.year).stream(2))
+        with pytest.raises(Odd), db_session:
+            Book.select(Book.year >= 15).update(title="in bulk")
+            kept = list(stream(library))
+            gc.collect()
+            assert kept[20].title == "in bulk"
+            raise Odd
+        assert [book.title for book in kept] == [f"book {year}" for year in range(BOOKS)]
+        assert before == kept[:5]
+
+
+def test_an_inner_scope_that_ends_well_leaves_it_to_the_outer_one(db, library):
+    """126. What an inner scope has streamed is let go of, and put back, by the outer one as well."""
+    Book = library.Book
+    with pytest.raises(Odd), db_session:
+        with pytest.raises(KeyError), db_session:
+            with db_session:
+                Book.select(Book.year >= 15).update(title="in bulk")
+                kept = [book for book in stream(library) if book.year > 20]
+            gc.collect()
+            assert alive(Book) <= len(kept) + 1
+            raise KeyError
+        assert [book.title for book in kept] == [f"book {year}" for year in range(21, BOOKS)]
+        raise Odd
