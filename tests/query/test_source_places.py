@@ -91,6 +91,17 @@ def test_lines_in_linecache(name):
     assert sources[0].text == "limit = 3\nfound = [lambda u: u.é > limit, lambda u: u.é > limit]\n"
 
 
+@pytest.mark.parametrize("line_end", ["\r\n", "\r"])
+def test_line_ends_in_linecache(line_end):
+    """What others have left in linecache may have the line ends of other systems."""
+    text = line_end.join(["a = 1", "found = [lambda u: u.a,", "lambda u: u.b]", ""])
+    linecache.cache["<cell>"] = (len(text), None, text.splitlines(keepends=True), "<cell>")
+    namespace = {}
+    exec(compile(text, "<cell>", "exec"), namespace)
+    sources = [find_source(code_of(one)) for one in namespace["found"]]
+    assert [segment(source, source.node) for source in sources] == ["lambda u: u.a", "lambda u: u.b"]
+
+
 def test_cells_of_one_name():
     """A cell that is run again in another form, under the same name, is found in its own form only."""
     old = run_in("<cell>", "found = lambda u: u.a")["found"]
