@@ -7,7 +7,7 @@ from concurrent.futures import ThreadPoolExecutor
 import psycopg
 import pytest
 
-from dbsession import Database, TranslationError, db_session, flush, select
+from dbsession import Database, TranslationError, count, db_session, flush, max, select, sum
 from tests.observing import rows, sent, wait_until_blocked
 from tests.recording import recorded
 from tests.session.squad import declare, fill
@@ -109,6 +109,19 @@ def test_values_from_other_tables(squad):
         assert Player.select().update(note=lambda p: p.team.coach.name) == 5
         assert ann.note == "kim"
     assert column(squad, "note") == ["kim", "kim", None, None, None]
+
+
+def test_values_from_many_rows(squad):
+    """Collections and subqueries give values, too: how many there are, what they add up to."""
+    Player, Team = squad.Player, squad.Team
+    with db_session:
+        ann, reds = Player[1], Team[1]
+        Player.select(Player.count > 3).update(friend=ann)
+        assert Player.select().update(count=lambda p: count(p.fans), level=lambda p: sum(f.count for f in p.fans)) == 5
+        assert (ann.count, ann.level) == (2, 9.0)
+        assert Team.select().update(name=lambda t: max(p.name for p in t.players)) == 2
+        assert reds.name == "bob"
+    assert column(squad, "count") == [2, 0, 0, 0, 0]
 
 
 def test_a_limit_with_values_from_other_tables(squad):

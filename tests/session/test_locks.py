@@ -81,10 +81,11 @@ LOCKS = pytest.mark.parametrize(
     "lock",
     [
         lambda Person: Person.get_for_update(id=1),
+        lambda Person: Person.get_for_update(lambda p: p.name == "Ann"),
         lambda Person: Person.select(name="Ann").for_update().first(),
         lambda Person: Person.select().order_by(Person.id).for_update().fetch()[0],
     ],
-    ids=["get_for_update", "a query", "a query for many"],
+    ids=["get_for_update", "by a lambda", "a query", "a query for many"],
 )
 
 
