@@ -23,7 +23,7 @@ from dbsession.query.shapes import expression_shape, with_slots
 from dbsession.query.sql.changing import translated
 from dbsession.query.sql.compiled import compile_fetch
 from dbsession.query.table import table_of
-from dbsession.query.translation.translator import translate_filter, translate_order
+from dbsession.query.translation.translate import translate_filter, translate_order
 
 __all__ = ["Query", "QueryRunner"]
 

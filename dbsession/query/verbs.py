@@ -19,7 +19,7 @@ from dbsession.model.expressions import Expression, Operation, desc
 from dbsession.query.query import Query
 from dbsession.query.translation import functions, raw
 from dbsession.query.translation.ranges import range_of
-from dbsession.query.translation.translator import translate_generator
+from dbsession.query.translation.translate import translate_generator
 from dbsession.query.tree import RawSql
 
 __all__ = [

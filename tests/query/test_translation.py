@@ -386,7 +386,7 @@ def test_a_query_as_a_value_brings_its_own_values():
     """The values of a query that stands in another one are numbered behind those that came before."""
     age, total = 18, 100
     rich = select(o.person for o in Order if o.total > total)
-    query = select(p for p in Person if p.age > age and p in rich and p.name != age)
+    query = select(p for p in Person if p.age > age and p in rich and p.age != age)
     assert condition(p for p in Person if p.age > age and p in rich and p.name is not None).startswith(
         ">(p.age, {0: 18}) AND in(p, [o.person FOR o IN Order IF >(o.total, {0: 100})]+1)"
     )

@@ -17,7 +17,7 @@ import dbsession
 from dbsession import Database, Query, count, db_session, desc, exists, max, raw_sql, select, sum
 from dbsession import count as number_of
 from dbsession.model.expressions import Operation
-from dbsession.query.translation import memory, source, translator
+from dbsession.query.translation import memory, source, translate
 from tests.query.office import define
 from tests.query.trees import condition, narrowed, result, tree
 
@@ -254,7 +254,7 @@ def work(monkeypatch: pytest.MonkeyPatch) -> list[str]:
 
     counted(ast, "parse")
     counted(builtins, "compile")
-    counted(translator, "find_source")
+    counted(translate, "find_source")
     counted(source, "_look_for")
     counted(Operation, "__init__")
     return done

@@ -8,7 +8,7 @@ from dbsession import Query
 from dbsession.model.attributes import Attribute
 from dbsession.model.expressions import Operation, Ordering
 from dbsession.query.selected import Selected
-from dbsession.query.translation.translator import translate_filter, translate_order
+from dbsession.query.translation.translate import translate_filter, translate_order
 from dbsession.query.tree import Path, RawSql, Slot, Subquery, Variable
 from dbsession.query.verbs import left_join, select
 

@@ -431,6 +431,7 @@ def test_an_error_in_the_middle(db, library):
         assert isinstance(caught.value.original_exc, psycopg.errors.DivisionByZero)
         with pytest.raises(SessionDoomed):
             library.Book.select().first()
-        pytest.raises(StopIteration, next, books)
+        with pytest.raises(StopIteration):
+            next(books)
         rollback()
         assert len(list(stream(library))) == BOOKS

@@ -19,7 +19,7 @@ from dbsession.query.selected import For, Selected, has_aggregate, variables_in
 from dbsession.query.sql.compiled import Compiled, written
 from dbsession.query.sql.compiler import Compiler
 from dbsession.query.sql.select_sql import Head, keys, place, write_select, write_where
-from dbsession.query.translation.translator import translate_value
+from dbsession.query.translation.translate import translate_value
 from dbsession.query.tree import Path, Slot, Subquery, Variable
 
 __all__ = ["Shifted", "compile_delete", "compile_update", "translated"]

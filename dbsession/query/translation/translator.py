@@ -14,41 +14,36 @@ from __future__ import annotations
 import ast
 from collections.abc import Callable, Iterator
 from operator import itemgetter
-from types import FunctionType, GeneratorType, ModuleType
+from types import ModuleType
 from typing import Any
 
 from dbsession.errors import TranslationError
-from dbsession.model.attributes import Attribute
+from dbsession.model.attributes import Attribute, ValueAttribute
 from dbsession.model.collections import Collection, CollectionAttribute
 from dbsession.model.entity import EntityBase
-from dbsession.model.expressions import Expression, Operation, Ordering
+from dbsession.model.expressions import Expression, Operation
 from dbsession.query import operators, taking
-from dbsession.query.kinds import is_condition, kind_of
+from dbsession.query.kinds import is_condition, is_value, kind_of, value_of
 from dbsession.query.selected import For, Selected
 from dbsession.query.taking import How
 from dbsession.query.translation import functions, inlining, loops, methods, visitors
 from dbsession.query.translation.memory import (
-    Leaf,
-    Memory,
     Question,
     Run,
-    memory_of,
-    names_of_function,
-    names_of_generator,
 )
 from dbsession.query.translation.names import (
     COMPREHENSIONS,
     Evaluate,
-    Frame,
     Scope,
     evaluator,
     free_names,
     names_bound_in,
 )
-from dbsession.query.translation.source import find_source, place, segment
+from dbsession.query.translation.source import place, segment
 from dbsession.query.tree import AGGREGATES, Path, RawSql, Slot, Subquery, Variable
+from dbsession.query.values import traveller
 
-__all__ = ["Translator", "translate_filter", "translate_generator", "translate_order", "translate_value"]
+__all__ = ["Translator"]
 
 _REFUSED = (ast.NamedExpr, ast.Await, ast.Yield, ast.YieldFrom)
 assert operators.OPERATORS  # they enter what `kinds` knows
@@ -313,6 +308,8 @@ class Translator:
             )
         try:
             kind_of(operation)
+            if operator in _COMPARING:
+                _try_values(operands)
         except TypeError as error:
             raise self.error(node, scope, str(error)) from None
         return operation
@@ -374,6 +371,22 @@ def _is_object(node: Any) -> bool:
     return isinstance(node, Expression) and kind_of(node).is_object
 
 
+_COMPARING = frozenset({"=", "<>", "<", "<=", ">", ">=", "between", "in"})
+
+
+def _try_values(operands: tuple[Any, ...]) -> None:
+    """Raise TypeError for a value that what it is compared with never has, while it is known where it stands."""
+    listed = [part for operand in operands for part in (operand if isinstance(operand, tuple) else (operand,))]
+    kinds = [kind_of(part) for part in listed if not is_value(part)]
+    like = next((kind for kind in kinds if isinstance(kind.attribute, ValueAttribute)), None)
+    if like is not None and like.attribute is not None:
+        travel = traveller(like, like.attribute.mapping.dialect)
+        for part in listed:
+            value = value_of(part)
+            if is_value(part) and not isinstance(value, EntityBase | tuple):
+                travel(value)
+
+
 _VISITORS: dict[type[ast.AST], Callable[[Any, Any, Scope], Any]] = {
     ast.Attribute: visitors.attribute,
     ast.BinOp: visitors.arithmetic,
@@ -396,105 +409,3 @@ _CONDITIONS: dict[type[ast.AST], Callable[[Any, Any, Scope], Any]] = {
     ast.IfExp: visitors.conditional_truth,
     ast.UnaryOp: visitors.negation,
 }
-
-
-# --- from outside -----------------------------------------------------------------------------------------
-
-
-def translate_generator(
-    generator: GeneratorType[Any, Any, Any], given: Any, *, is_left: bool = False
-) -> tuple[Selected, tuple[Any, ...]]:
-    """Return what the query that *generator* stands for asks for, and the values of its slots.
-
-    *given*: what its first loop ranges over.
-
-    Raises:
-        TranslationError: it cannot be translated, or its source is not to be found.
-    """
-    code = generator.gi_code
-    run = Run(names_of_generator(generator), given)
-    memory = memory_of(code, "left" if is_left else "select")
-    leaf = memory.find(run)
-    if leaf is None:
-        source = find_source(code)
-        scope = Scope(Frame(code, source, _root), {})
-        translator = Translator(run, len(run.answers), 0)
-        assert isinstance(source.node, ast.GeneratorExp)
-        given = translator.ask(_given, taking.looped)
-        selected = loops.generator(translator, source.node, scope, given=given, is_left=is_left)
-        leaf = _remember(memory, run, translator, selected)
-    return leaf.result, leaf.values(run)
-
-
-def translate_filter(
-    selected: Selected, values: tuple[Any, ...], function: FunctionType, *, by_name: bool
-) -> tuple[tuple[Any, ...], tuple[Any, ...]]:
-    """Return the conditions that the lambda *function* adds to a query, and the values of their slots.
-
-    Its parameters are the items of the result, in order, or, *by_name*, loop variables; one without
-    parameters sees the loop variables by their names. The same conditions are the same tuple.
-
-    Raises:
-        TranslationError: it cannot be translated, or its source is not to be found.
-    """
-    return _translate_function(selected, values, function, inlining.conditions, by_name=by_name)
-
-
-def translate_order(
-    selected: Selected, values: tuple[Any, ...], function: FunctionType
-) -> tuple[tuple[Ordering, ...], tuple[Any, ...]]:
-    """Return the orderings that the lambda *function* asks for, and the values of their slots.
-
-    Its parameters are as those of `translate_filter`.
-    """
-    return _translate_function(selected, values, function, inlining.orderings, by_name=False)
-
-
-def translate_value(selected: Selected, values: tuple[Any, ...], function: FunctionType) -> tuple[Any, tuple[Any, ...]]:
-    """Return the value that the lambda *function* works out for each object, and the values of its slots.
-
-    It is an expression, or, where it is the same for all, a slot or a constant. Its parameters are as those of
-    `translate_filter`.
-    """
-    return _translate_function(selected, values, function, inlining.value, by_name=False)
-
-
-def _translate_function(
-    selected: Selected,
-    values: tuple[Any, ...],
-    function: FunctionType,
-    body: Callable[[Translator, Any, Scope], Any],
-    *,
-    by_name: bool,
-) -> tuple[Any, tuple[Any, ...]]:
-    code = function.__code__
-    run = Run(names_of_function(function), selected)
-    memory = memory_of(code, f"{body.__name__}{by_name}")
-    leaf = memory.find(run)
-    if leaf is None:
-        frame = Frame(code, find_source(code), _root)
-        translator = Translator(run, len(run.answers), len(values))
-        translator.ask(_given, _based)
-        scope = inlining.lambda_scope(translator, selected, frame, by_name=by_name)
-        found = body(translator, frame.source.node, scope)
-        leaf = _remember(memory, run, translator, found)
-    return leaf.result, leaf.values(run)
-
-
-def _remember(memory: Memory, run: Run, translator: Translator, result: Any) -> Leaf:
-    picks = tuple(translator.picks)
-    leaf = Leaf(result, picks, any(is_query for _, is_query in picks))
-    memory.add(run, leaf)
-    return leaf
-
-
-def _root(run: Run) -> Any:
-    return run.names
-
-
-def _given(run: Run) -> Any:
-    return run.given
-
-
-def _based(selected: Selected) -> tuple[Any, Any]:
-    return selected, taking.Same(selected)
