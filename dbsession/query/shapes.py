@@ -10,7 +10,7 @@ from collections.abc import Iterator
 from typing import Any
 
 from dbsession.model.expressions import Expression, Operation, Ordering
-from dbsession.query.taking import as_value, plain, sample_of
+from dbsession.query.taking import as_value, items, plain, sample_of
 from dbsession.query.tree import Placed, Slot
 
 __all__ = ["expression_shape", "with_slots"]
@@ -28,8 +28,13 @@ def expression_shape(node: Any, values: list[Any]) -> Any:
         operator, operands = node.operator, node.operands
         if operator == "isinstance":
             return operator, expression_shape(operands[0], values), operands[1]
-        if operator == "in" and _has_expression(operands[1]):
-            return operator, *[expression_shape(part, values) for part in (operands[0], *operands[1])]
+        if operator == "in" and type(operands[1]) is tuple:
+            if _has_expression(operands[1]):
+                return operator, *[expression_shape(part, values) for part in (operands[0], *operands[1])]
+            first = expression_shape(operands[0], values)
+            listed, shape = items(operands[1])
+            values.append(listed)
+            return operator, first, shape
         if operator == "item" and type(operands[1]) in _KEYS:
             return operator, expression_shape(operands[0], values), operands[1]
         return operator, *[expression_shape(operand, values) for operand in operands]
@@ -46,9 +51,9 @@ def expression_shape(node: Any, values: list[Any]) -> Any:
     return shape
 
 
-def _has_expression(listed: Any) -> bool:
+def _has_expression(listed: tuple[Any, ...]) -> bool:
     """Tell whether there are expressions among listed values; without any, the list is one value."""
-    return type(listed) is tuple and any(isinstance(item, Expression) for item in listed)
+    return any(isinstance(item, Expression) for item in listed)
 
 
 def with_slots(node: Any, numbers: Iterator[int]) -> Any:
@@ -57,9 +62,11 @@ def with_slots(node: Any, numbers: Iterator[int]) -> Any:
         operands = node.operands
         if node.operator == "isinstance":
             return Operation("isinstance", with_slots(operands[0], numbers), operands[1])
-        if node.operator == "in" and _has_expression(operands[1]):
+        if node.operator == "in" and type(operands[1]) is tuple:
             operand = with_slots(operands[0], numbers)
-            return Operation("in", operand, tuple([with_slots(item, numbers) for item in operands[1]]))
+            if _has_expression(operands[1]):
+                return Operation("in", operand, tuple([with_slots(item, numbers) for item in operands[1]]))
+            return Operation("in", operand, Slot(next(numbers), sample_of(items(operands[1])[0])))
         if node.operator == "item" and type(operands[1]) in _KEYS:
             return Operation("item", with_slots(operands[0], numbers), operands[1])
         return Operation(node.operator, *[with_slots(operand, numbers) for operand in operands])
