@@ -182,7 +182,11 @@ def _number(value: Any, dialect: Dialect) -> Any:
 
 
 def _by_itself(value: Any, dialect: Dialect) -> Any:
-    """Return *value* as a column of its own type would send it."""
+    """Return *value* as a column of its own type would send it.
+
+    Raises:
+        ValueError: it is a text with a NUL character.
+    """
     if isinstance(value, Enum):
         value = value.value
     if value is None:
@@ -190,6 +194,8 @@ def _by_itself(value: Any, dialect: Dialect) -> Any:
     python = type(value)
     if python is int:
         return _number(value, dialect)
+    if isinstance(value, str) and "\0" in value:
+        raise ValueError(f"{value!r:.60} has a NUL character, which PostgreSQL cannot store")
     try:
         encode = dialect.codec(ValueType(python, tz=getattr(value, "tzinfo", None) is not None)).encode
     except BindingError:

@@ -332,6 +332,7 @@ def test_time_zone_of_the_session(Event, db):
 
 # --- in generators --------------------------------------------------------------------------------------------------
 
+MIDDLE = range(3, 11)
 DAYS, WHEN, LIMIT = 2 * DAY, datetime(2024, 1, 1), date(2000, 1, 1)
 
 # Each is translated with E as the entity, and run by Python with E as the list of its objects.
@@ -349,6 +350,10 @@ GENERATORS = [
     lambda E: ((e.no, LIMIT if e.day < LIMIT else e.day - DAY) for e in E if e.day is not None),
     lambda E: (e.no for e in E if e.at is not None and e.at.date() in (LIMIT, date(2024, 2, 29), None)),
     lambda E: ((e.no, (e.day + timedelta(weeks=1)).isoweekday()) for e in E if e.no < 11),
+    lambda E: (
+        (e.no, e.at + timedelta(days=e.number), e.day - timedelta(e.number, hours=30)) for e in E if e.no in MIDDLE
+    ),
+    lambda E: ((e.no, timedelta(minutes=e.number, weeks=2, milliseconds=e.factor)) for e in E if e.number),
     lambda E: (e.no for e in E if not e.span),
 ]
 NOT_SPAN = len(GENERATORS) - 1  # the one that is true of NULL, too

@@ -10,6 +10,7 @@ from dbsession.query.kinds import Kind, is_value, kind_of
 from dbsession.query.operators.base import OPERATORS as TABLE
 from dbsession.query.operators.base import PRIMARY, Operator, enclosed
 from dbsession.query.operators.operands import bare, converted, rendered
+from dbsession.query.values import traveller
 
 if TYPE_CHECKING:
     from dbsession.query.sql.compiler import Compiler
@@ -37,7 +38,8 @@ def _str(compiler: Compiler, operands: tuple[Any, ...]) -> str:
     (node,) = operands
     _str_kind(operands)
     if is_value(node):
-        return converted(compiler, node, str)
+        travel = traveller(Kind(str), compiler.dialect)
+        return converted(compiler, node, lambda value: travel(str(value)))
     kind = kind_of(node)
     text = rendered(compiler, node)
     if kind.is_bool:

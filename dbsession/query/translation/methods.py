@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import ast
+from datetime import timedelta
 from typing import TYPE_CHECKING, Any
 
 from dbsession.errors import TranslationError
@@ -11,6 +12,7 @@ from dbsession.model.registration import suggest
 from dbsession.query import taking
 from dbsession.query.kinds import is_condition, kind_of
 from dbsession.query.selected import For
+from dbsession.query.translation import functions
 from dbsession.query.translation.names import Scope, own_names
 from dbsession.query.tree import Path, Subquery, Variable
 
@@ -115,6 +117,25 @@ def _matching(t: Translator, operator: str, base: Any, node: ast.Call, scope: Sc
         return t.joined("or", parts, node, scope)
     return t.make(operator, base, t.visit(given, scope), node=node, scope=scope)
 
+
+# The parameters of timedelta(), in their order.
+_UNITS = ("days", "seconds", "microseconds", "milliseconds", "minutes", "hours", "weeks")
+
+
+def _timedelta(t: Translator, node: ast.Call, scope: Scope) -> Any:
+    """Translate ``timedelta(days=u.number)``: so many times a day."""
+    spans: list[Any] = []
+    for unit, given in zip(_UNITS, functions.arguments(t, node, scope, *_UNITS, required=0), strict=True):
+        if given is not None:
+            number = t.visit(given, scope)
+            spans.append(t.make("*", timedelta(**{unit: 1}), number, node=node, scope=scope))
+    total, *others = spans
+    for span in others:
+        total = t.make("+", total, span, node=node, scope=scope)
+    return total
+
+
+functions.enter(timedelta, _timedelta)
 
 # --- collections and queries ------------------------------------------------------------------------------
 
