@@ -81,6 +81,8 @@ class Evaluator:
             return name in CONDITION_CALLS
         if isinstance(node, ast.BoolOp):
             return any(map(self.is_condition, node.values))
+        if isinstance(node, ast.IfExp):
+            return self.is_condition(node.body) or self.is_condition(node.orelse)
         return isinstance(node, ast.Compare) or (isinstance(node, ast.UnaryOp) and isinstance(node.op, ast.Not))
 
     # --- expressions ------------------------------------------------------------------------------------
@@ -90,6 +92,8 @@ class Evaluator:
         if isinstance(node, ast.BoolOp):
             operands = [self.condition(operand, scope) for operand in node.values]
             return (all_of if isinstance(node.op, ast.And) else any_of)(operands)
+        if isinstance(node, ast.IfExp) and self.is_condition(node):
+            return self._choose(node, scope, self.condition)
         value = self.value(node, scope)
         return value if self.is_condition(node) else truth(value)
 
@@ -133,7 +137,10 @@ class Evaluator:
         return arithmetic(type(node.op).__name__, self.value(node.left, scope), self.value(node.right, scope))
 
     def _ifexp(self, node, scope):
-        chosen, other = self.value(node.body, scope), self.value(node.orelse, scope)
+        return self._choose(node, scope, self.value)
+
+    def _choose(self, node, scope, evaluate):
+        chosen, other = evaluate(node.body, scope), evaluate(node.orelse, scope)
         return chosen if self.condition(node.test, scope) is True else other
 
     def _compare(self, node, scope):

@@ -6,9 +6,11 @@ numbers smaller. Attributes and constants stand first, and where the depth is us
 
 from __future__ import annotations
 
+import ast
 import re
 from dataclasses import dataclass, field
 
+from tests.differential.loops import names_in
 from tests.differential.schema import TABLES, attributes, lineage
 
 __all__ = ["CONSTANTS", "Parameter", "Program", "Writer"]
@@ -189,7 +191,8 @@ class Writer:
     @staticmethod
     def is_dependent(text, scope):
         """Tell whether one of the variables stands in *text*."""
-        return not {variable for variable, _ in scope}.isdisjoint(re.findall(r"\w+", text))
+        found = {variable for variable, _ in scope} & set(re.findall(r"\w+", text))
+        return bool(found) and not found.isdisjoint(names_in(ast.parse(text, mode="eval")))
 
     def fill(self, template, scope, depth):
         """Return *template* with its fields written: ``{int}``, ``{*int}`` for one that is no constant; « is a brace."""

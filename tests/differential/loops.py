@@ -145,7 +145,21 @@ class Loops:
         for node in [self.element, *having]:
             if any(isinstance(part, ast.Call) and is_aggregate(part) and not part.args for part in parts_of(node)):
                 return set(self.variables)
-        return set().union(*map(names_in, [self.element, *having])) & set(self.variables)
+        used = set().union(*map(names_in, [self.element, *having])) & set(self.variables)
+        if used - set().union(*map(self._surely_in, [self.element, *having])):
+            raise Undefined("whether a variable is used depends on a value from outside")
+        return used
+
+    def _surely_in(self, node):
+        """Return the names in *node* without those in what Python may choose not to look at."""
+        if isinstance(node, ast.Name):
+            return {node.id}
+        operands = [node.test] if isinstance(node, ast.IfExp) else getattr(node, "values", [])
+        if isinstance(node, ast.IfExp | ast.BoolOp) and any(
+            self.evaluator.is_external(operand, dict.fromkeys(self.variables)) for operand in operands
+        ):
+            return set()
+        return set().union(*map(self._surely_in, ast.iter_child_nodes(node)))
 
     def _one_for_each(self, scopes, names):
         """Keep one of the *scopes* that agree in the objects of *names*."""

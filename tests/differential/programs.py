@@ -118,7 +118,9 @@ class ProgramWriter(Writer):
         kind = self.pick(["int", "text", "date", "decimal", "datetime"])
         kind = kind if self.path([variable], "values", kind) else "text"
         if self._draw(1):
-            found = f"lambda {name}: {self.dependent(kind, [variable], 1)}"
+            key = self.dependent(kind, [variable], 1)
+            key = key if " if " not in key and " or " not in key else self.path([variable], "values", kind)
+            found = f"lambda {name}: {key}"
             return found if self._draw(2) else found.replace(": ", ": desc(", 1) + ")"
         names = [name for name, what in attributes(entity, "values").items() if what not in {"json", "bool"}]
         attribute = f"{entity}.{self.pick(names)}"

@@ -63,8 +63,9 @@ class Runner:
         handler.emit = lambda record: sent.append(record.getMessage())
         logger = logging.getLogger("dbsession.sql")
         logger.addHandler(handler)
-        before = logger.level
+        before = logger.level, logger.propagate
         logger.setLevel(logging.INFO)
+        logger.propagate = False
         try:
             with db_session(sql_debug=True, show_values=True):
                 found = function(**{name: self._as(self._object, value) for name, value in values.items()})
@@ -73,7 +74,7 @@ class Runner:
             sent.append(f"{type(error).__name__}: {error}")
         finally:
             logger.removeHandler(handler)
-            logger.setLevel(before)
+            logger.level, logger.propagate = before
         return "\n".join(sent)
 
     def _as(self, convert, value):

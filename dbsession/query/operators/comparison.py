@@ -41,8 +41,8 @@ def _compare(compiler: Compiler, operator: str, left: Any, right: Any) -> str:
 
 def is_null(compiler: Compiler, node: Any, *, is_negated: bool = False) -> str:
     """Return the condition that *node* is NULL, or with *is_negated* that it is not."""
-    if value_of(node) is None:
-        return Sql("1 = 0" if is_negated else "1 = 1", COMPARISON)
+    if is_value(node):  # of which PostgreSQL could not tell the type
+        return Sql("1 = 1" if (value_of(node) is None) is not is_negated else "1 = 0", COMPARISON)
     columns = compiler.columns_of(node)
     if isinstance(node, Variable):
         columns = columns[:1]  # no part of a key is NULL, unless there is no object

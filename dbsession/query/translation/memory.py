@@ -184,6 +184,7 @@ def memory_of(code: CodeType, purpose: str) -> Memory:
 
 
 def _forget(key: int, gone: ReferenceType[CodeType]) -> None:
-    known = _memories.get(key)
+    memories: Any = _memories  # None, once the interpreter goes
+    known = memories.get(key) if memories is not None else None
     if known is not None and known[0] is gone:
-        del _memories[key]
+        del memories[key]

@@ -11,7 +11,7 @@ from operator import eq, ge, gt, le, lt, ne
 from typing import TYPE_CHECKING, Any
 
 from dbsession.model.collections import Collection
-from dbsession.model.expressions import Expression
+from dbsession.model.expressions import Expression, Operation
 from dbsession.model.mapping import Mapping
 from dbsession.model.registration import suggest
 from dbsession.query import taking
@@ -274,23 +274,32 @@ def conditional(t: Translator, node: ast.IfExp, scope: Scope) -> Any:
 
 
 def conditional_truth(t: Translator, node: ast.IfExp, scope: Scope) -> Any:
-    """Translate ``a if test else b`` as a condition."""
-    return t.as_condition(_branch(t, node, scope), node, scope)
+    """Translate ``a if test else b`` as a condition, which it is if one of the two is one."""
+    found = _branch(t, node, scope)
+    return found if _is_logical(found) else t.as_condition(found, node, scope)
 
 
 def _branch(t: Translator, node: ast.expr, scope: Scope) -> Any:
     """Return what stands for *node*, of which only the truth counts: branches need not be of one type."""
-    if t.is_outside(node, scope) or not isinstance(node, ast.IfExp | ast.BoolOp):
-        return t.visit(node, scope)
     if isinstance(node, ast.BoolOp):
         return t.condition(node, scope)
+    if not isinstance(node, ast.IfExp) or t.is_outside(node, scope):
+        return t.visit(node, scope)
     test = t.condition(node.test, scope)
     if isinstance(test, bool):
         return _branch(t, node.body if test else node.orelse, scope)
     yes, no = _branch(t, node.body, scope), _branch(t, node.orelse, scope)
-    if kind_of(yes).python is not kind_of(no).python:
-        yes, no = t.as_condition(yes, node.body, scope), t.as_condition(no, node.orelse, scope)
+    if _is_logical(yes) or _is_logical(no) or kind_of(yes).python is not kind_of(no).python:
+        yes = yes if _is_logical(yes) else t.as_condition(yes, node.body, scope)
+        no = no if _is_logical(no) else t.as_condition(no, node.orelse, scope)
     return t.make("if", test, yes, no, node=node, scope=scope)
+
+
+def _is_logical(found: Any) -> bool:
+    """Tell whether *found* is true, false or unknown, as a condition is, or a choice of conditions."""
+    if isinstance(found, Operation) and found.operator == "if":
+        return all(map(_is_logical, found.operands[1:]))
+    return isinstance(found, bool) or is_condition(found)
 
 
 def f_string(t: Translator, node: ast.JoinedStr, scope: Scope) -> Any:
