@@ -13,7 +13,7 @@ from dataclasses import replace
 from typing import TYPE_CHECKING, Any, Generic, NamedTuple, NoReturn, TypeVar
 
 from dbsession.errors import ConstraintError, OrmError
-from dbsession.model.expressions import Expression, Operation
+from dbsession.model.expressions import Expression, Operation, leaves_its_row
 from dbsession.model.keys import change_key
 from dbsession.model.mapping import Column, Mapping
 from dbsession.model.state import NOT_LOADED, UNSET, Status, set_row
@@ -42,6 +42,7 @@ class PendingExpression(NamedTuple):
 class Attribute(Expression[T], Generic[T]):
     """What value and reference attributes have in common."""
 
+    is_many = False
     is_virtual = False  # a one-to-one attribute whose column is on the other side
     is_plain = False
 
@@ -324,6 +325,11 @@ class ValueAttribute(Attribute[T]):
 
     def _assign_expression(self, obj: EntityBase, unit: Unit, value: Expression[Any]) -> None:
         self._require_no_change(obj)
+        if leaves_its_row(value):
+            raise TypeError(
+                f"{self!r}: what is assigned to an object is worked out from its own row, and {value!r} lies in "
+                f"others; update many at once with {self.mapping.name}.select(...).update({self.name}=lambda x: ...)"
+            )
         expression = value if isinstance(value, Operation) else Operation("value", value)
         changes = self._changes(obj, unit)
         was_read = self.name in obj.__dict__

@@ -13,7 +13,7 @@ from collections.abc import Iterable, Iterator
 from typing import TYPE_CHECKING, Any, Generic, NoReturn, TypeVar
 
 from dbsession.errors import ConstraintError
-from dbsession.model.expressions import Expression
+from dbsession.model.expressions import Expression, ReferenceExpression
 from dbsession.model.iterators import over, over_loaded
 from dbsession.model.mapping import LinkTable, Mapping, Selection
 from dbsession.model.state import Status
@@ -36,6 +36,7 @@ class CollectionAttribute(Expression[Any]):
     target: Mapping
     reverse: Any  # the ReferenceAttribute (one-to-many) or CollectionAttribute (many-to-many) of the target
     link: LinkTable | None = None
+    is_many = True
     is_left = True  # of the two sides of a many-to-many relation, the one whose columns come first
     is_virtual = True
     is_required = False
@@ -52,7 +53,7 @@ class CollectionAttribute(Expression[Any]):
 
     def __get__(self, obj: EntityBase | None, owner: type | None = None) -> Any:
         if obj is None:
-            return self
+            return ReferenceExpression(self, self.target) if self.mapping.is_complete else self
         collection: Collection[Any] = Collection(obj, self)
         obj.__dict__[self.name] = collection
         return collection

@@ -6,9 +6,21 @@ They stand in this room, not in the query room, because attributes are their lea
 from __future__ import annotations
 
 from collections.abc import Iterable
-from typing import Any, Generic, NoReturn, TypeVar, overload
+from typing import TYPE_CHECKING, Any, Generic, NoReturn, TypeVar, overload
 
-__all__ = ["Expression", "Operation", "Ordering", "desc"]
+if TYPE_CHECKING:
+    from dbsession.model.mapping import Mapping
+
+__all__ = [
+    "Expression",
+    "Operation",
+    "Ordering",
+    "Path",
+    "ReferenceExpression",
+    "desc",
+    "leaves_its_row",
+    "plain_expression",
+]
 
 T = TypeVar("T")
 T_co = TypeVar("T_co", covariant=True)
@@ -199,7 +211,7 @@ class Expression(Generic[T_co]):
         )
 
     def __iter__(self) -> NoReturn:
-        raise TypeError(f"{type(self).__name__} of a class cannot be iterated; iterate the attribute of an object")
+        raise TypeError(f"{self!r}, of a class, cannot be iterated; iterate the attribute of an object")
 
 
 class Operation(Expression[T_co]):
@@ -211,6 +223,10 @@ class Operation(Expression[T_co]):
     def __init__(self, operator: str, *operands: Any) -> None:
         self.operator = operator
         self.operands = operands
+        for operand in operands:
+            if type(operand) is ReferenceExpression:
+                self.operands = tuple(map(plain_expression, operands))
+                break
 
     def __repr__(self) -> str:
         if self.operator[0].isalpha() or len(self.operands) != 2:
@@ -222,13 +238,87 @@ class Operation(Expression[T_co]):
 _PYTHONS = {"=": "==", "<>": "!="}
 
 
+class Path(Expression[Any]):
+    """An attribute of what *base* leads to: ``o.user.name``, ``u.orders.total``.
+
+    *base* is a variable of a query, a `Path` to a reference or a collection, a bare reference attribute of
+    the query's first variable (``Order.user``), or the slot of an object. Where a collection is passed
+    on the way there are many values.
+    """
+
+    __slots__ = ("attribute", "base")
+
+    def __init__(self, base: Any, attribute: Any) -> None:
+        self.base = base
+        self.attribute = plain_expression(attribute)
+
+    def __repr__(self) -> str:
+        return f"{self.base!r}.{self.attribute.name}"
+
+    @property
+    def target(self) -> Mapping | None:
+        """The mapping of the objects that this leads to; None if it leads to plain values."""
+        target: Mapping | None = getattr(self.attribute, "target", None)
+        return target
+
+    @property
+    def is_many(self) -> bool:
+        """Whether a collection is passed on the way, so that one object has any number of values."""
+        is_many: bool = self.attribute.is_many or getattr(self.base, "is_many", False)
+        return is_many
+
+
+class ReferenceExpression(Expression[T_co]):
+    """A reference or collection as its class shows it: ``Order.user``, and behind it ``Order.user.name``.
+
+    It has no attributes but those of the entity that it leads to; what stands for it in a query is its
+    `plain_expression`. Names of the methods of expressions (``desc``, ``in_``) are not looked up there: an attribute of
+    such a name is reached by a lambda.
+    """
+
+    __slots__ = ("_plain_", "_target_")
+
+    def __init__(self, plain: Any, target: Mapping) -> None:
+        self._plain_ = plain
+        self._target_ = target
+
+    def __repr__(self) -> str:
+        return repr(self._plain_)
+
+    def __getattr__(self, name: str) -> Expression[Any]:
+        if name.startswith("__"):
+            raise AttributeError(name)
+        target = self._target_
+        target.require_complete()
+        member = target.member(name)
+        if member is None:
+            hint = "; ask with exists(), count(), sum() and their like" if self._plain_.is_many else ""
+            raise AttributeError(
+                f"{self!r} leads to {target.name}, which has no attribute {name!r}{hint}", name=name, obj=self
+            )
+        path = Path(self._plain_, member)
+        return path if path.target is None else ReferenceExpression(path, path.target)
+
+
+def plain_expression(node: Any) -> Any:
+    """Return what stands for *node* in a query: a reference's attribute or path; anything else is itself."""
+    return node._plain_ if type(node) is ReferenceExpression else node
+
+
+def leaves_its_row(node: Any) -> bool:
+    """Tell whether *node* looks at other rows than that of the object whose attributes stand in it."""
+    if isinstance(node, Operation):
+        return any(map(leaves_its_row, node.operands))
+    return isinstance(node, Path | ReferenceExpression) or getattr(node, "is_many", False)
+
+
 class Ordering:
     """An expression to order by, with its direction."""
 
     __slots__ = ("descending", "expression")
 
     def __init__(self, expression: Expression[Any], *, descending: bool) -> None:
-        self.expression = expression
+        self.expression = plain_expression(expression)
         self.descending = descending
 
     def __repr__(self) -> str:

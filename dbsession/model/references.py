@@ -11,6 +11,7 @@ from typing import TYPE_CHECKING, Any, NoReturn
 from dbsession.errors import ConstraintError
 from dbsession.model import one_to_one
 from dbsession.model.attributes import Attribute
+from dbsession.model.expressions import ReferenceExpression
 from dbsession.model.keys import change_key
 from dbsession.model.mapping import Mapping
 from dbsession.model.state import NOT_LOADED, UNSET, State, Status, set_row, set_state
@@ -56,7 +57,7 @@ class ReferenceAttribute(Attribute[Any]):
 
     def __get__(self, obj: EntityBase | None, owner: type | None = None) -> Any:
         if obj is None:
-            return self
+            return ReferenceExpression(self, self.target) if self.mapping.is_complete else self
         if self.is_virtual:
             return self._read_virtual(obj)
         key = self.key_in(obj._row_)

@@ -7,13 +7,13 @@ from typing import Any
 
 from dbsession.model.attributes import Attribute
 from dbsession.model.collections import CollectionAttribute
-from dbsession.model.expressions import Expression, Operation, Ordering
+from dbsession.model.expressions import Expression, Operation, Ordering, plain_expression
 from dbsession.model.registration import suggest
 from dbsession.query.kinds import kind_of
 from dbsession.query.selected import Selected
 from dbsession.query.tree import Path, Placed, Subquery, Variable, walk
 
-__all__ = ["attribute_of", "belonging", "checked_slice", "condition_of", "measured", "orderings_of"]
+__all__ = ["attribute_of", "belonging", "checked_slice", "condition_of", "measured", "orderings_of", "owned"]
 
 
 def attribute_of(selected: Selected, name: str) -> Expression[Any]:
@@ -40,7 +40,7 @@ def condition_of(given: Any) -> Any:
         TypeError: it is none.
     """
     if isinstance(given, Expression):
-        return given
+        return plain_expression(given)
     if isinstance(given, bool):
         raise TypeError(
             f"a condition is an expression such as User.age > 18, but Python has computed {given} already; "
@@ -115,6 +115,7 @@ def measured(selected: Selected, verb: str, expression: Any) -> tuple[Selected, 
         raise TypeError(f"{verb}({expression!r:.80}): the query gives values of its own; {verb}() is of these")
     if isinstance(expression, str):
         expression = attribute_of(selected, expression)
+    expression = plain_expression(expression)
     if not isinstance(expression, Expression):
         raise TypeError(f"{verb}() takes an attribute or an expression such as User.age, not {expression!r:.80}")
     for part in walk(expression):
@@ -124,6 +125,15 @@ def measured(selected: Selected, verb: str, expression: Any) -> tuple[Selected, 
         whole = Selected.of(selected.mapping)
         selected = whole.replace(conditions=(Operation("in", whole.result, Subquery(selected)),))
     return selected, expression
+
+
+def owned(selected: Selected, node: Any) -> Any:
+    """Return *node*, a condition or ordering, with collections as those of the objects that *selected* gives."""
+    if isinstance(node, Ordering):
+        expression = owned(selected, node.expression)
+        return node if expression is node.expression else Ordering(expression, descending=node.descending)
+    has_collection = selected.gives_objects and any(isinstance(part, CollectionAttribute) for part in walk(node))
+    return belonging(selected.result, node) if has_collection else node
 
 
 def belonging(base: Path | Variable, node: Any) -> Any:

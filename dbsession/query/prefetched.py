@@ -7,11 +7,12 @@ lead to it, which are followed until nothing new is found.
 
 from __future__ import annotations
 
-from collections.abc import Iterable
+from collections.abc import Iterable, Iterator
 from typing import Any, NamedTuple, TypeAlias
 
 from dbsession.model.attributes import Attribute
 from dbsession.model.collections import CollectionAttribute
+from dbsession.model.expressions import Path, plain_expression
 from dbsession.model.mapping import Column, Mapping
 from dbsession.model.references import ReferenceAttribute
 from dbsession.model.registration import suggest
@@ -76,7 +77,7 @@ def prefetched(given: Iterable[Any], items: Iterable[Any], before: Prefetched | 
     known = before or Prefetched()
     relations, lazy, entities = list(known.relations), list(known.lazy), list(known.entities)
     plain: list[Attribute[Any]] = []
-    for what in given:
+    for what in _steps(given):
         mapping = getattr(what, "_mapping_", None) if isinstance(what, type) else getattr(what, "mapping", None)
         if not isinstance(mapping, Mapping) or not isinstance(what, type | Attribute | CollectionAttribute):
             raise TypeError(
@@ -92,6 +93,17 @@ def prefetched(given: Iterable[Any], items: Iterable[Any], before: Prefetched | 
     wanted = Prefetched(tuple(relations), tuple(lazy), tuple(entities))
     _require_reached(wanted, plain, roots)
     return wanted
+
+
+def _steps(given: Iterable[Any]) -> Iterator[Any]:
+    """Yield what is named: entities and attributes; of ``Order.user.company`` one reference after the other."""
+    for what in given:
+        node, steps = plain_expression(what), []
+        while isinstance(node, Path):
+            steps.append(node.attribute)
+            node = node.base
+        yield node
+        yield from reversed(steps)
 
 
 def _meant(what: Any, roots: list[Mapping]) -> str:

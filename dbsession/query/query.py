@@ -16,7 +16,15 @@ from dbsession.errors import MultipleObjectsFoundError
 from dbsession.model.entity import EntityBase
 from dbsession.model.expressions import Expression, Operation
 from dbsession.model.iterators import over
-from dbsession.query.arguments import attribute_of, belonging, checked_slice, condition_of, measured, orderings_of
+from dbsession.query.arguments import (
+    attribute_of,
+    belonging,
+    checked_slice,
+    condition_of,
+    measured,
+    orderings_of,
+    owned,
+)
 from dbsession.query.prefetched import prefetched
 from dbsession.query.selected import Selected
 from dbsession.query.shapes import expression_shape, with_slots
@@ -136,7 +144,8 @@ class Query(Generic[T]):
 
         def grow() -> Selected:
             numbers = count(first)
-            return selected.replace(**{field: (*getattr(selected, field), *[with_slots(n, numbers) for n in nodes])})
+            grown = [owned(selected, with_slots(node, numbers)) for node in nodes]
+            return selected.replace(**{field: (*getattr(selected, field), *grown)})
 
         return Query(selected.derived(shape, grow), self._runner, (*self.values, *values) if values else self.values)
 

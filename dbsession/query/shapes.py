@@ -11,7 +11,7 @@ from typing import Any
 
 from dbsession.model.expressions import Expression, Operation, Ordering
 from dbsession.query.taking import as_value, items, plain, sample_of
-from dbsession.query.tree import Placed, Slot
+from dbsession.query.tree import Path, Placed, Slot
 
 __all__ = ["expression_shape", "with_slots"]
 
@@ -40,6 +40,8 @@ def expression_shape(node: Any, values: list[Any]) -> Any:
         return operator, *[expression_shape(operand, values) for operand in operands]
     if node is None or node is True or node is False:
         return node
+    if cls is Path:
+        return expression_shape(node.base, values), id(node.attribute)
     if isinstance(node, Expression):
         return id(node)
     if cls is Placed:

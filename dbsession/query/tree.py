@@ -13,11 +13,8 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING, Any
 
-from dbsession.model.attributes import Attribute
-from dbsession.model.collections import CollectionAttribute
-from dbsession.model.expressions import Expression, Operation, Ordering
+from dbsession.model.expressions import Expression, Operation, Ordering, Path
 from dbsession.model.mapping import Mapping
-from dbsession.model.references import ReferenceAttribute
 
 if TYPE_CHECKING:
     from dbsession.query.selected import Selected
@@ -50,39 +47,6 @@ class Variable(Expression[Any]):
 
     def __repr__(self) -> str:
         return self.name
-
-
-class Path(Expression[Any]):
-    """An attribute of a variable, or of what another path leads to: ``o.user.name``, ``u.orders.total``.
-
-    *base* is a `Variable`, a `Path` to a reference or a collection, a bare reference attribute of the
-    query's first variable (``Order.user``), or the slot of an object. Where a collection is passed on
-    the way there are many values.
-    """
-
-    __slots__ = ("attribute", "base")
-
-    def __init__(
-        self, base: Variable | Path | ReferenceAttribute | Slot, attribute: Attribute[Any] | CollectionAttribute
-    ) -> None:
-        self.base = base
-        self.attribute = attribute
-
-    def __repr__(self) -> str:
-        return f"{self.base!r}.{self.attribute.name}"
-
-    @property
-    def target(self) -> Mapping | None:
-        """The mapping of the objects that this leads to; None if it leads to plain values."""
-        target: Mapping | None = getattr(self.attribute, "target", None)
-        return target
-
-    @property
-    def is_many(self) -> bool:
-        """Whether a collection is passed on the way, so that one object has any number of values."""
-        if isinstance(self.attribute, CollectionAttribute):
-            return True
-        return isinstance(self.base, Path) and self.base.is_many
 
 
 class Slot(Expression[Any]):

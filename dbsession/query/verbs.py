@@ -141,6 +141,9 @@ def delete(items: Iterable[Any], /, *, bulk: bool = False) -> int:
 
 def exists(items: Any, /) -> bool:
     """Tell whether a query has a result, or any other iterable an item."""
+    if isinstance(items, Expression):
+        is_there: bool = _operation("exists", items)
+        return is_there
     query = _query_of(items)
     if query is not None:
         return query.exists()

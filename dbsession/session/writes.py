@@ -195,6 +195,7 @@ class UpdateWrite(Write):
             attribute = self.mapping.attributes[name]
             assert isinstance(attribute, ValueAttribute)  # references take no expressions
             assignments.append(f"{attribute.columns[0].quoted} = {compiler.assigned(pending.expression, attribute)}")
+        assert not compiler.is_ambiguous  # other tables are refused when an expression is assigned
         text, params = compiler.finished(", ".join(assignments))
         return self._text([text]), params
 

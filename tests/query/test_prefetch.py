@@ -23,6 +23,7 @@ from dbsession import (
     select,
 )
 from dbsession.model.collections import CollectionAttribute
+from dbsession.model.expressions import plain_expression
 from tests.counting import counted
 
 
@@ -697,6 +698,7 @@ def test_random_steps(w, seed):
         *(w.Person.company, w.Person.boss, w.Person.orders, w.Person.tags, w.Person.card, w.Card.approved),
         *(w.Manager.team, w.Manager.cars, w.Company.people, w.Company.parent, w.Company.children, w.Car.manager),
     ]
+    relations = list(map(plain_expression, relations))
     entity = dice.choice([w.Order, w.Person, w.Company, w.Card, w.Tag])
     query, names = entity.select(), []
     for _ in range(dice.randint(1, 6)):

@@ -9,7 +9,7 @@ from collections.abc import Callable, Generator, Iterator
 from datetime import datetime
 from decimal import Decimal
 from functools import partial
-from typing import assert_type
+from typing import Any, assert_type
 
 from dbsession import (
     Database,
@@ -45,6 +45,7 @@ from dbsession import (
     sum,
     with_transaction,
 )
+from dbsession.model.expressions import Expression
 
 db = Database("sqlite://")
 
@@ -153,6 +154,9 @@ def choose() -> None:
 
 
 def ask() -> None:
+    assert_type(Order.user.name, Expression[Any])
+    Order.select((Order.user.name == "Ann") & (Order.user.balance > 5), count(User.orders) > 1)
+    Order.select().order_by(desc(Order.user.name), Order.user.email)
     query = User.select().where(name="Ann").prefetch(Order, User.orders, User.settings)
     assert_type(query.first(), User | None)
     assert_type(query.page(2, pagesize=20).fetch(), list[User])

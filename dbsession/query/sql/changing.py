@@ -13,7 +13,7 @@ from types import FunctionType
 from typing import Any, TypeAlias
 
 from dbsession.model.attributes import Attribute
-from dbsession.model.expressions import Expression, Operation
+from dbsession.model.expressions import Expression, Operation, plain_expression
 from dbsession.model.references import ReferenceAttribute
 from dbsession.query.selected import For, Selected, has_aggregate, variables_in
 from dbsession.query.sql.compiled import Compiled, written
@@ -55,6 +55,7 @@ def translated(
     found, slots = dict(given), values
     for name, function in given.items():
         if not isinstance(function, FunctionType):
+            found[name] = plain_expression(function)
             continue
         node, more = translate_value(selected, values, function)
         if isinstance(node, Slot):  # the same for all rows

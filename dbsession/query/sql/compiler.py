@@ -273,8 +273,8 @@ class Compiler:
             return Sql("1 = 1" if value_of(node) else "1 = 0", COMPARISON)
         if is_condition(node):
             return OPERATORS[node.operator].render(self, node.operands)
-        if isinstance(node, CollectionAttribute):
-            raise TypeError(f"{node!r} is a collection, which cannot stand in a condition")
+        if getattr(node, "is_many", False):
+            raise TypeError(f"{node!r} is a collection, which cannot stand in a condition; ask with exists()")
         if is_value(node):
             raise TypeError(f"a condition is an expression such as User.age > 18, not {node!r:.80}")
         if kind_of(node).is_bool or isinstance(node, RawSql):

@@ -185,6 +185,8 @@ def memory_of(code: CodeType, purpose: str) -> Memory:
 
 def _forget(key: int, gone: ReferenceType[CodeType]) -> None:
     memories: Any = _memories  # None, once the interpreter goes
-    known = memories.get(key) if memories is not None else None
+    if memories is None:
+        return
+    known = memories.get(key)
     if known is not None and known[0] is gone:
         del memories[key]

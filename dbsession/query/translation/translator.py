@@ -21,7 +21,7 @@ from dbsession.errors import TranslationError
 from dbsession.model.attributes import Attribute, ValueAttribute
 from dbsession.model.collections import Collection, CollectionAttribute
 from dbsession.model.entity import EntityBase
-from dbsession.model.expressions import Expression, Operation
+from dbsession.model.expressions import Expression, Operation, plain_expression
 from dbsession.query import operators, taking
 from dbsession.query.kinds import is_condition, is_value, kind_of, value_of
 from dbsession.query.selected import For, Selected
@@ -216,7 +216,7 @@ class Translator:
 
     def taken(self, number: int, node: ast.expr, scope: Scope) -> Any:
         """Return what stands for an answer, which *node* has given."""
-        value = self.answer(number)
+        value = plain_expression(self.answer(number))
         if value is None or isinstance(value, bool):
             return value
         if isinstance(value, tuple):
