@@ -97,6 +97,7 @@ def _as_attribute(value: Any, like: ValueAttribute[Any], dialect: Dialect) -> An
     python = like.kind.value_type.python
     if python in _NUMBERS and _is_number(value):
         return _exact(value, dialect) if python is Decimal else _number(value, dialect)
+    value = _begun(value, python)
     if python in _MOMENTS and _is_moment(value, python, tz=like.kind.value_type.tz):
         return _moment(value, dialect)  # all its digits, even where the column has less
     if python is str and like.kind.to_storage is None and isinstance(value, str) and "\0" not in value:
@@ -120,6 +121,13 @@ def _is_moment(value: Any, python: Any, *, tz: bool) -> bool:
     return python is timedelta or (getattr(value, "tzinfo", None) is not None) is tz
 
 
+def _begun(value: Any, python: Any) -> Any:
+    """Return the beginning of the day *value* where it is compared with datetimes; anything else is itself."""
+    if python is datetime and isinstance(value, date) and not isinstance(value, datetime):
+        return datetime.combine(value, time())
+    return value
+
+
 def _moment(value: Any, dialect: Dialect) -> Any:
     if dialect.name == "sqlite" and isinstance(value, timedelta) and not -_LONGEST <= value <= _LONGEST:
         return 2**63 - 1 if value > _LONGEST else -(2**63)  # the longest that there is, to compare with
@@ -139,6 +147,7 @@ def _as_moment(value: Any, kind: Kind, dialect: Dialect) -> Any:
     """
     if value is None:
         return None
+    value = _begun(value, kind.python)
     if not _is_moment(value, kind.python, tz=kind.tz):
         zone = f" with{'' if kind.tz else 'out'} a time zone" if isinstance(value, datetime) else ""
         raise TypeError(f"{value!r} stands beside {kind.name}{zone if kind.python is datetime else ''}")

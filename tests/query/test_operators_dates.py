@@ -398,7 +398,7 @@ NAIVE, AWARE, TODAY = datetime(2026, 1, 1), datetime(2026, 1, 1, tzinfo=UTC), da
 REFUSED = [
     (lambda E: E.day == E.at, r"Event\.at is a datetime and Event\.day is a date; compare Event\.at\.date\(\)"),
     (lambda E: E.day < NAIVE, r"is a datetime and Event\.day is a date"),
-    (lambda E: E.at >= TODAY, r"compare Event\.at\.date\(\)"),
+    (lambda E: E.utc >= TODAY, r"compare Event\.utc\.date\(\)"),
     (lambda E: E.at == E.utc, r"Event\.utc has a time zone and Event\.at has none"),
     (lambda E: E.at + DAY < AWARE, "has a time zone and .* has none"),
     (lambda E: E.utc < Slot(0, NAIVE), "has a time zone and .* has none"),
@@ -409,7 +409,7 @@ REFUSED = [
     (lambda E: E.day == E.name, r"Event\.day is a date, and Event\.name is a str"),
     (lambda E: E.day + DAY == "2026-01-01", "is a str"),
     (lambda E: op("in", E.day, (TODAY, NAIVE)), "is a datetime and Event.day is a date"),
-    (lambda E: op("between", E.at, NAIVE, TODAY), "is a datetime and .* is a date"),
+    (lambda E: op("between", E.utc, AWARE, TODAY), "is a datetime and .* is a date"),
     (lambda E: E.day + 1 == TODAY, r"\+ is not for Event\.day \(a date\) and 1 \(an int\)"),
     (lambda E: E.at + E.at == NAIVE, r"\+ is not for Event\.at \(a datetime\) and"),
     (lambda E: DAY - E.at == NAIVE, "- is not for"),

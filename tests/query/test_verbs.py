@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import builtins
 import math
+from datetime import date, datetime
 from decimal import Decimal
 from typing import Any
 
@@ -297,3 +298,18 @@ def test_attributes_of_subclasses(office):
         assert select(p.name for p in Person if isinstance(p, Manager) and p.bonus == 1).get() == "Eve"
         assert select(count(p.grade) for p in Person).get() == 1
         assert select(p for p in Person if p.grade is None).count() == 3
+
+
+def test_dates_beside_datetimes(office):
+    """A value that is a date stands for the beginning of its day where it is compared with a datetime."""
+    Order = office["Order"]
+    cutoff = date(2020, 1, 2)
+    with db_session:
+        for order, placed in zip(Order.select().order_by(Order.id), (1, 2, 3), strict=True):
+            order.placed = datetime(2020, 1, placed)
+        flush()
+        assert select(o for o in Order if o.placed < cutoff).count() == 1
+        assert select(o for o in Order if o.placed >= date(2020, 1, 2)).count() == 2
+        assert select(o for o in Order if o.placed in [cutoff]).count() == 1
+        assert Order.select(Order.placed > cutoff).count() == 1
+        assert delete(o for o in Order if o.placed < date(2020, 1, 3)) == 2

@@ -25,6 +25,8 @@ def any_nullable(operands: tuple[Any, ...]) -> bool:
 def check_alike(operands: tuple[Any, ...], doing: str = "compare") -> None:
     """Refuse what Python would not compare: a date and a datetime, with a time zone and without.
 
+    But a value that is a date may be compared with naive datetimes: it stands for the beginning of the day.
+
     Raises:
         TypeError: one of *operands* does not fit another; the message says what would.
     """
@@ -46,6 +48,8 @@ def _check_pair(left: Any, right: Any, doing: str) -> None:
             aware, naive = (left, right) if mine.tz else (right, left)
             raise TypeError(f"{aware!r} has a time zone and {naive!r} has none; Python does not {doing} them either")
         return
+    if mine.python is datetime and other.python is date and is_value(right) and doing == "compare" and not mine.tz:
+        return  # a date among the values is its first moment
     if {mine.python, other.python} == {date, datetime}:
         moment, day = (left, right) if mine.python is datetime else (right, left)
         raise TypeError(f"{moment!r} is a datetime and {day!r} is a date; {doing} {moment!r}.date()")
