@@ -69,6 +69,11 @@ class Kind(NamedTuple):
         return self.python is Decimal
 
     @property
+    def is_enum(self) -> bool:
+        """Whether its values are members of an Enum."""
+        return isinstance(self.python, type) and issubclass(self.python, Enum)
+
+    @property
     def is_object(self) -> bool:
         """Whether its values are objects."""
         return isinstance(self.python, Mapping)

@@ -231,6 +231,8 @@ def test_enums(db):
             Operation("if", Car.level > 5, Car.colour, Colour.RED),
             lambda car: car.colour if car.level > 5 else Colour.RED,
         ),
+        "coalesce of an IntEnum": (Operation("coalesce", Car.level, Level.LOW), lambda car: car.level),
+        "if of an IntEnum": (Operation("if", Car.level > 5, Car.level, 1), lambda car: int(car.level)),
         "level + 1": (Car.level + 1, lambda car: car.level + 1),
     }
     cases["in"] = (

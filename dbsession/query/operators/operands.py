@@ -104,7 +104,8 @@ def as_kind(compiler: Compiler, node: Any, kind: Kind) -> str:
     if own.python is not kind.python and own.is_number and compiler.dialect.name == "sqlite":
         if kind.is_decimal:
             return _exact(compiler, node)
-        return f"CAST({rendered(compiler, node)} AS REAL)"  # or 1 / 2 would be 0 further on
+        if kind.python is float:
+            return f"CAST({rendered(compiler, node)} AS REAL)"  # or 1 / 2 would be 0 further on
     if own.is_object:
         columns = compiler.columns_of(node)
         if len(columns) > 1:
@@ -126,14 +127,17 @@ def common_kind(nodes: Sequence[Any], name: str) -> Kind:
     if not known:
         return UNKNOWN
     first = next((node for node in known if not is_value(node)), known[0])
-    for node in known:
-        check_alike(first, node, f"{name} takes values of one type")
     kinds = [kind_of(node) for node in known]
-    if kinds[0].is_number:
-        if {Decimal, float} <= {kind.python for kind in kinds}:
-            raise TypeError(f"{name} takes no Decimal together with a float: make one of them the other")
-        return Kind(next((p for p in (Decimal, float) if any(kind.python is p for kind in kinds)), int))
     kind = kind_of(first)
+    for node, other in zip(known, kinds, strict=True):
+        check_alike(first, node, f"{name} takes values of one type")
+        if kind.is_number and not other.is_number:  # a text that could be assigned is none either
+            raise _different(first, node, f"{name} takes values of one type")
+    pythons = {other.python for other in kinds}
+    if kind.is_number and not (len(pythons) == 1 and kind.is_enum):
+        if {Decimal, float} <= pythons:
+            raise TypeError(f"{name} takes no Decimal together with a float: make one of them the other")
+        return Kind(next((p for p in (Decimal, float) if p in pythons), int))
     if kind.is_object and any(other.python is not kind.python for other in kinds):
         mapping = kind.python
         assert isinstance(mapping, Mapping)
@@ -164,8 +168,12 @@ def check_alike(left: Any, right: Any, rule: str = "values of one type can be co
             )
     if _is_mixed_in(one, other) or _is_mixed_in(other, one) or _is_key(one, other) or _is_key(other, one):
         return
+    raise _different(left, right, rule)
+
+
+def _different(left: Any, right: Any, rule: str) -> TypeError:
     first, second = ["a condition" if is_condition(node) else kind_of(node).name for node in (left, right)]
-    raise TypeError(f"{left!r} is {first}, and {right!r} is {second}: {rule}")
+    return TypeError(f"{left!r} is {first}, and {right!r} is {second}: {rule}")
 
 
 def _family(kind: Kind) -> object:
