@@ -26,7 +26,11 @@ def _document(text: str) -> Any:
 
 
 def _scalar(text: str | None) -> Any:
-    return None if text is None else json.loads(text)
+    if text is None:
+        return None
+    if text.startswith('"') and "\\" not in text:  # most texts, at a tenth of the time
+        return text[1:-1]
+    return json.loads(text)
 
 
 def _item(document: str | None, *keys: Any) -> str | None:
@@ -47,12 +51,25 @@ def _item(document: str | None, *keys: Any) -> str | None:
 # --- comparing ------------------------------------------------------------------------------------------
 
 
-@lru_cache(maxsize=1024)
 def _order_key(text: str) -> Any:
+    """Return what *text* sorts by: scalars are read by their first character, which is most of what is compared."""
+    first = text[:1]
     try:
-        return _ranked(json.loads(text, parse_float=Decimal))
-    except (ValueError, RecursionError):  # no JSON; an order of some kind is still needed
+        if first == '"' and "\\" not in text:
+            return (1, text[1:-1])
+        if first in _DIGITS:
+            return (2, int(text) if text.lstrip("-").isdecimal() else Decimal(text))
+        return _document_key(text)
+    except (ValueError, ArithmeticError, RecursionError):  # no JSON; an order of some kind is still needed
         return (-1, text)
+
+
+_DIGITS = frozenset("-0123456789")
+
+
+@lru_cache(maxsize=256)
+def _document_key(text: str) -> Any:
+    return _ranked(json.loads(text, parse_float=Decimal))
 
 
 def _ranked(value: Any) -> Any:
