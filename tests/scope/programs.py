@@ -9,7 +9,7 @@ import json
 
 import pytest
 
-from dbsession import SessionDoomed, TransactionIntegrityError, db_session, flush
+from dbsession import SessionDoomed, TransactionIntegrityError, db_session, flush, select
 from dbsession.model.collections import Collection
 from dbsession.model.state import NOT_LOADED, Status
 from dbsession.model.tracked import plain
@@ -416,12 +416,24 @@ class Program:
 
     def bulk_players(self, one, two, wish):
         """Delete players by one statement; notes go with them, and rivals are left."""
-        team = self.pick("team", one)
-        if team and len(self.model) > 5:
-            gone = self.model.referring("player", "team", team)
-            assert self.entity("player").select(team=self.object(team)).delete(bulk=True) == len(gone)
+        query, gone = self.chosen(one)
+        if len(self.model) > 5:
+            assert query.delete(bulk=True) == len(gone)
             for player in gone:
                 self.model.delete(player)
+
+    def bulk_teams(self, one, two, wish):
+        """Delete teams by one statement: those of some player, or one; players and badges are left."""
+        player, team = self.pick("player", one), self.pick("team", two)
+        if wish == 0 and player and len(self.model) > 5:
+            Player = self.entity("player")
+            gone = {self.model[player]["team"]} - {None}
+            assert select(p.team for p in Player if p.name == player).delete(bulk=True) == len(gone)
+            for name in gone:
+                self.model.delete(name)
+        elif team and len(self.model) > 5:
+            assert self.entity("team").select(name=team).delete(bulk=True) == 1
+            self.model.delete(team)
 
     def chosen(self, one):
         """Return a query for some players, and their names."""
@@ -457,6 +469,13 @@ class Program:
     def transfer(self, one, two, wish):
         """Let some players refer to another team, or another rival, by one statement."""
         query, names = self.chosen(one)
+        if two % 5 == 4:
+            rivals = {name: self.model[name]["rival"] for name in names}
+            teams = {name: rival and self.model[rival]["team"] for name, rival in rivals.items()}
+            assert query.update(team=lambda p: p.rival.team) == len(names)
+            for name, team in teams.items():
+                self.model[name]["team"] = team
+            return
         attribute, kind = ("rival", "player") if two % 3 == 0 else ("team", "team")
         target = self.pick(kind, two) if wish else None
         assert query.update(**{attribute: target and self.object(target)}) == len(names)
@@ -511,5 +530,5 @@ def named(obj, names, keys):
 SCOPES = ["join", "savepoint", "leave", "leave", "violate", "commit", "rollback"]
 READS = ["read", "collect", "query", "boxes", "flush", "flush_one"]
 CHANGES = ["make", "title", "score", "add", "slot", "data", "team", "rival", "owner", "players", "badge", "tag"]
-BULK = ["bulk", "bulk_players", "update", "update", "transfer", "transfer", "award"]
+BULK = ["bulk", "bulk_players", "bulk_teams", "update", "update", "transfer", "transfer", "award"]
 VERBS = [*SCOPES, *READS, *CHANGES, "delete", "delete", *BULK, "text", "box", "tag"]
