@@ -29,13 +29,14 @@ _LENGTH = 8  # bytes in front of each piece in the file
 class SqliteCursor:
     """One SELECT, read piece by piece."""
 
-    __slots__ = ("_among", "_cursor", "_name", "_params", "_rows", "_sql")
+    __slots__ = ("_among", "_cursor", "_file", "_name", "_params", "_rows", "_sql")
 
     def __init__(self, name: str, sql: str, params: Row) -> None:
         self._name = name
         self._sql = sql
         self._params = params
         self._cursor: sqlite3.Cursor | None = None  # None: it is not half read
+        self._file: SpooledTemporaryFile[bytes] | None = None  # what was put aside
         self._rows: Iterator[Row] | None = None  # None: it is not open
         self._among: set[SqliteCursor] = set()
 
@@ -55,10 +56,11 @@ class SqliteCursor:
     def close(self) -> None:
         """Close it, and give up its lock."""
         self._rows = None
-        self._finish()
+        self._give_up_lock()
+        if self._file is not None:
+            self._file.close()
 
-    def _finish(self) -> None:
-        """Be no longer half read."""
+    def _give_up_lock(self) -> None:
         self._among.discard(self)
         cursor, self._cursor = self._cursor, None
         if cursor is not None:
@@ -80,25 +82,30 @@ class SqliteCursor:
             InterfaceError: it is not open, or not any more.
         """
         if self._rows is None:
-            raise InterfaceError(f"the cursor {self._name} is not open")
+            raise InterfaceError(f"the cursor {self._name} is not open, or not any more")
         rows = list(islice(self._rows, count))
         if len(rows) < count:
-            self._finish()
+            self.close()
         return rows
 
     def put_aside(self) -> None:
-        """Read the rest, and keep it elsewhere."""
+        """Read the rest, and keep it elsewhere; if that fails it is closed."""
         rows = self._rows
         if self._cursor is None or rows is None:
             return
-        file: SpooledTemporaryFile[bytes] = SpooledTemporaryFile(max_size=_IN_MEMORY)  # noqa: SIM115 - see _put_aside
-        while some := list(islice(rows, _ROWS)):
-            text = marshal.dumps(some)  # int, float, str, bytes and None: SQLite has nothing else
-            file.write(len(text).to_bytes(_LENGTH, "big"))
-            file.write(text)
-        file.seek(0)
+        file: SpooledTemporaryFile[bytes] = SpooledTemporaryFile(max_size=_IN_MEMORY)  # noqa: SIM115 - see close()
+        self._file = file
+        try:
+            while some := list(islice(rows, _ROWS)):
+                text = marshal.dumps(some)  # int, float, str, bytes and None: SQLite has nothing else
+                file.write(len(text).to_bytes(_LENGTH, "big"))
+                file.write(text)
+            file.seek(0)
+        except BaseException:
+            self.close()
+            raise
         self._rows = _put_aside(file)
-        self._finish()
+        self._give_up_lock()
 
     def abandon(self) -> object:
         """Return what belongs to the parent process, and forget it."""
@@ -107,9 +114,8 @@ class SqliteCursor:
 
 
 def _put_aside(file: SpooledTemporaryFile[bytes]) -> Iterator[Row]:
-    with file:  # it goes with this generator
-        while length := file.read(_LENGTH):
-            yield from marshal.loads(file.read(int.from_bytes(length, "big")))  # noqa: S302 - written above
+    while length := file.read(_LENGTH):
+        yield from marshal.loads(file.read(int.from_bytes(length, "big")))  # noqa: S302 - written above
 
 
 class CursorStep(NamedTuple):

@@ -204,10 +204,14 @@ class Stream:
         cursor = unit.dialect.cursor(f"dbs_cursor_{next(_numbers)}", compiled.sql, compiled.bind(self._values))
         first = (cursor.declare(), cursor.fetch(wanted))
         transaction = unit.transaction
-        if lock:
-            results = yield from transaction.write(*first, is_flush=False, nowait=lock.endswith("NOWAIT"))
-        else:
-            results = yield from transaction.read(*first, for_cursor=unit.dialect.cursors_need_transaction)
+        try:
+            if lock:
+                results = yield from transaction.write(*first, is_flush=False, nowait=lock.endswith("NOWAIT"))
+            else:
+                results = yield from transaction.read(*first, for_cursor=unit.dialect.cursors_need_transaction)
+        except BaseException:
+            cursor.close()  # it may be open here; a server has closed it, or will with the connection
+            raise
         self._cursor = cursor
         transaction.open_cursors += 1
         unit.identity.watch(self._left)

@@ -424,7 +424,7 @@ def test_an_error_in_the_middle(db, library):
         pytest.skip("SQLite divides by zero, and finds NULL")
     with db_session:
         books = select(b for b in library.Book if raw_sql("10 / (15 - b.year)") > -100)
-        books = books.order_by(library.Book.year).stream(5)
+        books = books.stream(5)  # in no order, which would want all rows first
         assert [next(books).year for _ in range(6)] == list(range(6))
         with pytest.raises(DataError, match="division by zero") as caught:
             list(books)
