@@ -12,7 +12,7 @@ from decimal import Decimal
 from enum import Enum
 
 from tests.differential.aggregates import AGGREGATES, aggregate
-from tests.differential.loops import Loops, is_aggregate, names_in
+from tests.differential.loops import Loops, has_loops, is_aggregate, names_in
 from tests.differential.rows import Row
 from tests.differential.schema import TABLES, attributes, lineage
 from tests.differential.values import (
@@ -67,12 +67,7 @@ class Evaluator:
 
     def is_external(self, node, scope):
         """Whether *node* has nothing of the query in it, so that Python evaluates it before the query is made."""
-        for part in ast.walk(node):
-            if isinstance(part, ast.GeneratorExp | ast.Lambda):
-                return False
-            if isinstance(part, ast.Name) and part.id in scope:
-                return False
-        return True
+        return not has_loops(node) and names_in(node).isdisjoint(scope)
 
     def is_condition(self, node):
         """Whether *node* is true, false or unknown by its nature; anything else is a value with a truth value."""
@@ -256,6 +251,10 @@ class Evaluator:
     def _call(self, node, scope):
         if isinstance(node.func, ast.Attribute):
             return self._method(node, scope)
+        if isinstance(node.func, ast.Lambda):
+            arguments = [self.value(argument, scope) for argument in node.args]
+            self.names |= zip((argument.arg for argument in node.func.args.args), arguments, strict=True)
+            return self.value(node.func.body, scope)
         name = node.func.id
         if is_aggregate(node):
             return self._aggregate_of_group(node, scope)
@@ -286,6 +285,8 @@ class Evaluator:
 
     def _method(self, node, scope):
         value, name = self.value(node.func.value, scope), node.func.attr
+        if isinstance(value, Entity):
+            return self._of_class(value.name, name, node.args, scope)
         if isinstance(value, Loops):
             return value.verb(node, scope)
         arguments = [self.value(argument, scope) for argument in node.args]
@@ -294,6 +295,14 @@ class Evaluator:
         if value is None or None in arguments:
             return None
         return getattr(value, name)(*arguments)
+
+    def _of_class(self, entity, verb, arguments, scope):
+        """Return what a verb of the class *entity* gives, whose argument may be a lambda."""
+        variable = arguments[0].args.args[0].arg if arguments else "x"
+        conditions = [argument.body for argument in arguments]
+        clause = ast.comprehension(ast.Name(variable), ast.Name(entity), conditions, 0)
+        query = Loops(self, ast.GeneratorExp(ast.Name(variable), [clause]), scope)
+        return query if verb == "select" else getattr(self, f"_call_{verb}")(query)
 
     def _call_select(self, query):
         return query

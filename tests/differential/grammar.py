@@ -1,4 +1,4 @@
-"""Writes queries: expressions of a wanted type, as text, from templates whose fields are types again.
+"""Writes queries: expressions of a wanted type, as text, from `templates` whose fields are types again.
 
 Every choice is a number that is drawn, and 0 is the simplest: hypothesis reduces what fails by making
 numbers smaller. Attributes and constants stand first, and where the depth is used up they are all there is.
@@ -11,86 +11,11 @@ import re
 from dataclasses import dataclass, field
 
 from tests.differential.loops import names_in
-from tests.differential.schema import TABLES, attributes, lineage
+from tests.differential.schema import TABLES, attributes, key_of, lineage
+from tests.differential.templates import COMPARED, CONSTANTS, JSON, LETTERS, ORDERED, TEMPLATES
 
-__all__ = ["CONSTANTS", "Parameter", "Program", "Writer"]
+__all__ = ["Parameter", "Program", "Writer"]
 
-LETTERS = {
-    "Company": "c", "User": "u", "Manager": "m", "Chief": "k", "Order": "o", "Product": "p", "Tag": "t",
-    "Category": "g", "Seat": "s", "Booking": "b",
-}  # fmt: skip
-
-CONSTANTS = {
-    "int": ["0", "1", "3", "7", "17", "40", "-1", "100", "THREE", "box.three"],
-    "float": ["0.0", "2.5", "0.25", "-1.5", "100.0", "box.half"],
-    "decimal": ['Decimal("0")', 'Decimal("21.19")', 'Decimal("1.2")', 'Decimal("-5.00")', 'Decimal("1000.5")'],
-    "text": ['""', '"Ann"', '"a"', '"x"', '"%"', '"open"', '"_"', '"it\'s"', '"\\\\"', '"ö"', '" "', "box.name"],
-    "bool": ["True", "False"],
-    "date": ["date(2026, 3, 1)", "date(1999, 12, 31)", "date(2024, 2, 29)", "box.day"],
-    "datetime": ["datetime(2026, 3, 1)", "datetime(2024, 2, 29, 6, 7, 8)", "datetime(1999, 12, 31, 23)"],
-    "delta": ["timedelta(0)", "timedelta(1)", "timedelta(0, 5400)", "timedelta(-2)", "timedelta(0, 28800)"],
-    "level": ["Level.LOW", "Level.MID", "Level.HIGH"],
-}
-
-TEMPLATES = {
-    "int": [
-        "-{int}", "({int} + {int})", "({int} - {int})", "({int} * {int})", "abs({int})", "len({text})",
-        "count({objects})", "len({collection})", "({int} // {divisor})", "({int} % {divisor})", "({int} ** 2)",
-        "sum({ints})", "min({ints})", "max({ints})", "min({int}, {int})", "max({int}, {int}, {int})",
-        "({int} if {condition} else {int})", "coalesce({int}, {int})", "{date}.year", "{date}.month", "{date}.day",
-        "{datetime}.year", "{datetime}.hour", "{datetime}.minute", "{datetime}.second", "int({float})",
-        "count({values})", "round({float})", "({int} or {int})",
-        "({int} and {int})", "{date}.weekday()", "{delta}.days", "{datetime}.microsecond",
-    ],
-    "float": [
-        "-{float}", "({float} + {float})", "({float} - {float})", "({float} * {float})", "({int} / {divisor})",
-        "({float} / {divisor})", "abs({float})", "float({int})", "avg({ints})", "avg({floats})", "avg({decimals})",
-        "sum({floats})", "min({floats})", "max({floats})", "({int} * {float})", "({float} + {int})",
-        "({float} if {condition} else {float})", "coalesce({float}, {float})", "min({float}, {float})",
-        "({float} ** 2)", "round({float}, 1)", "{delta}.total_seconds()",
-    ],
-    "decimal": [
-        "-{decimal}", "({decimal} + {decimal})", "({decimal} - {decimal})", "({decimal} * {decimal})",
-        "({decimal} * {int})", "({int} + {decimal})", "abs({decimal})", "sum({decimals})", "min({decimals})",
-        "max({decimals})", "({decimal} if {condition} else {decimal})", "coalesce({decimal}, {decimal})",
-        "max({decimal}, {decimal})", "round({decimal}, 1)",
-    ],
-    "text": [
-        "({text} + {text})", "{text}.upper()", "{text}.lower()", "{text}.strip()", "{text}.lstrip()",
-        "{text}.rstrip()", "{text}[{bound}:]", "{text}[:{bound}]", "{text}[{bound}:{bound}]", "str({int})",
-        'f"«{text_path}»-«{int_path}»"', 'f"<«{text_path}»>"', "concat({text}, {text}, {int})", "coalesce({text}, {text})",
-        "({text} if {condition} else {text})", "min({texts})", "max({texts})", "min({text}, {text})",
-        "{user}.label", '{text}.strip("xA")', "{text}[0]", "{text}[-1]",
-        "({text} or {text})",
-    ],
-    "date": [
-        "({date} + timedelta(1))", "({date} - timedelta(31))", "{datetime}.date()", "min({dates})", "max({dates})",
-        "coalesce({date}, {date})", "({date} if {condition} else {date})",
-    ],
-    "datetime": [
-        "({datetime} + {delta})", "({datetime} - {delta})", "min({datetimes})", "max({datetimes})",
-        "coalesce({datetime}, {datetime})", "({datetime} if {condition} else {datetime})",
-    ],
-    "delta": [
-        "({delta} + {delta})", "({delta} - {delta})", "({datetime} - {datetime})", "({date} - {date})", "-{delta}",
-        "({delta} * 2)", "coalesce({delta}, {delta})", "({delta} if {condition} else {delta})",
-    ],
-    "level": ["coalesce({level}, {level})", "({level} if {condition} else {level})"],
-    "bool": ["coalesce({bool}, {bool})", "({bool} if {condition} else {bool})"],
-    "condition": [
-        "{same}", "{truth}", "not {condition}", "({condition} and {condition})", "({condition} or {condition})",
-        "{*any} is None", "{*any} is not None", "{*any} == None", "{*any} != None", "{equal_parameter}",
-        "{*int} < {int} <= {int}", "{*decimal} > {int}", "{*int} <= {float}", "{listed}", "{listed_parameter}",
-        "{*text}.startswith({text})", "{*text}.endswith({text})", "{*text} in {text}", "{*text} not in {text}",
-        "exists({objects})", "between({*int}, {int}, {int})", "between({*date}, {date}, {date})", "{same_object}",
-        "{in_collection}", "{in_values}", "isinstance({user}, {subclass})", "{user}.older_than({int})",
-        "({condition} if {condition} else {condition})", "{json}", "{in_query}", "not ({condition})",
-        "any({conditions})", "all({conditions})",
-    ],
-}  # fmt: skip
-
-COMPARED = ["int", "text", "decimal", "date", "float", "datetime", "delta", "level", "bool"]
-ORDERED = ["==", "!=", "<", "<=", ">", ">="]
 FIELD = re.compile(r"\{(\*?)(\w+)\}")
 
 
@@ -243,6 +168,18 @@ class Writer:
     def _int_path(self, scope, depth):
         return self.path(scope, "values", "int") or unavailable("an int")
 
+    def _bool_path(self, scope, depth):
+        return self.path(scope, "values", "bool") or unavailable("a bool")
+
+    def _decimal_path(self, scope, depth):
+        return self.path(scope, "values", "decimal") or unavailable("a Decimal")
+
+    def _date_path(self, scope, depth):
+        return self.path(scope, "values", "date") or unavailable("a date")
+
+    def _text_key(self, scope, depth):
+        return self.pick(['"n"', '"s"', '"x y"', self.parameter("key")])
+
     def _divisor(self, scope, depth):
         return self.fill(self.pick(["2", "3", "-2", "7", "THREE", "(abs({int}) + 1)"]), scope, depth)
 
@@ -307,13 +244,7 @@ class Writer:
         return f"{left} {self.pick(ORDERED[:2])} {right}"
 
     def _json(self, scope, depth):
-        templates = [
-            '{user}.data["n"] == {int}', '{user}.data["n"] > {int}', '{user}.data["s"] == {text}',
-            '{user}.data["deep"]["k"] == {text}', '{user}.data["deep"]["n"] != {int}', '{user}.data["n"] is None',
-            '{user}.data["tags"][0] == {text}', '{user}.data["flag"]', '"n" in {user}.data',
-            '{text} in {user}.data["tags"]', '{user}.data["s"]', "{user}.data is None",
-        ]  # fmt: skip
-        return self.fill(self.pick(templates), scope, min(depth, 0))
+        return self.fill(self.pick(JSON), scope, min(depth, 0))
 
     # --- collections and other queries ------------------------------------------------------------------
 
@@ -337,6 +268,9 @@ class Writer:
         """Return what a ``for`` ranges over, and its entity."""
         if self.chance(12):
             return self.outside()
+        if self.chance(12):
+            entity = self.pick(list(TABLES))
+            return self.query_of_class(entity, 0), entity
         found = self.collection(scope) if not self.chance(4) else None
         entity = self.pick(list(TABLES)) if found is None else found[1]
         return (entity if found is None else found[0]), entity
@@ -353,7 +287,7 @@ class Writer:
                 clauses += f" for {inner[1][0]} in {more[0]}"
         if self._draw(2):
             clauses += f" if {self.expression('condition', [*reversed(inner), *scope], depth - 1)}"
-        return f"{element([*reversed(inner)])} {clauses}"
+        return f"{element([*reversed(inner), *(scope if self.chance(4) else ())])} {clauses}"
 
     def _collection(self, scope, depth):
         found = self.collection(scope)
@@ -395,6 +329,15 @@ class Writer:
     def _dates(self, scope, depth):
         return self.many(scope, depth, "date")
 
+    def _deltas(self, scope, depth):
+        return self.many(scope, depth, "delta")
+
+    def _extreme(self, scope, depth):
+        source, entity = self.source(scope)
+        inner = self.variable(entity)
+        number = self.path([(inner, entity)], "values", "int") or unavailable("an int")
+        return f"{self.pick(['max', 'min', 'count'])}({number}) for {inner} in {source}"
+
     def _datetimes(self, scope, depth):
         return self.many(scope, depth, "datetime")
 
@@ -420,3 +363,18 @@ class Writer:
         inner = self.variable(entity)
         condition = self.expression("condition", [(inner, entity)], depth)
         return f"{variable} {self.pick(['in', 'not in'])} select({inner} for {inner} in {entity} if {condition})"
+
+    def query_of_class(self, entity, depth):
+        """Return a query made by a class, with a lambda."""
+        inner = self.variable(entity)
+        return f"{entity}.select(lambda {inner}: {self.expression('condition', [(inner, entity)], depth)})"
+
+    def _in_query_of_class(self, scope, depth):
+        variable, entity = self.pick(scope)
+        return f"{variable} {self.pick(['in', 'not in'])} {self.query_of_class(entity, depth)}"
+
+    def _in_limited(self, scope, depth):
+        variable, entity = self.pick(scope)
+        keys = ", ".join(f"{entity}.{name}" for name in key_of(entity))
+        query = f"{self.query_of_class(entity, depth)}.order_by({keys})[:{self.pick(['1', '2', '3'])}]"
+        return f"{variable} {self.pick(['in', 'not in'])} {query}"

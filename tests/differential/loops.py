@@ -33,6 +33,8 @@ def is_aggregate(node):
     first = node.args[0]
     if isinstance(first, ast.Call) and isinstance(first.func, ast.Name) and first.func.id == "distinct":
         return is_aggregate(ast.Call(node.func, first.args, []))
+    if isinstance(first, ast.Name) and first.id == "q":  # a query that was made before
+        return False
     if isinstance(first, ast.GeneratorExp) or (node.func.id in {"min", "max"} and len(node.args) > 1):
         return False
     if isinstance(first, ast.Call) and isinstance(first.func, ast.Name) and first.func.id == "select":
@@ -55,6 +57,12 @@ def parts_of(node):
 def has_aggregate(node):
     """Whether *node* needs the rows of its own query to be grouped."""
     return any(isinstance(part, ast.Call) and is_aggregate(part) for part in parts_of(node))
+
+
+@cache
+def has_loops(node):
+    """Tell whether there is a query in *node*, or a lambda, which a query is narrowed by."""
+    return any(isinstance(part, ast.GeneratorExp | ast.Lambda) for part in ast.walk(node))
 
 
 @cache
@@ -243,7 +251,11 @@ class Loops:
         """Return what the method call *node* on this query gives."""
         name = node.func.attr
         if name in {"filter", "where"}:
-            return self._changed(filters=[*self.filters, *node.args])
+            equal = [
+                ast.Compare(ast.Attribute(self.element, given.arg), [ast.Eq()], [given.value])
+                for given in node.keywords
+            ]
+            return self._changed(filters=[*self.filters, *node.args], conditions=[*self.conditions, *equal])
         if name == "order_by":
             return self._changed(orderings=list(map(_ordering, node.args)))
         arguments = [self.evaluator.value(argument, scope) for argument in node.args]
@@ -257,6 +269,8 @@ class Loops:
         if name == "page":
             number, size = [*arguments, 10][:2]
             return self.sliced((number - 1) * size, number * size)
+        if name == "first" and not self.orderings:  # by the key, then
+            return min(self.results(), key=lambda obj: obj.key, default=None)
         if name == "first":
             return next(iter(self.sliced(0, 1).results()), None)
         results = self.results()

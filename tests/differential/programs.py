@@ -10,6 +10,7 @@ from types import SimpleNamespace
 from tests.differential.grammar import Program, Writer
 from tests.differential.rows import ROWS, identity
 from tests.differential.schema import TABLES, Level, attributes, key_of, lineage
+from tests.differential.templates import COMPARED, DOCUMENTS
 
 __all__ = ["GLOBALS", "VALUES", "Key", "draw_program", "draw_values"]
 
@@ -33,6 +34,7 @@ VALUES = {
     "datetime": [datetime(2026, 3, 1), datetime(2024, 2, 29, 6, 7, 8), datetime(2025, 12, 31, 23, 59, 59, 250000)],
     "delta": [timedelta(0), timedelta(hours=8), timedelta(days=-2), timedelta(days=1, minutes=30)],
     "level": [Level.LOW, Level.MID, Level.HIGH],
+    "key": ["n", "s", "deep", "a b", "tags", "it's"],
     "bound": [0, 1, -1, 2, -3, 50],
 }
 
@@ -59,7 +61,16 @@ class ProgramWriter(Writer):
 
     def program(self):
         """Return the text of a program."""
-        forms = [self.objects, self.values, self.tuples, self.groups, self.total, self.verdict]
+        forms = [
+            self.objects,
+            self.values,
+            self.tuples,
+            self.groups,
+            self.total,
+            self.verdict,
+            self.of_class,
+            self.handed,
+        ]
         return self.pick(forms)()
 
     def loops(self, most=2):
@@ -103,13 +114,17 @@ class ProgramWriter(Writer):
         if self.chance(5):
             condition = self.expression("condition", [variable], 2)
             text += f".{self.pick(['filter', 'where'])}(lambda {name}: {condition})"
+        if self.chance(8):
+            kind = self.pick(["text", "int", "decimal", "date"])
+            names = [known for known, what in attributes(entity, "values").items() if what == kind]
+            text += f".filter({self.pick(names)}={self.parameter(kind, nullable=True)})" if names else ""
         if self.chance(4):
             orders = [self.order(variable) for _ in range(1 + self._draw(1))]
             orders += [f"{entity}.{part}" for part in key_of(entity)] if self.chance(2) else []
             text += f".order_by({', '.join(orders)})"
             text += self.pick(["", "[:3]", "[1:4]", ".limit(2)", ".limit(3, 2)", ".page(2, 3)", ".first()"])
         elif self.chance(8):
-            text += self.pick([".distinct()", ".without_distinct()", ".limit(3).count()"])
+            text += self.pick([".distinct()", ".without_distinct()", ".limit(3).count()", ".first()"])
         return text
 
     def order(self, variable):
@@ -128,7 +143,9 @@ class ProgramWriter(Writer):
 
     def element(self, scope):
         """Return a value for the result of a query."""
-        kind = self.pick(["int", "text", "decimal", "date", "float", "bool", "datetime", "delta", "level", "condition"])
+        kind = self.pick([*COMPARED, "condition", "document"])
+        if kind == "document":
+            return self.fill(self.pick(DOCUMENTS), scope, 0) if self.object(scope, "User") else self.leaf("int", scope)
         if kind == "condition":  # as a value, `a or b` is a or b, and not whether one of them is true
             return f"not ({self.expression(kind, scope, 2)})" if self._draw(1) else self._same(scope, 2)
         return self.expression(kind, scope, 2 + self._draw(1))
@@ -196,6 +213,25 @@ class ProgramWriter(Writer):
         if self._draw(1):
             return f"{self.pick(['sum', 'min', 'max', 'avg', 'count'])}({element} {clauses})"
         return f"select({element} {clauses}).{self.pick(['sum', 'min', 'max', 'avg'])}()"
+
+    def of_class(self):
+        """Objects, by the verbs of their class."""
+        entity = self.pick(["User", "Order", "Product", "Booking", "Manager", "Seat", "Tag"])
+        query = self.query_of_class(entity, 2)
+        name = query.partition("lambda ")[2].partition(":")[0]
+        if self._draw(3):
+            return query + self.tail((name, entity))
+        return query.replace(".select", self.pick([".exists", ".get"]), 1)
+
+    def handed(self):
+        """A query within one that was made before."""
+        entity = self.pick(["User", "Order", "Product", "Company"])
+        clauses, scope = self.loops()
+        element = self.object(scope, entity)
+        if element is None:
+            return self.verdict()
+        condition = f"{element} {self.pick(['in', 'not in'])} q" if self._draw(2) else f"count(q) > {self.pick('123')}"
+        return f"(lambda q: select({scope[0][0]} {clauses} if {condition}))({self.query_of_class(entity, 2)})"
 
     def verdict(self):
         """Whether there is such an object, and how many there are."""

@@ -24,6 +24,7 @@ from dbsession import (
     delete,
     desc,
     exists,
+    flush,
     group_concat,
     max,
     select,
@@ -63,6 +64,7 @@ def fill(Note, texts):
     made = []
     for text in texts:
         made.append(Note(text=text, data={"t": text, text or "": 1}, above=made[-1] if made else None))
+    flush()
     return made
 
 
@@ -161,7 +163,7 @@ def test_texts_are_ordered_by_their_characters(Note):
             fill(Note, texts)
             *_, last = in_order = sorted(texts)
             assert select(n.text for n in Note).order_by(1).fetch() == in_order
-            assert select(n.text for n in Note).order_by(lambda n: desc(n.text)).first() == last
+            assert select(n.text for n in Note).order_by(lambda text: desc(text)).first() == last
             assert max(n.text for n in Note) == last
             assert sorted(group_concat((n.text for n in Note), texts[0])) == sorted(texts[0].join(texts))
 
@@ -178,14 +180,14 @@ def test_no_value_is_part_of_the_sql(Note):
             assert with_mark == [query.get_sql() for query, _ in queries(Note, made, "b")]
             assert not [sql for sql in with_mark if MARK in sql]
         constants = select(
-            (n.text + "Zq7'", f"{n.text}Zq7%s", n.data["Zq7"], 4711, n.text.strip("Zq7"))
+            (n.text + "Zq7'", f"{n.text}Zq7%s", 4711, n.text.strip("Zq7"))
             for n in Note
             if n.text not in ("Zq7?", "Zq7;")
             and not n.text.startswith("Zq7\\")
             and n.id != 4711
             and "Zq7" not in n.data
         )
-        assert constants.fetch() == [("aZq7'", "aZq7%s", None, 4711, "a")]
+        assert constants.fetch() == [("aZq7'", "aZq7%s", 4711, "a")]
         assert "Zq7" not in constants.get_sql()
         assert "4711" not in constants.get_sql()
 
@@ -217,6 +219,12 @@ def test_nul_is_refused(Note, text):
             lambda: select(n for n in Note if n.text == text),
             lambda: select(n for n in Note if text in n.text),
             lambda: select(n.text + text for n in Note),
+            lambda: select(f"{n.text}{text}" for n in Note),
+            lambda: select(n for n in Note if n.text.startswith(text)),
+            lambda: select(n for n in Note if n.text.upper() == text),
+            lambda: select(n for n in Note if n.data[text] == 1),
+            lambda: select(n for n in Note if text in n.data),
+            lambda: select(text for n in Note),
             lambda: select(n for n in Note if n.text in [text, "a"]),
             lambda: select(n for n in Note if n.data["t"] == text),
         ):
@@ -307,7 +315,7 @@ def test_names_that_are_keywords(db):
     class Order(db.Entity):
         group = Required(str)
         limit = Optional(int)
-        select = Optional("Select")
+        offset = Optional("Select")
 
     class Select(db.Entity):
         where = Required(str)
@@ -317,13 +325,13 @@ def test_names_that_are_keywords(db):
     db.generate_mapping(create_tables=True)
     with db_session:
         one = Select(where="here", größe=3)
-        Order(group="a", limit=1, select=one)
+        Order(group="a", limit=1, offset=one)
         Order(group="a", limit=5)
         Order(group="b")
     with db_session:
-        assert comparable(select((o.group, sum(o.limit), count(o.select)) for o in Order)) == comparable(
+        assert comparable(select((o.group, sum(o.limit), count(o.offset)) for o in Order)) == comparable(
             [("a", 6, 1), ("b", 0, 0)]
         )
-        assert select(o.select.where for o in Order if o.select.größe == 3).fetch() == ["here"]
+        assert select(o.offset.where for o in Order if o.offset.größe == 3).fetch() == ["here"]
         assert select((s.größe, max(s.orders.limit)) for s in Select).fetch() == [(3, 1)]
         assert [o.group for o in Order.select().order_by(desc(Order.group), Order.limit)] == ["b", "a", "a"]
