@@ -121,7 +121,7 @@ def measured(selected: Selected, verb: str, expression: Any) -> tuple[Selected, 
     for part in walk(expression):
         if isinstance(part, Attribute | CollectionAttribute) and part.mapping.root is not selected.mapping.root:
             raise TypeError(f"{part!r} is no attribute of {selected.mapping.name}, whose objects are queried")
-    if selected.is_distinct:  # each object once, and not each value
+    if selected.is_distinct or selected.is_grouped:  # each object once, and not each value
         whole = Selected.of(selected.mapping)
         selected = whole.replace(conditions=(Operation("in", whole.result, Subquery(selected)),))
     return selected, expression

@@ -180,7 +180,8 @@ def is_aggregate(node: Any) -> bool:
     if not isinstance(node, Operation) or node.operator not in AGGREGATES:
         return False
     operand = node.operands[0] if node.operands else None
-    return not (isinstance(operand, Subquery) or (isinstance(operand, Path) and operand.is_many))
+    is_many = isinstance(operand, Subquery | CollectionAttribute) or (isinstance(operand, Path) and operand.is_many)
+    return not is_many
 
 
 def has_aggregate(node: Any) -> bool:

@@ -19,7 +19,7 @@ from dbsession.model.mapping import Mapping
 if TYPE_CHECKING:
     from dbsession.query.selected import Selected
 
-__all__ = ["AGGREGATES", "Computed", "Path", "Placed", "RawSql", "Slot", "Subquery", "Variable", "walk"]
+__all__ = ["AGGREGATES", "Computed", "Path", "Placed", "RawSql", "Slot", "Subquery", "Variable", "is_same", "walk"]
 
 
 AGGREGATES = frozenset({"count", "count_distinct", "sum", "avg", "min", "max", "group_concat", "exists"})
@@ -136,3 +136,17 @@ def walk(node: Any) -> Any:
         yield from walk(node.base)
     elif isinstance(node, RawSql):
         yield from walk(node.values)
+
+
+def is_same(one: Any, other: Any) -> bool:
+    """Tell whether *one* and *other* are the same expression, so that they have the same value in every row."""
+    if isinstance(one, Operation):
+        is_alike = isinstance(other, Operation) and other.operator == one.operator
+        return is_alike and len(one.operands) == len(other.operands) and all(map(is_same, one.operands, other.operands))
+    if isinstance(one, Path):
+        return isinstance(other, Path) and other.attribute is one.attribute and is_same(one.base, other.base)
+    if isinstance(one, Slot):
+        return isinstance(other, Slot) and other.number == one.number
+    if isinstance(one, Expression) or isinstance(other, Expression):
+        return one is other
+    return type(one) is type(other) and bool(one == other)

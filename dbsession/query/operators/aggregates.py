@@ -12,6 +12,7 @@ from datetime import timedelta
 from typing import TYPE_CHECKING, Any
 from uuid import UUID
 
+from dbsession.model.collections import CollectionAttribute
 from dbsession.query.kinds import Kind, is_condition, kind_of, value_of
 from dbsession.query.operators.base import Operator, enclosed
 from dbsession.query.operators.comparison import is_null
@@ -30,7 +31,7 @@ _Kind = Callable[[tuple[Any, ...]], Kind]
 
 def is_many(node: Any) -> bool:
     """Tell whether *node* has rows of its own: a subquery, or a path through collections."""
-    return isinstance(node, Subquery) or (isinstance(node, Path) and node.is_many)
+    return isinstance(node, Subquery | CollectionAttribute) or (isinstance(node, Path) and node.is_many)
 
 
 def _aggregate(name: str, render: _Render, kind: _Kind) -> Operator:

@@ -15,7 +15,7 @@ from typing import Any, TypeAlias
 from dbsession.model.attributes import Attribute
 from dbsession.model.expressions import Expression, Operation, plain_expression
 from dbsession.model.references import ReferenceAttribute
-from dbsession.query.selected import For, Selected, has_aggregate, variables_in
+from dbsession.query.selected import For, Selected, variables_in
 from dbsession.query.sql.compiled import Compiled, written
 from dbsession.query.sql.compiler import Compiler
 from dbsession.query.sql.select_sql import Head, keys, place, write_select, write_where
@@ -148,7 +148,7 @@ def _locks(selected: Selected) -> bool:
 
 def _can_lock(selected: Selected) -> bool:
     is_plain = isinstance(selected.result, Variable) and not selected.is_distinct
-    return is_plain and not any(map(has_aggregate, selected.conditions))
+    return is_plain and not selected.is_grouped
 
 
 def _changing(selected: Selected, write: _Write) -> Compiled | None:
@@ -158,7 +158,8 @@ def _changing(selected: Selected, write: _Write) -> Compiled | None:
     """
     variable: Variable = selected.result
     if not _locks(selected):
-        direct = None if selected.is_sliced else _alone(selected, lambda compiler: _direct(compiler, selected, write))
+        is_by_key = selected.is_sliced or selected.is_grouped
+        direct = None if is_by_key else _alone(selected, lambda compiler: _direct(compiler, selected, write))
         return direct or _alone(selected, lambda compiler: _direct(compiler, _by_key(variable, selected), write))
 
     def write_chosen(compiler: Compiler) -> str:

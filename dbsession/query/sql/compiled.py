@@ -108,6 +108,11 @@ def compile_fetch(selected: Selected) -> Compiled:
             items.append(item)
             columns += texts
         if selected.lock:
+            if selected.is_grouped:
+                raise TypeError(
+                    f"for_update() locks rows, and this query puts them into groups; lock the rows of the groups: "
+                    f"select(x for x in {selected.mapping.name} if x in query).for_update()"
+                )
             prefix = compiler.place_of(selected.result).prefix
             locked = f" OF {prefix[:-1]}" if prefix else ""  # the other tables may be joined by LEFT JOIN
         return columns

@@ -372,7 +372,7 @@ class Compiler:
 
     def subselect(self, node: Subquery | Path, head: Head = rows, **changes: Any) -> str:
         """Return the SELECT of *node*, a subquery or a path through collections, with *changes* of its `Selected`."""
-        node = _asked(node)
+        node = self._asked(node)
         self.shift, before = self.shift + node.shift, self.shift
         try:
             return write_select(self, node.selected.replace(**changes) if changes else node.selected, head)
@@ -385,7 +385,7 @@ class Compiler:
 
     def aggregated(self, operator: str, node: Subquery | Path, *options: Any) -> str:
         """Return the SELECT of an aggregate over all values of *node*, in parentheses."""
-        node = _asked(node)
+        node = self._asked(node)
         selected = node.selected
         kind = kind_of(Operation(operator, selected.result, *options))
         if selected.is_sliced or selected.is_distinct or selected.is_grouped:
@@ -402,7 +402,8 @@ class Compiler:
 
     def exists(self, node: Subquery | Path) -> str:
         """Return the condition that *node* gives a row."""
-        return f"EXISTS ({self.subselect(node, one)})"
+        is_grouped = isinstance(node, Subquery) and node.selected.is_grouped  # perhaps by the places of its items
+        return f"EXISTS ({self.subselect(node, rows if is_grouped else one)})"
 
     def contained(self, node: Any, among: Subquery | Path, *, is_negated: bool = False) -> str:
         """Return the condition that *node* is (or is not) one of the values of *among*; NULLs do not count."""
@@ -411,7 +412,7 @@ class Compiler:
             return self._owned(owner, is_negated=is_negated)
         columns = self.columns_of(node)
         left = enclosed(columns[0], COMPARISON + 1) if len(columns) == 1 else f"({', '.join(columns)})"
-        among = _asked(among)
+        among = self._asked(among)
         selected = among.selected
         changes: dict[str, Any] = {}
         if not (selected.is_sliced or selected.is_grouped) and kind_of(selected.result).nullable:
@@ -420,6 +421,12 @@ class Compiler:
             changes["conditions"] = (*selected.conditions, present)
         word = "NOT IN" if is_negated else "IN"
         return Sql(f"{left} {word} ({self.subselect(among, keys, **changes)})", COMPARISON)
+
+    def _asked(self, node: Subquery | Path | CollectionAttribute) -> Subquery:
+        """Return *node*, a subquery, or as one a path through collections, or a collection that stands bare."""
+        if isinstance(node, CollectionAttribute):
+            node = Path(*self.step(node))
+        return node if isinstance(node, Subquery) else Subquery(items_of(node))
 
     def _owned(self, owner: Operation[bool], *, is_negated: bool) -> str:
         """Return the condition *owner* of two references, of which the first may be NULL; it is never unknown."""
@@ -438,11 +445,6 @@ class Compiler:
 
 def _bare(compiler: Compiler, selected: Selected) -> list[str]:
     return [bare(text) for text in rows(compiler, selected)]
-
-
-def _asked(node: Subquery | Path) -> Subquery:
-    """Return *node*, a subquery, or a path through collections as one."""
-    return node if isinstance(node, Subquery) else Subquery(items_of(node))
 
 
 def _pairs(left: list[str], right: list[str]) -> str:

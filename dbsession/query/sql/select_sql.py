@@ -18,7 +18,7 @@ from dbsession.query.operators.logic import as_filter
 from dbsession.query.selected import For, Selected, has_aggregate, is_aggregate, items_of, variables_in
 from dbsession.query.sql.levels import Level
 from dbsession.query.sql.results import item_of
-from dbsession.query.tree import Path, Subquery, Variable
+from dbsession.query.tree import Path, Subquery, Variable, is_same
 
 if TYPE_CHECKING:
     from dbsession.query.sql.compiler import Compiler
@@ -133,8 +133,8 @@ def _range(compiler: Compiler, loop: For, join: str) -> list[Any]:
 def _groups(compiler: Compiler, selected: Selected, conditions: list[Any]) -> str:
     """Return GROUP BY and HAVING with leading blanks, or nothing."""
     text = ""
+    parts: list[str] = []
     if selected.is_grouped:
-        parts: list[str] = []
         place = 1
         for item in selected.items:
             width = len(item_of(compiler, item, 0, selected.prefetched)[1])
@@ -148,19 +148,45 @@ def _groups(compiler: Compiler, selected: Selected, conditions: list[Any]) -> st
                 parts.append(str(place))  # a parameter in it would be another one the second time
             place += width
         text = f" GROUP BY {', '.join(dict.fromkeys(parts))}" if parts else ""
+        for ordering in selected.orderings:
+            _require_grouped(compiler, selected, ordering.expression, parts)
     having = [node for node in conditions if has_aggregate(node)]
+    for node in having:
+        _require_grouped(compiler, selected, node, parts)
+        if len(selected.fors) == 1 and any(item is selected.fors[0].variable for item in selected.items):
+            raise TypeError(
+                f"{node!r}: the aggregate is over the rows of each {selected.mapping.name}, of which there is one; of "
+                f"all it is a subquery, such as max(x.age for x in User)"
+            )
     if having:
         text += f" HAVING {conjunction([compiler.condition(as_filter(node)) for node in having])}"
     return text
 
 
-def _leaves(node: Any) -> list[Any]:
-    """Return the attributes in *node* that stand in no aggregate."""
-    if is_aggregate(node):
+def _require_grouped(compiler: Compiler, selected: Selected, node: Any, columns: list[str]) -> None:
+    """Refuse in *node* what may have many values in a group; SQLite would take any of them.
+
+    A group has one value of what it is grouped by, *columns*, and of the attributes of an object among that.
+    """
+    objects = [compiler.place_of(item) for item in selected.items if _is_column(item) and kind_of(item).is_object]
+    for leaf in _leaves(node, selected.items):
+        base = leaf if isinstance(leaf, Variable) else compiler.step(leaf)[0]
+        if any(compiler.place_of(base) is place for place in objects) or set(compiler.columns_of(leaf)) <= {*columns}:
+            continue
+        raise TypeError(
+            f"{leaf!r} has many values in a group of {', '.join(map(repr, selected.items))}; aggregate it, or make it "
+            f"an item of the result"
+        )
+
+
+def _leaves(node: Any, known: tuple[Any, ...] = ()) -> list[Any]:
+    """Return the attributes in *node* that stand in no aggregate, and in nothing that is *known*."""
+    if is_aggregate(node) or any(is_same(node, item) for item in known):
         return []
     if _is_column(node):
         return [node]
-    return [leaf for operand in node.operands for leaf in _leaves(operand)] if isinstance(node, Operation) else []
+    operands = node.operands if isinstance(node, Operation) else ()
+    return [leaf for operand in operands for leaf in _leaves(operand, known)]
 
 
 def _is_column(node: Any) -> bool:
@@ -188,7 +214,7 @@ def _ordered(compiler: Compiler, selected: Selected, ordering: Ordering, columns
         return compiler.columns_of(expression)
     place = 1
     for item in selected.items:
-        if item is expression and len(columns) >= place:
+        if is_same(item, expression) and len(columns) >= place:
             return [str(place)]
         place += len(item_of(compiler, item, 0, selected.prefetched)[1])
     return compiler.columns_of(expression)

@@ -133,6 +133,7 @@ def orderings(t: Translator, node: ast.AST, scope: Scope) -> tuple[Ordering, ...
             assert isinstance(each, ast.Call)
             each, descending = each.args[0], not descending
         expression = t.visit(each, scope)
+        t.require_one(expression, each, scope)
         if not isinstance(expression, Expression):
             raise t.error(each, scope, "this is the same for all rows, and orders nothing")
         found.append(Ordering(expression, descending=descending))
@@ -184,6 +185,8 @@ def method_of_object(
         return _inline(t, found, _fixed(found), given, node, scope)
     if mapping.member(name) is not None:
         raise t.error(node, scope, f"{mapping.name}.{name} is an attribute, and is not called")
+    if isinstance(found, property | cached_property):
+        raise t.error(node, scope, f"{mapping.name}.{name} is a property: leave out the parentheses")
     if found is not taking.NOTHING:
         raise t.error(node, scope, f"{name}() cannot be called on what stands in a row; call it on the results")
     methods = [known for known, each in vars(mapping.entity).items() if isinstance(each, FunctionType)]

@@ -59,7 +59,7 @@ def generator(
             if not any(condition is False for condition in loops.conditions):
                 _add(t, loops, t.condition(test, scope))
     _require_one_database(t, loops.fors, node, scope)
-    found = _result(t, node.elt, scope) if result is None else result(node.elt, scope)
+    found = _result(t, node.elt, scope, loops) if result is None else result(node.elt, scope)
     selected = t.selected(tuple(loops.fors), found, tuple(loops.conditions), is_left=is_left)
     return t.own(selected.replace(orderings=tuple(loops.orderings))) if loops.orderings else selected
 
@@ -72,14 +72,28 @@ def _add(t: Translator, loops: _Loops, condition: Any) -> None:
         loops.conditions.extend(t.conjuncts(condition))
 
 
-def _result(t: Translator, node: ast.expr, scope: Scope) -> Any:
+def _result(t: Translator, node: ast.expr, scope: Scope, loops: _Loops) -> Any:
+    """Return what is in front of the loops; a collection there, ``u.orders.total``, is one loop more."""
     if isinstance(node, ast.Tuple) and not t.is_constant(node):
         items = tuple([t.visit(element, scope) for element in node.elts])
         for element, item in zip(node.elts, items, strict=True):
             if isinstance(item, tuple):
                 raise t.error(element, scope, "a result has no tuples within a tuple; write its items one by one")
+            if isinstance(item, Path) and item.is_many:
+                raise t.error(
+                    element,
+                    scope,
+                    "a collection beside other items has to be a loop, as in ((u.name, o) for u in User for o in "
+                    "u.orders), or an aggregate, such as count(u.orders)",
+                )
+            t.require_one(item, element, scope)
         return items
-    return t.visit(node, scope)
+    found = t.visit(node, scope)
+    if isinstance(found, Path) and found.is_many:
+        return _value_of(loops, found) if found.target is None else _new(loops, found.target, "", found)
+    if not isinstance(found, tuple):
+        t.require_one(found, node, scope)
+    return found
 
 
 def _require_one_database(t: Translator, fors: list[For], node: ast.expr, scope: Scope) -> None:

@@ -24,7 +24,7 @@ from dbsession.model.entity import EntityBase
 from dbsession.model.expressions import Expression, Operation, plain_expression
 from dbsession.query import operators, taking
 from dbsession.query.kinds import is_condition, is_value, kind_of, value_of
-from dbsession.query.selected import For, Selected
+from dbsession.query.selected import For, Selected, has_aggregate
 from dbsession.query.taking import How
 from dbsession.query.translation import functions, inlining, loops, methods, visitors
 from dbsession.query.translation.memory import (
@@ -239,18 +239,25 @@ class Translator:
                 raise self.error(
                     node, scope, "the attributes of a class are for the expression form; here write the loop variable"
                 )
+            if has_aggregate(value):
+                raise self.error(
+                    node,
+                    scope,
+                    "an aggregate of the attributes of a class has no rows of its own here; give it a generator, such "
+                    "as max(x.age for x in User)",
+                )
             return value
         if isinstance(value, type | ModuleType | Iterator) or callable(value):
             raise self.error(node, scope, f"it is {value!r:.60}, and no value that a database has")
         return self.slot(number)
 
-    def _require_one(self, found: Any, node: ast.AST, scope: Scope) -> None:
+    def require_one(self, found: Any, node: ast.AST, scope: Scope) -> None:
         """Refuse what has many values where one is wanted."""
         if isinstance(found, tuple):
             raise self.error(node, scope, "a tuple can be compared with a tuple, and looked for with in, and no more")
         if isinstance(found, Subquery):
             items = found.selected.items
-            is_many = not found.selected.is_grouped or len(items) != 1
+            is_many = len(items) != 1 or not has_aggregate(items[0])
         else:
             is_many = isinstance(found, Path) and found.is_many
         if is_many:
@@ -299,7 +306,7 @@ class Translator:
         operation: Operation[Any] = Operation(operator, *operands)
         if operator not in AGGREGATES and operator != "isinstance":
             for operand in operands[: 1 if operator == "in" else None]:
-                self._require_one(operand, node, scope)
+                self.require_one(operand, node, scope)
         if operator not in _OF_OBJECTS and any(map(_is_object, operands)):
             raise self.error(
                 node,
