@@ -308,7 +308,9 @@ def test_reading_begins_no_transaction(db, Note):
         db.exists("SELECT 1")
         db.select("WITH x AS (SELECT 1 AS y) SELECT y FROM x")
         db.select("VALUES (1), (2)")
-    assert (spent.round_trips, spent.transactions) == (5, 0)
+        db.select("SELECT 'UPDATE' AS x -- it's no UPDATE")
+        db.select("SELECT /* INTO 'nowhere' */ 1 AS x")
+    assert (spent.round_trips, spent.transactions) == (7, 0)
     with db_session:
         Note(text="new")
         assert db.get("SELECT count(*) FROM note") == 3
@@ -350,6 +352,10 @@ def test_a_write_within_a_with_query(postgres_url):
         "select likes from note for no key update",
         "SELECT likes FROM note FOR SHARE",
         "SELECT 1 AS x INTO other",
+        "SELECT likes -- don't\nFROM note FOR UPDATE -- it's locked",
+        "SELECT $$--$$ AS x FROM note FOR UPDATE",
+        r"SELECT E'it\'s --' AS x FROM note FOR UPDATE",
+        "SELECT '/*' AS x FROM note FOR UPDATE /* '*/",
     ):
         with pytest.raises(Odd), db_session:
             with sent(db) as spent:

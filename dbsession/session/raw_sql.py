@@ -26,7 +26,8 @@ _MOVES = re.compile(
 # FOR UPDATE, INTO. To take a read for a write does no harm; the reverse would leave it in autocommit.
 _READS = frozenset({"SELECT", "WITH", "VALUES", "TABLE", "SHOW", "EXPLAIN", "PRAGMA"})
 _WRITE_WORD = re.compile(r"\b(?:INSERT|UPDATE|DELETE|MERGE|INTO|SHARE)\b", re.IGNORECASE)
-_QUOTED = re.compile(r"'[^']*'|\"[^\"]*\"")
+# Whatever begins first counts: a quote in a comment opens no text, and no comment begins within one.
+_QUOTED = re.compile(r"\$(\w*)\$.*?\$\1\$|\b[eE]'(?:\\.|[^'\\])*'|'[^']*'|\"[^\"]*\"|--[^\n]*|/\*.*?\*/", re.DOTALL)
 _STREAM = re.compile(r"\b(?:FROM\s+STDIN|TO\s+STDOUT)\b", re.IGNORECASE)
 
 
@@ -54,8 +55,8 @@ def counts_as_write(sql: str) -> bool:
 
 
 def without_quoted(sql: str) -> str:
-    """Return *sql* without what stands in quotes."""
-    return _QUOTED.sub("", sql)
+    """Return *sql* without what stands in quotes and comments."""
+    return _QUOTED.sub(" ", sql)
 
 
 def send_raw(unit: UnitOfWork, statement: Statement, *, writes: bool) -> Flow[Result]:
