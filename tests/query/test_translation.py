@@ -229,8 +229,6 @@ def test_values_of_python_are_parameters():
     [
         ((o.person.boss.name for o in Order), "o.person.boss.name"),
         ((o.person for o in Order), "o.person"),
-        ((p.orders.total for p in Person), "p.orders.total"),
-        ((p.orders.items.name for p in Person), "p.orders.items.name"),
         ((sum(p.orders.total) for p in Person), "sum(p.orders.total)"),
         ((count(p.orders) for p in Person), "count(p.orders)"),
         ((len(p.orders) for p in Person), "count(p.orders)"),
@@ -244,8 +242,8 @@ def test_values_of_python_are_parameters():
             "count([o FOR o IN p.orders IF >(o.total, p.age)])",
         ),
         (
-            (p.orders.filter(lambda o: o.total > 1).total for p in Person),
-            "[o.total FOR o IN p.orders IF >(o.total, 1)]",
+            (sum(p.orders.filter(lambda o: o.total > 1).total) for p in Person),
+            "sum([o.total FOR o IN p.orders IF >(o.total, 1)])",
         ),
         ((p.orders.filter(total=3).exists() for p in Person), "exists([o FOR o IN p.orders IF =(o.total, 3)])"),
         ((p.orders.total.distinct().count() for p in Person), "count([o.total FOR o IN p.orders is_distinct])"),
@@ -330,6 +328,12 @@ def test_aggregates_of_rows(expression, expected):
         ),
         ((p for p in Person for q in Person if p.age == q.age), "p FOR p IN Person FOR q IN Person IF =(p.age, q.age)"),
         ((i for p in Person for i in p.orders.items), "i FOR p IN Person FOR i IN p.orders.items"),
+        ((p.orders for p in Person), "o FOR p IN Person FOR o IN p.orders"),
+        ((p.orders.items.name for p in Person), "i.name FOR p IN Person FOR i IN p.orders.items"),
+        (
+            (p.orders.filter(lambda o: o.total > 1).total for p in Person),
+            "o.total FOR p IN Person FOR o IN p.orders IF >(o.total, 1)",
+        ),
         (
             (t for p in Person for t in p.orders.total if t > 3),
             "o.total FOR p IN Person FOR o IN p.orders IF >(o.total, 3)",

@@ -108,6 +108,18 @@ CASES: list[tuple[Any, str, str]] = [
     (lambda: select(p.name.upper(1) for p in Person), "p.name.upper(1)", "upper() takes 0 arguments"),
     (lambda: select(p.name.nothing for p in Person), "p.name.nothing", "a str has no attribute 'nothing' in a query"),
     (lambda: select(p.data.key for p in Person), "p.data.key", "write ['key']"),
+    (lambda: select(p.name.title() for p in Person), "p.name.title()", "call it on the results"),
+    (lambda: select(p for p in Person if p.name.like("A%")), 'p.name.like("A%")', 'x.startswith("...")'),
+    (lambda: select(p for p in Person if p.born.strftime("%Y") == "1"), 'p.born.strftime("%Y")', "such as .year and .month"),
+    (lambda: select(o.status.value for o in Order), "o.status.value", "compare with a member, such as Status.NEW"),
+    (lambda: select(p for p in Person if p.is_adult()), "p.is_adult()", "Person.is_adult is a property: leave out the parentheses"),
+    # what has many values
+    (lambda: select((p.name, p.orders) for p in Person), "p.orders", "beside other items it has to be a loop"),
+    (lambda: select((p.name, p.orders.total) for p in Person), "p.orders.total", "beside other items it has to be a loop"),
+    (lambda: select((p, (o for o in p.orders)) for p in Person), "(o for o in p.orders)", "or an aggregate, such as"),
+    (lambda: Person.select().order_by(lambda p: p.orders.total), "p.orders.total", "take sum(), max(), count() of them"),
+    (lambda: select(p for p in Person if p.age == max(Person.age)), "max(Person.age)", "give it a generator, such as"),
+    (lambda: select(p for p in Person if p.age == select(q.age for q in Person if count() > 1)), None, "many values"),
     # calls
     (lambda: select(print(p) for p in Person), "print(p)", "print cannot be called with what stands in a row"),
     (lambda: select(date(p.age, 1, 1) for p in Person), "date(p.age, 1, 1)", "make the value before the query"),
@@ -144,7 +156,7 @@ CASES: list[tuple[Any, str, str]] = [
     (lambda: select(x for p in Person for x in select(q.age for q in Person).limit(3)), "select(q.age for q in Person).limit(3)", "can be made before this one and used by its name"),
     (lambda: select(x for p in Person for x in AGES), "AGES", "this query gives values"),
     # lambdas
-    (lambda: narrowed(Person.select(), lambda p, q: p.age), "lambda p, q: p.age", "it has 2 parameters, and the query gives 1"),
+    (lambda: narrowed(Person.select(), lambda p, q: p.age), "lambda p, q: p.age", "it has 2 parameters, and the result has 1 item: give it one for each, or use where()"),
     (lambda: narrowed(left_join((p, o) for p in Person for o in p.orders), lambda x, o: x, by_name=True), "x", "no loop variable 'x', but p, o"),
     (lambda: narrowed(Person.select(), lambda *p: p), "lambda *p: p", "plain ones"),
     (lambda: ordered(Person.select(), lambda p: 3), "3", "orders nothing"),

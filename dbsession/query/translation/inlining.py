@@ -8,7 +8,7 @@ from __future__ import annotations
 
 import ast
 import inspect
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Sequence
 from functools import cached_property
 from types import FunctionType, MethodType
 from typing import TYPE_CHECKING, Any, NamedTuple
@@ -72,14 +72,19 @@ def lambda_scope(t: Translator, selected: Selected, frame: Frame, *, by_name: bo
             raise t.error(
                 node,
                 scope,
-                f"it has {len(required)} parameters, and the query gives {len(items)} at a time: give it a parameter "
-                f"for each, or none, and use the names of the loop variables ({', '.join(loops)})",
+                f"it has {_number(required, 'parameter')}, and the result has {_number(items, 'item')}: give it one "
+                f"for each, or use where(), whose lambdas name the loop variables they want ({', '.join(loops)}); "
+                f"without parameters a lambda sees them all",
             )
         scope = Scope(frame, {parameter.arg: item for parameter, item in zip(required, items, strict=True)})
     for index, parameter in enumerate(parameters[len(required) :]):
         number = t.ask(_default(_names_of_run, index), taking.plain)
         scope = scope.with_outside(parameter.arg, number)
     return scope
+
+
+def _number(listed: Sequence[Any], noun: str) -> str:
+    return f"{len(listed)} {noun}{'s'[: len(listed) != 1]}"
 
 
 def _by_name(

@@ -73,27 +73,22 @@ def _add(t: Translator, loops: _Loops, condition: Any) -> None:
 
 
 def _result(t: Translator, node: ast.expr, scope: Scope, loops: _Loops) -> Any:
-    """Return what is in front of the loops; a collection there, ``u.orders.total``, is one loop more."""
+    """Return what is in front of the loops; a collection there, ``u.orders.total``, or a query is one loop more."""
     if isinstance(node, ast.Tuple) and not t.is_constant(node):
         items = tuple([t.visit(element, scope) for element in node.elts])
         for element, item in zip(node.elts, items, strict=True):
             if isinstance(item, tuple):
                 raise t.error(element, scope, "a result has no tuples within a tuple; write its items one by one")
-            if isinstance(item, Path) and item.is_many:
+            if t.is_many(item):
                 raise t.error(
                     element,
                     scope,
-                    "a collection beside other items has to be a loop, as in ((u.name, o) for u in User for o in "
-                    "u.orders), or an aggregate, such as count(u.orders)",
+                    "what has many values can be the whole result, but beside other items it has to be a loop, as in "
+                    "((u.name, o) for u in User for o in u.orders), or an aggregate, such as count(u.orders)",
                 )
-            t.require_one(item, element, scope)
         return items
     found = t.visit(node, scope)
-    if isinstance(found, Path) and found.is_many:
-        return _value_of(loops, found) if found.target is None else _new(loops, found.target, "", found)
-    if not isinstance(found, tuple):
-        t.require_one(found, node, scope)
-    return found
+    return _over_node(t, found, "", node, scope, loops) if t.is_many(found) else found
 
 
 def _require_one_database(t: Translator, fors: list[For], node: ast.expr, scope: Scope) -> None:
@@ -119,9 +114,9 @@ def _enter(t: Translator, clause: ast.comprehension, scope: Scope, loops: _Loops
     if given is None and t.is_outside(clause.iter, scope):
         given = t.ask_for(clause.iter, scope, taking.looped)
     if given is not None:
-        item = _over_answer(t, given, name, clause, scope, loops)
+        item = _over_answer(t, given, name, clause.iter, scope, loops)
     else:
-        item = _over_node(t, t.visit(clause.iter, scope), name, clause, scope, loops)
+        item = _over_node(t, t.visit(clause.iter, scope), name, clause.iter, scope, loops)
     if isinstance(target, ast.Name):
         return scope.with_inside(name, item)
     if isinstance(target, ast.Tuple | ast.List) and isinstance(item, tuple) and len(item) == len(target.elts):
@@ -133,20 +128,20 @@ def _enter(t: Translator, clause: ast.comprehension, scope: Scope, loops: _Loops
     raise t.error(target, scope, "a loop of a query has one name for its variable, such as u in `for u in User`")
 
 
-def _over_answer(t: Translator, number: int, name: str, clause: ast.comprehension, scope: Scope, loops: _Loops) -> Any:
+def _over_answer(t: Translator, number: int, name: str, node: ast.expr, scope: Scope, loops: _Loops) -> Any:
     """Range over what Python knows: an entity, a query, the collection of an object."""
     value = t.answer(number)
     if taking.is_entity(value):
         value._mapping_.require_complete()
         return _new(loops, value._mapping_, name)
     if taking.is_query(value):
-        return _over_node(t, t.subquery_of(number), name, clause, scope, loops)
+        return _over_node(t, t.subquery_of(number), name, node, scope, loops)
     if isinstance(value, Collection):
         item = _new(loops, value.attribute.target, name)
         loops.conditions.append(belongs(t, number, item))
         return item
     raise t.error(
-        clause.iter,
+        node,
         scope,
         f"a loop of a query ranges over an entity, a query or a collection, and this is {_a(value)}; look for values "
         f"of a list with `in`",
@@ -166,17 +161,17 @@ def _new(loops: _Loops, mapping: Mapping, name: str, origin: Path | Subquery | N
     return variable
 
 
-def _over_node(t: Translator, found: Any, name: str, clause: ast.comprehension, scope: Scope, loops: _Loops) -> Any:
+def _over_node(t: Translator, found: Any, name: str, node: ast.expr, scope: Scope, loops: _Loops) -> Any:
     """Range over a collection of a loop variable, or over a subquery."""
     if isinstance(found, Subquery):
-        return _over_subquery(t, found, name, clause, scope, loops)
+        return _over_subquery(t, found, name, node, scope, loops)
     if isinstance(found, Path):
         if found.is_many and found.target is None:  # `for total in u.orders.total`
             return _value_of(loops, found)
         if found.target is not None:
             return _new(loops, found.target, name, found)
     raise t.error(
-        clause.iter,
+        node,
         scope,
         "a loop of a query ranges over an entity, a query or a collection, such as `for o in u.orders`",
     )
@@ -191,9 +186,7 @@ def _value_of(loops: _Loops, path: Path) -> Path:
     return Path(_value_of(loops, base), path.attribute)
 
 
-def _over_subquery(
-    t: Translator, found: Subquery, name: str, clause: ast.comprehension, scope: Scope, loops: _Loops
-) -> Any:
+def _over_subquery(t: Translator, found: Subquery, name: str, node: ast.expr, scope: Scope, loops: _Loops) -> Any:
     selected = found.selected
     if may_merge(selected):
         if not t.is_own(selected):
@@ -207,7 +200,7 @@ def _over_subquery(
     if selected.gives_objects:
         return _new(loops, selected.mapping, name, found)
     raise t.error(
-        clause.iter,
+        node,
         scope,
         "this query gives values, and is aggregated, limited or made distinct, so that no other can range over it; "
         "range over objects, and take the values of those",

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import ast
 from datetime import timedelta
+from enum import Enum
 from typing import TYPE_CHECKING, Any
 
 from dbsession.errors import TranslationError
@@ -49,6 +50,12 @@ _INSTEAD = {
     "is_null": "write x is None",
     "asc": "give order_by() the expression itself",
     "desc": "write desc(x) in order_by()",
+    "like": 'write "..." in x, x.startswith("..."), x.endswith("..."), or raw_sql()',
+    "ilike": 'write "..." in x.lower(), x.lower().startswith("..."), or raw_sql()',
+    "casefold": "write x.lower()",
+    "find": 'write "..." in x',
+    "index": 'write "..." in x',
+    "strftime": "take its parts, such as .year and .month, or format the results",
     "format": 'write an f-string, such as f"{u.name}!"',
     "join": 'write an f-string, such as f"{u.name}!", or group_concat() for many rows',
 }
@@ -65,6 +72,8 @@ def part(t: Translator, base: Any, name: str, node: ast.expr, scope: Scope) -> A
         why = f"JSON has keys, no attributes: write [{name!r}]"
     elif name in _METHODS:
         why = f"{name} is a method: write {name}()"
+    elif name in ("name", "value") and isinstance(kind.python, type) and issubclass(kind.python, Enum):
+        why = f"compare with a member, such as {next(iter(kind.python))}, and take .{name} of the results"
     else:
         why = f"{kind.name} has no attribute {name!r} in a query{suggest(name, sorted(_PARTS - {name}))}"
     raise t.error(node, scope, why)
@@ -102,8 +111,8 @@ def _got(t: Translator, base: Any, node: ast.Call, scope: Scope) -> Any:
 def _no_method(t: Translator, base: Any, name: str, node: ast.Call, scope: Scope) -> TranslationError:
     instead = _INSTEAD.get(name)
     if instead is None:
-        available = [known for known, (operator, _, _) in _METHODS.items() if operator in t.operators]
-        guess = suggest(name, available)
+        python = kind_of(base).python
+        guess = suggest(name, [known for known in _METHODS if hasattr(python, known)])
         instead = guess.removeprefix("; ") or "call it on the results, or give what it returns to the query"
     kind = "a condition" if is_condition(base) else kind_of(base).name
     return t.error(node, scope, f"{name}() of {kind} has no counterpart in the database; {instead}")

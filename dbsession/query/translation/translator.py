@@ -251,16 +251,18 @@ class Translator:
             raise self.error(node, scope, f"it is {value!r:.60}, and no value that a database has")
         return self.slot(number)
 
+    def is_many(self, found: Any) -> bool:
+        """Tell whether *found* has any number of values, or of rows."""
+        if isinstance(found, Subquery):
+            items = found.selected.items
+            return len(items) != 1 or not has_aggregate(items[0])
+        return isinstance(found, Path) and found.is_many
+
     def require_one(self, found: Any, node: ast.AST, scope: Scope) -> None:
         """Refuse what has many values where one is wanted."""
         if isinstance(found, tuple):
             raise self.error(node, scope, "a tuple can be compared with a tuple, and looked for with in, and no more")
-        if isinstance(found, Subquery):
-            items = found.selected.items
-            is_many = len(items) != 1 or not has_aggregate(items[0])
-        else:
-            is_many = isinstance(found, Path) and found.is_many
-        if is_many:
+        if self.is_many(found):
             raise self.error(
                 node,
                 scope,

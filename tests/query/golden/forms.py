@@ -167,6 +167,7 @@ FORMS["collections"] = [
     lambda: select(u for u in User if sum(u.orders.lines.amount) > 5),
     lambda: select(u for u in User if u in some_user.staff),
     lambda: select(u for u in User if u.orders.select(lambda o: o.total > 5)),
+    lambda: User.select(count(User.orders) > 1),
 ]
 FORMS["several loops"] = [
     lambda: select(u for u in User for o in u.orders if o.total > 5),
@@ -174,6 +175,7 @@ FORMS["several loops"] = [
     lambda: select(o for u in User for o in u.orders if u.name == "Ann"),
     lambda: select((u.name, o.total) for u in User for o in u.orders),
     lambda: select((u, o) for u in User for o in u.orders if o.total > u.age),
+    lambda: select(u.orders.total for u in User if u.age > 18),
     lambda: select(u for u in User for o in u.orders for l in o.lines if l.amount > 5),
     lambda: select(p for o in Order for p in o.lines.product if o.user.name == "Ann"),
     lambda: select((u.name, t.word) for u in User for t in u.tags),
@@ -192,6 +194,8 @@ FORMS["groups"] = [
     lambda: select((u.active, group_concat(u.name)) for u in User),
     lambda: select(count(distinct(u.age)) for u in User),
     lambda: select((u.age, count()) for u in User).order_by(-2),
+    lambda: select(u for u in User for o in u.orders if count(o) > 1),
+    lambda: select((o.day.year, count()) for o in Order).order_by(lambda: o.day.year),
 ]
 FORMS["subqueries"] = [
     lambda: select(u for u in User if u in select(o.user for o in Order if o.total > 5)),
