@@ -17,7 +17,7 @@ from dbsession import (
     Set,
     db_session,
 )
-from dbsession.query.ranges import range_of
+from dbsession.query.translation.ranges import range_of
 from tests.counting import counted
 
 

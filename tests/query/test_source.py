@@ -378,6 +378,25 @@ def test_threads_at_once(tmp_path):
         assert all(source is sources[0] for source in sources)
 
 
+def test_threads_that_parse_at_once(tmp_path, monkeypatch):
+    """Python 3.11 may raise SystemError where several threads parse, whoever does; it is tried again."""
+    module = load(tmp_path / "orders.py", "found = [lambda u: u.a, lambda u: u.b]")
+    calls = []
+
+    def compile_at_times(*arguments, **options):
+        calls.append(arguments)
+        if len(calls) % 3:
+            raise SystemError("AST constructor recursion depth mismatch (before=18, after=10)")
+        return compile(*arguments, **options)
+
+    before = list(warnings.filters)
+    monkeypatch.setattr(source_module, "compile", compile_at_times, raising=False)
+    sources = [find_source(code_of(found)) for found in module.found]
+    assert [segment(source, source.node) for source in sources] == ["lambda u: u.a", "lambda u: u.b"]
+    assert len(calls) > 6
+    assert warnings.filters == before
+
+
 def test_code_that_is_traced_or_hot(tmp_path):
     """Code that runs under a debugger, or that the interpreter has made faster, is found as any other."""
     module = load(tmp_path / "orders.py", "def f(n): return n.real + 1\nfound = [lambda n: n.real + 1, f]")

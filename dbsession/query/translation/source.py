@@ -23,6 +23,7 @@ import tokenize
 import warnings
 from bisect import bisect_left
 from collections.abc import Iterator
+from contextlib import suppress
 from functools import lru_cache, partial
 from itertools import accumulate
 from types import CodeType
@@ -39,6 +40,7 @@ SourceNode: TypeAlias = ast.GeneratorExp | ast.Lambda | ast.FunctionDef | ast.As
 _FUTURES = sum({getattr(__future__, feature).compiler_flag for feature in __future__.all_feature_names})
 
 _FAR = 1_000_000  # lines, where nothing else stands
+_ATTEMPTS = 100  # Python 3.11 counts the depths of the trees of all threads as one, and takes that for its own error
 _LONGEST = 80  # characters of a sub-expression in a message
 _KINDS = {"<lambda>": "lambda", "<genexpr>": "generator expression"}
 _REMEDY = "write it in the form that needs no source, such as User.select(User.age > 18)"
@@ -298,10 +300,14 @@ def _compile(what: str | ast.Module, filename: str, flags: int, mode: str = "exe
     Raises:
         SyntaxError: it cannot be compiled.
     """
+    flags |= ast.PyCF_ALLOW_TOP_LEVEL_AWAIT
     silence: Any = ("ignore", None, Warning, re.compile(re.escape(filename.removesuffix(".py")) + r"\Z"), 0)
     filters: Any = warnings.filters
     filters.insert(0, silence)
     try:
-        return compile(what, filename, mode, flags | ast.PyCF_ALLOW_TOP_LEVEL_AWAIT, dont_inherit=True)
+        for _ in range(_ATTEMPTS):
+            with suppress(SystemError):
+                return compile(what, filename, mode, flags, dont_inherit=True)
+        return compile(what, filename, mode, flags, dont_inherit=True)
     finally:
         filters.remove(silence)
