@@ -168,7 +168,7 @@ class Expression(Generic[T_co]):
         """
         if isinstance(values, str | bytes) or not isinstance(values, Iterable):
             raise TypeError(f"in_() takes several values, not {values!r:.60}; give it a list")
-        return Operation("in", self, tuple(values))
+        return Operation("in", self, tuple(map(plain_expression, values)))
 
     def not_in(self, values: Iterable[Any]) -> Operation[bool]:
         """Match what equals none of *values*, and is not NULL if None is among them.

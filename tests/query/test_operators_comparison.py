@@ -10,7 +10,7 @@ from enum import Enum, IntEnum
 import pytest
 
 from dbsession import Optional, PrimaryKey, Required, Set, db_session
-from dbsession.model.expressions import Operation
+from dbsession.model.expressions import Operation, plain_expression
 from dbsession.query.tree import Path, Slot, Variable
 from tests.query.operating import declare, mismatches, results, sql_of
 
@@ -307,7 +307,7 @@ def test_objects(town):
                 [bob],
             ),
             "bob in (sender, receiver)": (
-                Operation("in", bob, (Letter.sender, Letter.receiver)),
+                Operation("in", bob, (plain_expression(Letter.sender), plain_expression(Letter.receiver))),
                 lambda letter: (
                     True if bob in (letter.sender, letter.receiver) else None if letter.receiver is None else False
                 ),
@@ -362,7 +362,7 @@ def test_objects_with_keys_of_several_parts(town):
                 lambda person: person.home not in (one, None),
             ),
             "home in (visits, slot)": (
-                Operation("in", Person.home, (Person.visits, Slot(0, one))),
+                Operation("in", Person.home, (plain_expression(Person.visits), Slot(0, one))),
                 lambda person: None if person.home is None else person.home in (person.visits, one),
                 one,
             ),
@@ -402,12 +402,12 @@ def test_variables_and_paths(town):
     with db_session:
         bob = Person.get(name="Bob")
         query = Letter.select()
-        assert [each.id for each in query.filter(Operation("=", Path(Letter.receiver, Person.name), "Bob"))] == [1, 2]
-        home = Path(Letter.receiver, Person.home)
+        assert [each.id for each in query.filter(Operation("=", Letter.receiver.name, "Bob"))] == [1, 2]
+        home = Letter.receiver.home
         assert query.filter(Operation("=", home, bob.home)).count() == 2
-        assert query.filter(Operation("=", home, Path(Letter.sender, Person.home))).count() == 1
+        assert query.filter(Operation("=", home, Letter.sender.home)).count() == 1
         assert query.filter(Operation("=", home, None)).count() == 1
-        assert "JOIN" not in query.filter(Operation("=", Path(Letter.receiver, Person.id), bob.id)).get_sql()
+        assert "JOIN" not in query.filter(Operation("=", Letter.receiver.id, bob.id)).get_sql()
         with pytest.raises(TypeError, match="are objects of different entities, a House and a Person"):
             query.filter(Operation("=", home, bob)).fetch()
     assert repr(Path(letter, Letter.sender)) == "letter.sender"

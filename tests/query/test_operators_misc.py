@@ -8,7 +8,7 @@ import pytest
 
 from dbsession import Discriminator, Optional, Required, Set, db_session
 from dbsession.model.expressions import Operation
-from dbsession.query.tree import Path, RawSql, Slot
+from dbsession.query.tree import RawSql, Slot
 from tests.query.operating import declare, mismatches, results
 
 
@@ -116,17 +116,17 @@ def test_paths(Thing):
     """Operators take paths like attributes; NULL along the way makes NULL."""
     owner = Thing.owner
     cases = {
-        "owner.j + j": (Path(owner, Thing.j) + Thing.j, lambda o: o.owner.j + o.j if o.owner else None),
+        "owner.j + j": (owner.j + Thing.j, lambda o: o.owner.j + o.j if o.owner else None),
         "owner.t or u": (
-            Operation("coalesce", Path(owner, Thing.t), Thing.u),
+            Operation("coalesce", owner.t, Thing.u),
             lambda o: o.owner.t if o.owner and o.owner.t is not None else o.u,
         ),
-        "truth(owner.c)": (Operation("truth", Path(owner, Thing.c)), lambda o: bool(o.owner and o.owner.c)),
-        "not truth(owner.c)": (~Operation("truth", Path(owner, Thing.c)), lambda o: not (o.owner and o.owner.c)),
-        "owner.owner is None": (Path(owner, Thing.owner) == None, lambda o: not (o.owner and o.owner.owner)),  # noqa: E711
-        "str(owner.c)": (Operation("str", Path(owner, Thing.c)), lambda o: str(o.owner.c) if o.owner else None),
+        "truth(owner.c)": (Operation("truth", owner.c), lambda o: bool(o.owner and o.owner.c)),
+        "not truth(owner.c)": (~Operation("truth", owner.c), lambda o: not (o.owner and o.owner.c)),
+        "owner.owner is None": (owner.owner == None, lambda o: not (o.owner and o.owner.owner)),  # noqa: E711
+        "str(owner.c)": (Operation("str", owner.c), lambda o: str(o.owner.c) if o.owner else None),
         "max(owner.j, j)": (
-            Operation("max2", Path(owner, Thing.j), Thing.j),
+            Operation("max2", owner.j, Thing.j),
             lambda o: max(o.owner.j, o.j) if o.owner else None,
         ),
     }

@@ -13,7 +13,7 @@ from dbsession import Database, Json, Optional, Set, db_session
 from dbsession.model.expressions import Operation
 from dbsession.query.operators import OPERATORS
 from dbsession.query.selected import Selected
-from dbsession.query.tree import Path, RawSql, Slot
+from dbsession.query.tree import RawSql, Slot
 
 
 class Colour(Enum):
@@ -171,7 +171,7 @@ def test_what_is_not_refused(T, source):
 
 def test_paths_are_named(T):
     """A path is named as it is written."""
-    node = Operation("upper", Path(Path(T.owner, T.other), T.id))
+    node = Operation("upper", T.owner.other.id)
     selected = Selected.of(T._mapping_).replace(result=node)
     with db_session, pytest.raises(TypeError, match=r"upper\(\) is for text, and T\.owner\.other\.id is an int"):
         type(T.select())(selected, T.select()._runner).get_sql()
