@@ -5,6 +5,7 @@ from __future__ import annotations
 import argparse
 import json
 from collections.abc import Sequence
+from dataclasses import replace
 from pathlib import Path
 
 from rich.console import Console
@@ -14,8 +15,9 @@ from benchmarks.data import FULL, QUICK
 from benchmarks.memory import MEMORY
 from benchmarks.operations import OPERATIONS
 from benchmarks.placement import CAN_PIN
-from benchmarks.report import memory_grid, method, show, times_grid, to_markdown
+from benchmarks.report import Grid, growth_grid, memory_grid, method, show, times_grid, to_markdown
 from benchmarks.runner import Plan, Results, UnequalSettings, run
+from benchmarks.streams import STREAM
 
 __all__ = ["main"]
 
@@ -51,22 +53,21 @@ def main(arguments: Sequence[str] | None = None) -> int:
 
 
 def _print(console: Console, plan: Plan, results: Results) -> None:
-    if results.times:
-        show(console, times_grid(plan, results))
-    if results.memory:
-        show(console, memory_grid(plan, results))
+    for grid in _grids(plan, results):
+        show(console, grid)
     for sentence in method(plan, results):
         console.print(f"- {sentence}", style="dim", highlight=False, markup=False)
     for problem in results.problems:
         console.print(f"NOT MEASURED: {problem}", style="bold red", highlight=False, markup=False)
 
 
+def _grids(plan: Plan, results: Results) -> list[Grid]:
+    found = ((results.times, times_grid), (results.memory, memory_grid), (results.growth, growth_grid))
+    return [lay_out(plan, results) for figures, lay_out in found if figures]
+
+
 def _page(plan: Plan, results: Results) -> str:
-    parts = []
-    if results.times:
-        parts.append(to_markdown(times_grid(plan, results)))
-    if results.memory:
-        parts.append(to_markdown(memory_grid(plan, results)))
+    parts = [to_markdown(grid) for grid in _grids(plan, results)]
     parts.append("\n".join(f"- {sentence}" for sentence in method(plan, results)))
     if results.problems:
         parts.append("\n".join(f"- **Not measured:** {problem}" for problem in results.problems))
@@ -75,12 +76,13 @@ def _page(plan: Plan, results: Results) -> str:
 
 def _plan(options: argparse.Namespace) -> Plan:
     rounds: int | None = options.rounds
+    sizes = QUICK if options.quick else FULL
     return Plan(
         databases=("sqlite", "postgres") if options.db == "both" else (options.db,),
         contenders=options.contenders,
         only=options.only,
         rounds=rounds or (QUICK_ROUNDS if options.quick else ROUNDS),
-        sizes=QUICK if options.quick else FULL,
+        sizes=replace(sizes, streamed=options.stream_rows or sizes.streamed),
         synchronous=options.synchronous.upper(),
         postgres_url=options.postgres_url,
         pin=CAN_PIN and not options.no_pin,
@@ -90,7 +92,7 @@ def _plan(options: argparse.Namespace) -> Plan:
 
 def _parser() -> argparse.ArgumentParser:
     parser = argparse.ArgumentParser("python -m benchmarks", description=__doc__)
-    operations = (*[operation.name for operation in OPERATIONS], MEMORY)
+    operations = (*[operation.name for operation in OPERATIONS], MEMORY, STREAM)
     parser.add_argument("--db", choices=("sqlite", "postgres", "both"), default="both")
     parser.add_argument("--rounds", type=_positive, help=f"default {ROUNDS}, with --quick {QUICK_ROUNDS}")
     parser.add_argument("--quick", action="store_true", help="a tenth of the rows: to see that it works")
@@ -107,6 +109,12 @@ def _parser() -> argparse.ArgumentParser:
         default=tuple(CONTENDERS),
         metavar="NAME,...",
         help=f"of: {', '.join(CONTENDERS)}",
+    )
+    parser.add_argument(
+        "--stream-rows",
+        type=_positive,
+        metavar="N",
+        help=f"rows for {STREAM}: default {FULL.streamed:,}, with --quick {QUICK.streamed:,}",
     )
     parser.add_argument("--markdown", type=Path, metavar="FILE", help="write the tables there too")
     parser.add_argument("--no-gc", action="store_true", help="no cyclic garbage collection while the clock runs")

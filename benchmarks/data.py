@@ -2,11 +2,24 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable
+from collections.abc import Iterable, Iterator
 from dataclasses import dataclass
 from typing import Protocol
 
-__all__ = ["FULL", "QUICK", "Item", "Row", "Sizes", "Stored", "checksum", "keys", "seeds", "stored", "total"]
+__all__ = [
+    "FULL",
+    "QUICK",
+    "Item",
+    "Row",
+    "Sizes",
+    "Stored",
+    "checksum",
+    "each_stored",
+    "keys",
+    "seeds",
+    "stored",
+    "total",
+]
 
 Row = tuple[str, int, float, str | None]
 """What is inserted: name, amount, price, note."""
@@ -33,23 +46,28 @@ class Sizes:
     singles: int
     gets: int
     scopes: int
+    streamed: int
 
 
-FULL = Sizes(rows=10_000, singles=500, gets=1_000, scopes=20_000)
-QUICK = Sizes(rows=1_000, singles=50, gets=100, scopes=2_000)
+FULL = Sizes(rows=10_000, singles=500, gets=1_000, scopes=20_000, streamed=100_000)
+QUICK = Sizes(rows=1_000, singles=50, gets=100, scopes=2_000, streamed=20_000)
 
 
 def seeds(count: int) -> list[Row]:
     """Return *count* rows: all different, every second note NULL, sums of price exact in binary."""
-    return [(f"item {i:06d}", i * 7919 % 1000, i * 0.25, None if i % 2 else f"note number {i}") for i in range(count)]
+    return [row[1:] for row in each_stored(count)]
 
 
 def stored(count: int, raised: int = 0) -> list[Stored]:
     """Return what the table holds after filling it with `seeds`, each amount raised by *raised*."""
-    return [
-        (key, name, amount + raised, price, note)
-        for key, (name, amount, price, note) in enumerate(seeds(count), start=1)
-    ]
+    return list(each_stored(count, raised))
+
+
+def each_stored(count: int, raised: int = 0) -> Iterator[Stored]:
+    """Yield the same one by one: what is weighed in this process is not to be the yardstick."""
+    for i in range(count):
+        note = None if i % 2 else f"note number {i}"
+        yield (i + 1, f"item {i:06d}", i * 7919 % 1000 + raised, i * 0.25, note)
 
 
 def keys(count: int, rows: int) -> list[int]:

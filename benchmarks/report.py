@@ -13,8 +13,9 @@ from rich.table import Table
 from benchmarks.memory import MEMORY
 from benchmarks.operations import Operation
 from benchmarks.runner import Plan, Results
+from benchmarks.streams import BATCH, READINGS
 
-__all__ = ["Grid", "memory_grid", "method", "show", "times_grid", "to_markdown"]
+__all__ = ["Grid", "growth_grid", "memory_grid", "method", "show", "times_grid", "to_markdown"]
 
 RAW = "raw"
 US = "dbsession"
@@ -56,11 +57,27 @@ def memory_grid(plan: Plan, results: Results) -> Grid:
     return Grid(f"{results.database}, memory ({plan.sizes.rows:,} objects in a list)", head, body)
 
 
+def growth_grid(plan: Plan, results: Results) -> Grid:
+    """Lay out by how much processes grow that read many rows."""
+    body = []
+    for name in plan.contenders:
+        cells = [name]
+        for reading in READINGS:
+            found = results.growth.get((reading, name))
+            mark = results.marks.get((reading, name), "-")
+            cells += [mark, mark] if found is None else [f"{found.peak / 2**20:,.1f}", _number(found.time)]
+        body.append(cells)
+    head = ["reading every attribute", "all at once: MiB", "us for one row", "as a stream: MiB", "us for one row"]
+    title = f"{results.database}, growth of a process that reads {plan.sizes.streamed:,} rows ({BATCH:,} at a time)"
+    return Grid(title, head, body)
+
+
 def method(plan: Plan, results: Results) -> list[str]:
     """Say how the figures were made, in sentences that hold for this run."""
     return [
         _environment(results),
-        *_METHOD.format(rounds=plan.rounds, us=US).splitlines(),
+        *(_METHOD.format(rounds=plan.rounds, us=US).splitlines() if results.times or not results.growth else ()),
+        *([_GROWTH] if results.growth else ()),
         _placement(plan),
         _collection(plan),
         *_settings(results),
@@ -77,6 +94,12 @@ above 1 {us} is faster, below 1.3 is a tie.
 After each measurement, with the clock off, what came back and the rows in the table are compared with what \
 they must be.
 raw is the driver by hand: rows are tuples, there is no session; its scope is a bare ContextVar."""
+
+
+_GROWTH = (
+    "Growth: the largest resident memory of the process less what it had before, buffers of the drivers included. "
+    "Each reading has a process of its own, and is done once."
+)
 
 
 def _environment(results: Results) -> str:

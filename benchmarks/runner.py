@@ -17,6 +17,7 @@ from benchmarks.data import Sizes
 from benchmarks.memory import MEMORY, Footprint
 from benchmarks.operations import OPERATIONS, Operation
 from benchmarks.server import ServerMissing, postgres_server
+from benchmarks.streams import READINGS, STREAM, Growth
 from benchmarks.target import PostgresStore, SqliteStore, Store
 from benchmarks.worker import Failed, Worker
 
@@ -60,6 +61,8 @@ class Results:
     times: dict[tuple[str, str], list[float]] = field(default_factory=dict)
     """(operation, contender) -> microseconds for one unit, one for each round."""
     memory: dict[str, Footprint] = field(default_factory=dict)
+    growth: dict[tuple[str, str], Growth] = field(default_factory=dict)
+    """(reading, contender)."""
     marks: dict[tuple[str, str], str] = field(default_factory=dict)
     """(operation, contender) -> the word that stands in the table where there is no time."""
     problems: list[str] = field(default_factory=list)
@@ -125,6 +128,8 @@ def _run_database(plan: Plan, make_store: MakeStore, step: Step) -> Results:
                         _measure(workers[name], stores[name], operation, plan.sizes, results, keep=number > 0)
     if MEMORY in plan.only:
         _weigh(plan, make_store, results, step)
+    if STREAM in plan.only:
+        _stream(plan, make_store, results, step)
     return results
 
 
@@ -209,3 +214,20 @@ def _weigh(plan: Plan, make_store: MakeStore, results: Results, step: Step) -> N
                 results.memory[name] = worker.footprint()
             except (ContenderMissing, Failed) as error:
                 results.note(name, MEMORY, error)
+
+
+def _stream(plan: Plan, make_store: MakeStore, results: Results, step: Step) -> None:
+    """Let each contender read many rows: all at once, and as a stream, in a process of its own each."""
+    for name in plan.contenders:
+        with ExitStack() as stack:
+            step(f"{results.database}: {plan.sizes.streamed:,} rows for {name}")
+            store = make_store(f"{name}_stream")
+            stack.callback(store.close)
+            store.fill(data.each_stored(plan.sizes.streamed))
+            for reading in READINGS:
+                step(f"{results.database}: {reading}, {name}")
+                try:
+                    with Worker(name, store.target, plan.sizes, pin=plan.pin) as worker:
+                        results.growth[reading, name] = worker.growth(reading)
+                except (ContenderMissing, NotOffered, Failed) as error:
+                    results.note(name, reading, error)

@@ -8,7 +8,7 @@ a connection of its own and never while the clock runs.
 from __future__ import annotations
 
 import sqlite3
-from collections.abc import Mapping
+from collections.abc import Iterable, Mapping
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any, LiteralString, Protocol
@@ -84,7 +84,7 @@ class Store(Protocol):
 
     target: Target
 
-    def fill(self, rows: list[Stored]) -> None:
+    def fill(self, rows: Iterable[Stored]) -> None:
         """Make the table hold exactly *rows*, at rest: vacuumed or checkpointed, keys begin behind them."""
         ...
 
@@ -113,7 +113,7 @@ class SqliteStore:
             self._connection.execute(pragma).fetchall()
         self._connection.execute(SQLITE_TABLE)
 
-    def fill(self, rows: list[Stored]) -> None:
+    def fill(self, rows: Iterable[Stored]) -> None:
         """Replace the rows in one transaction and move all of it from the log to the file."""
         run = self._connection.execute
         run("begin immediate")
@@ -159,15 +159,17 @@ class PostgresStore:
     def _statement(self, text: LiteralString) -> sql.Composed:
         return sql.SQL(text).format(sql.Identifier(self._name))
 
-    def fill(self, rows: list[Stored]) -> None:
+    def fill(self, rows: Iterable[Stored]) -> None:
         """Replace the rows, vacuum (hint bits are set, pages are frozen), and set the key behind them."""
         connection = self._connection
         connection.execute("truncate item restart identity")
-        if rows:
-            with connection.cursor().copy(f"copy item ({COLUMNS}) from stdin") as copy:
-                for row in rows:
-                    copy.write_row(row)
-            connection.execute("select setval(pg_get_serial_sequence('item', 'id'), %s)", [max(row[0] for row in rows)])
+        last = 0
+        with connection.cursor().copy(f"copy item ({COLUMNS}) from stdin") as copy:
+            for row in rows:
+                copy.write_row(row)
+                last = max(last, row[0])
+        if last:
+            connection.execute("select setval(pg_get_serial_sequence('item', 'id'), %s)", [last])
         connection.execute("vacuum (freeze, analyze) item")
 
     def rows(self) -> list[Stored]:

@@ -21,6 +21,7 @@ from benchmarks.data import Sizes
 from benchmarks.memory import Footprint, footprint
 from benchmarks.operations import OPERATIONS, measure
 from benchmarks.placement import pin_contender
+from benchmarks.streams import Growth, growth
 from benchmarks.target import Target
 
 __all__ = ["Failed", "Worker"]
@@ -35,9 +36,9 @@ class Failed(Exception):
 
 @dataclass(frozen=True)
 class Request:
-    """What the child should do. `operation` is a name of `OPERATIONS` for ``measure``."""
+    """What the child should do. `operation` is a name of `OPERATIONS` for ``measure``, a reading for ``growth``."""
 
-    verb: Literal["settings", "measure", "footprint"]
+    verb: Literal["settings", "measure", "footprint", "growth"]
     operation: str = ""
 
 
@@ -91,6 +92,15 @@ class Worker:
     def footprint(self) -> Footprint:
         """Weigh the loaded objects. The child should do nothing else before or after."""
         found: Footprint = self._ask(Request("footprint"))
+        return found
+
+    def growth(self, reading: str) -> Growth:
+        """Read many rows. The child should do nothing else before or after.
+
+        Raises:
+            NotOffered, Failed: as for `measure`.
+        """
+        found: Growth = self._ask(Request("growth", reading))
         return found
 
     def close(self) -> None:
@@ -172,6 +182,8 @@ def _answer(contender: Contender, request: Request, target: Target, sizes: Sizes
             return Reply("done", {name: contender.scalar(query) for name, query in target.durability.items()})
         if request.verb == "footprint":
             return Reply("done", footprint(contender))
+        if request.verb == "growth":
+            return Reply("done", growth(contender, request.operation, sizes.streamed))
         operation = next(known for known in OPERATIONS if known.name == request.operation)
         return Reply("done", measure(contender, operation, sizes))
     except NotOffered as error:

@@ -64,6 +64,14 @@ class Contender(Protocol):
         """Load every row as an object, call *inside* with them in the session, return both afterwards."""
         ...
 
+    def stream(self, batch: int) -> float:
+        """Read every attribute of every row's object, *batch* of them in memory at a time (as `checksum`).
+
+        Raises:
+            NotOffered: the library loads all rows of a query.
+        """
+        ...
+
     def checksum(self, items: Sequence[Any]) -> float:
         """Read every attribute of what `load` gave (as `benchmarks.data.checksum`)."""
         ...

@@ -82,6 +82,11 @@ class DbSession:
             result = inside(items)
         return items, result
 
+    def stream(self, batch: int) -> float:
+        """``Item.select().stream(batch)``."""
+        with db_session:
+            return checksum(self._item.select().stream(batch))
+
     def checksum(self, items: Sequence[Any]) -> float:
         """Read every attribute."""
         return checksum(items)

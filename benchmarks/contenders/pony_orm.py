@@ -9,7 +9,7 @@ from typing import Any, TypeVar
 import pony  # type: ignore[import-untyped]
 from pony.orm import Database, Optional, PrimaryKey, Required, db_session  # type: ignore[import-untyped]
 
-from benchmarks.contenders import Contender
+from benchmarks.contenders import Contender, NotOffered
 from benchmarks.data import Row, Stored, checksum
 from benchmarks.target import Target
 
@@ -91,6 +91,10 @@ class Pony:
             items = list(self._item.select())
             result = inside(items)
         return items, result
+
+    def stream(self, batch: int) -> float:
+        """Refuse: a query fetches all its rows."""
+        raise NotOffered("Pony has no streams: a query loads all its rows.")
 
     def checksum(self, items: Sequence[Any]) -> float:
         """Read every attribute."""

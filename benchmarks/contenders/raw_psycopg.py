@@ -67,6 +67,12 @@ class RawPsycopg:
         rows = self._cursor.execute(SELECT).fetchall()
         return rows, inside(rows)
 
+    def stream(self, batch: int) -> float:
+        """Read from a server-side cursor."""
+        with self._connection.transaction(), self._connection.cursor("c", binary=True) as cursor:
+            cursor.itersize = batch
+            return total(cursor.execute(SELECT))
+
     def checksum(self, items: Sequence[Any]) -> float:
         """Unpack every tuple."""
         return total(items)

@@ -92,6 +92,11 @@ class SqlAlchemy:
             result = inside(items)
         return items, result
 
+    def stream(self, batch: int) -> float:
+        """``yield_per``: a server-side cursor on PostgreSQL."""
+        with Session(self._engine) as session:
+            return checksum(session.scalars(select(Item).execution_options(yield_per=batch)))
+
     def checksum(self, items: Sequence[Any]) -> float:
         """Read every attribute."""
         return checksum(items)
