@@ -11,7 +11,7 @@ import re
 from dataclasses import dataclass, field
 
 from tests.differential.loops import names_in
-from tests.differential.schema import TABLES, attributes, key_of, lineage
+from tests.differential.schema import TABLES, attributes, lineage
 from tests.differential.templates import COMPARED, CONSTANTS, JSON, LETTERS, ORDERED, TEMPLATES
 
 __all__ = ["Parameter", "Program", "Writer"]
@@ -372,9 +372,3 @@ class Writer:
     def _in_query_of_class(self, scope, depth):
         variable, entity = self.pick(scope)
         return f"{variable} {self.pick(['in', 'not in'])} {self.query_of_class(entity, depth)}"
-
-    def _in_limited(self, scope, depth):
-        variable, entity = self.pick(scope)
-        keys = ", ".join(f"{entity}.{name}" for name in key_of(entity))
-        query = f"{self.query_of_class(entity, depth)}.order_by({keys})[:{self.pick(['1', '2', '3'])}]"
-        return f"{variable} {self.pick(['in', 'not in'])} {query}"

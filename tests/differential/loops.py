@@ -162,6 +162,8 @@ class Loops:
         """Return the names in *node* without those in what Python may choose not to look at."""
         if isinstance(node, ast.Name):
             return {node.id}
+        if isinstance(node, ast.Call) and isinstance(node.func, ast.Name) and node.func.id in {"any", "all"}:
+            return set()
         operands = [node.test] if isinstance(node, ast.IfExp) else getattr(node, "values", [])
         if isinstance(node, ast.IfExp | ast.BoolOp) and any(
             self.evaluator.is_external(operand, dict.fromkeys(self.variables)) for operand in operands

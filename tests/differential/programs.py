@@ -231,7 +231,11 @@ class ProgramWriter(Writer):
         if element is None:
             return self.verdict()
         condition = f"{element} {self.pick(['in', 'not in'])} q" if self._draw(2) else f"count(q) > {self.pick('123')}"
-        return f"(lambda q: select({scope[0][0]} {clauses} if {condition}))({self.query_of_class(entity, 2)})"
+        query = self.query_of_class(entity, 2)
+        if self.chance(3):
+            keys = ", ".join(f"{entity}.{name}" for name in key_of(entity))
+            query += f".order_by({keys}).limit({self.pick('123')})"
+        return f"(lambda q: select({scope[0][0]} {clauses} if {condition}))({query})"
 
     def verdict(self):
         """Whether there is such an object, and how many there are."""

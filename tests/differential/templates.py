@@ -84,7 +84,7 @@ TEMPLATES = {
         "({condition} if {condition} else {condition})", "{json}", "{in_query}", "not ({condition})",
         "any({conditions})", "all({conditions})", "{collection}", "not {collection}", "{*int} == {decimal}",
         "{*int} in ({decimal}, {int})", "{*decimal} in ({int}, {int})", "{*float} in ({int}, {float})", "{*int} != {float}",
-        '{*text}.startswith(("A", "b"))', '{*text}.endswith(("g", ""))', "{in_limited}", "{in_query_of_class}", "{*int} in ({extreme})",
+        '{*text}.startswith(("A", "b"))', '{*text}.endswith(("g", ""))', "{in_query_of_class}", "{*int} in ({extreme})",
     ],
 }  # fmt: skip
 

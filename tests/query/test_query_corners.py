@@ -6,7 +6,7 @@ from decimal import Decimal
 
 import pytest
 
-from dbsession import Json, Optional, Required, Set, count, db_session, group_concat, max, min, select, sum
+from dbsession import Json, Optional, Required, Set, count, db_session, desc, group_concat, max, min, select, sum
 
 
 @pytest.fixture
@@ -156,3 +156,30 @@ def test_a_choice_of_conditions_is_a_condition(shop):
             assert found.fetch() == ["Ann"]
             found = select(o.name for o in Owner if not (o.boss if o.name == chosen else o.boss.name == "y"))
             assert sorted(found) == ([] if is_first else ["Ann", "Bob"])
+
+
+def test_an_aggregate_of_what_is_outside_its_query(shop):
+    """`sum(o.x for i in o.items)` adds o.x up once for each item, and is no aggregate of the query around it."""
+    Owner, Item = shop["Owner"], shop["Item"]
+    with db_session:
+        found = select(
+            (o.name, sum(o.id for i in o.items), max(o.code for i in o.items if i.price > 50)) for o in Owner
+        )
+        assert sorted(found) == [("Ann", 4, None), ("Bob", 1, "x")]
+        assert select(o.name for o in Owner if count(o.boss for i in o.items) == 2).fetch() == ["Ann"]
+        assert select(i.price for i in Item if i.price == max(i.price for o in Owner)).count() == 4
+
+
+def test_none_is_left_out_of_what_in_looks_into(shop):
+    """`x not in ...` is not unknown because of a None among the groups or the first results of a query."""
+    Owner, Item = shop["Owner"], shop["Item"]
+    with db_session:
+        ids = select(o.id for o in Owner if o.id not in (max(i.id for i in o.items if i.price > 50) for x in Owner))
+        assert ids.count() == 2
+        assert select(i.price for i in Item if i.price not in (min(x.price) for x in i.owner.items)).order_by(
+            1
+        ).fetch() == [1, 20]
+        first = select(i.owner for i in Item).order_by(desc(Item.price)).limit(4)
+        assert select(o.name for o in Owner if o not in first).fetch() == []
+        bosses = select(o.boss for o in Owner).limit(5)
+        assert select(o.name for o in Owner if o not in bosses).fetch() == ["Ann"]

@@ -25,7 +25,7 @@ from dbsession.query.kinds import Kind, is_condition, is_value, kind_of, value_o
 from dbsession.query.operators import OPERATORS
 from dbsession.query.operators.base import AND, COMPARISON, NOT, Sql, enclosed, joined, nullable
 from dbsession.query.operators.operands import bare, collated
-from dbsession.query.selected import Selected, items_of, owner_of
+from dbsession.query.selected import Selected, items_of, owner_of, variables_in
 from dbsession.query.sql.levels import Level, Place
 from dbsession.query.sql.select_sql import Head, keys, one, rows, write_select
 from dbsession.query.tree import Computed, Path, RawSql, Slot, Subquery, Variable, walk
@@ -388,9 +388,11 @@ class Compiler:
         node = self._asked(node)
         selected = node.selected
         kind = kind_of(Operation(operator, selected.result, *options))
-        if selected.is_sliced or selected.is_distinct or selected.is_grouped:
+        if selected.is_sliced or selected.is_distinct or selected.is_grouped or _is_foreign(selected):
             value = self.dialect.quote("value")
-            inner = self.subselect(node, lambda c, s: [f"{text} AS {value}" for text in rows(c, s)])
+            if operator == "count_distinct":
+                operator, node = "count", Subquery(selected.replace(is_distinct=True), node.shift)
+            inner = self.subselect(node, _named)
             computed: Operation[Any] = Operation(operator, Computed(selected.result, value), *options)
             return self._collated(f"(SELECT {bare(self.render(computed))} FROM ({inner}) AS rows)", kind)
         aggregate: Operation[Any] = Operation(operator, selected.result, *options)
@@ -414,13 +416,18 @@ class Compiler:
         left = enclosed(columns[0], COMPARISON + 1) if len(columns) == 1 else f"({', '.join(columns)})"
         among = self._asked(among)
         selected = among.selected
-        changes: dict[str, Any] = {}
-        if not (selected.is_sliced or selected.is_grouped) and kind_of(selected.result).nullable:
-            # Or NOT IN would be unknown for everything, as soon as there is one NULL.
-            present: Operation[bool] = Operation("<>", selected.result, None)
-            changes["conditions"] = (*selected.conditions, present)
         word = "NOT IN" if is_negated else "IN"
-        return Sql(f"{left} {word} ({self.subselect(among, keys, **changes)})", COMPARISON)
+        if not kind_of(selected.result).nullable:
+            return Sql(f"{left} {word} ({self.subselect(among, keys)})", COMPARISON)
+        # One NULL, and NOT IN would be unknown for everything.
+        if selected.is_sliced:
+            value = self.dialect.quote("value")
+            inner = self.subselect(among, _named)
+            present = f"SELECT {value} FROM ({inner}) AS rows WHERE {value} IS NOT NULL"
+        else:
+            condition: Operation[bool] = Operation("<>", selected.result, None)  # of a group, in HAVING
+            present = self.subselect(among, keys, conditions=(*selected.conditions, condition))
+        return Sql(f"{left} {word} ({present})", COMPARISON)
 
     def _asked(self, node: Subquery | Path | CollectionAttribute) -> Subquery:
         """Return *node*, a subquery, or as one a path through collections, or a collection that stands bare."""
@@ -445,6 +452,21 @@ class Compiler:
 
 def _bare(compiler: Compiler, selected: Selected) -> list[str]:
     return [bare(text) for text in rows(compiler, selected)]
+
+
+def _named(compiler: Compiler, selected: Selected) -> list[str]:
+    """Select values or keys under names: "value", and "value2" for the second part of a key."""
+    names = ["value", *[f"value{number}" for number in range(2, 20)]]
+    return [
+        f"{text} AS {compiler.dialect.quote(name)}" for text, name in zip(keys(compiler, selected), names, strict=False)
+    ]
+
+
+def _is_foreign(selected: Selected) -> bool:
+    """Tell whether all variables of the result are of outer queries: SQL would take its aggregate for one of theirs."""
+    own = {id(loop.variable) for loop in selected.fors}
+    used = variables_in(selected.result)
+    return bool(used) and all(id(variable) not in own for variable in used)
 
 
 def _pairs(left: list[str], right: list[str]) -> str:
