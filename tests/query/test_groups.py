@@ -1,5 +1,7 @@
 """Conditions on groups, and what can be done with a query whose rows are put into groups."""
 
+# ruff: noqa: ARG005, F821 (lambdas name what they are given, and see the loop variables of a query)
+
 from __future__ import annotations
 
 from decimal import Decimal
@@ -96,12 +98,30 @@ def test_a_group_has_one_value_of_what_it_is_grouped_by(office):
 @pytest.mark.parametrize(
     ("query", "error"),
     [
-        (lambda P, O: select(p.name for p in P if p.age == max(p.age)), "p.age has many values in a group of p.name"),
-        (lambda P, O: select((o.person, count()) for o in O).order_by(lambda: o.total), "o.total has many values"),
-        (lambda P, O: select((p.age, count()) for p in P).order_by(lambda: p.name), "aggregate it, or make it an item"),
-        (lambda P, O: select(p for p in P if p.age == max(p.age)), "of which there is one; of all it is a subquery"),
-        (lambda P, O: P.select(P.age == max(P.age)), "of which there is one; of all it is a subquery"),
-        (lambda P, O: select(p for p in P for o in p.orders if count(o) > 1).for_update(), "puts them into groups"),
+        (
+            lambda person, _: select(p.name for p in person if p.age == max(p.age)),
+            "p.age has many values in a group of p.name",
+        ),
+        (
+            lambda _, order: select((o.person, count()) for o in order).order_by(lambda: o.total),
+            "o.total has many values",
+        ),
+        (
+            lambda person, _: select((p.age, count()) for p in person).order_by(lambda: p.name),
+            "aggregate it, or make it an item",
+        ),
+        (
+            lambda person, _: select(p for p in person if p.age == max(p.age)),
+            "of which there is one; of all it is a subquery",
+        ),
+        (
+            lambda person, _: person.select(person.age == max(person.age)),
+            "of which there is one; of all it is a subquery",
+        ),
+        (
+            lambda person, _: select(p for p in person for o in p.orders if count(o) > 1).for_update(),
+            "puts them into groups",
+        ),
     ],
 )
 def test_what_a_group_has_not_is_refused(office, query, error):
