@@ -372,6 +372,29 @@ def test_loops(expression, expected):
     assert tree(expression) == expected
 
 
+@pytest.mark.parametrize(
+    ("expression", "expected"),
+    [
+        ((p.orders for p in Person), "o FOR p IN Person FOR o IN p.orders"),
+        (
+            (p.orders.items.name for p in Person if p.age > 1),
+            "i.name FOR p IN Person FOR i IN p.orders.items IF >(p.age, 1)",
+        ),
+        (
+            (p.orders.filter(lambda o: o.total > 1).total for p in Person),
+            "o.total FOR p IN Person FOR o IN p.orders IF >(o.total, 1)",
+        ),
+        (
+            (sum(q.orders.total for q in p.staff) for p in Person),
+            "sum([o.total FOR q IN p.staff FOR o IN q.orders]) FOR p IN Person",
+        ),
+    ],
+)
+def test_collections_as_results(expression, expected):
+    """A collection in the result gives its items: it is one more loop."""
+    assert tree(expression) == expected
+
+
 def test_a_query_that_is_ranged_over_twice_has_variables_of_its_own():
     """Two loops over one query are two loops."""
     grown = Person.select().filter(age=5)

@@ -5,9 +5,13 @@ from __future__ import annotations
 import ast
 import builtins
 import gc
+import os
+import subprocess
+import sys
 import threading
 import weakref
 from datetime import date
+from pathlib import Path
 from types import SimpleNamespace
 from typing import Any
 
@@ -74,7 +78,7 @@ def test_loop_variables_shadow_everything():
         == "exists([o FOR o IN p.orders IF >(o.total, 1)])"
     )
     assert condition(q for q in Person if q.age > p) == ">(q.age, {0: 3})"
-    assert condition(q for q in Person if q.age in [p for p in (1, 2)]) == "in(q.age, (1, 2))"
+    assert condition(q for q in Person if q.age in [p for p in (1, 2)]) == "in(q.age, {0: (1, 2)})"
 
 
 class Shop:
@@ -305,6 +309,21 @@ def test_a_translation_goes_with_its_code():
     del make
     gc.collect()
     assert len(memory._memories) == before
+
+
+def test_nothing_is_said_when_python_ends(tmp_path: Path):
+    """Code goes when its module goes, at the end of the program, without a word."""
+    program = tmp_path / "program.py"
+    program.write_text(
+        "from dbsession import *\n"
+        "db = Database('sqlite://')\n"
+        "class Person(db.Entity):\n    age = Optional(int)\n"
+        "db.generate_mapping(check_tables=False)\n"
+        "print(select(p for p in Person if p.age > 3).filter(lambda p: p.age < 5).count)\n"
+    )
+    environment = {**os.environ, "PYTHONPATH": str(Path(dbsession.__file__).parents[1])}
+    done = subprocess.run([sys.executable, str(program)], capture_output=True, text=True, check=True, env=environment)
+    assert done.stderr == ""
 
 
 def test_what_is_remembered_is_bounded():

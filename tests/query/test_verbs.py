@@ -147,6 +147,9 @@ def test_aggregates(office):
             1,
         )
         assert distinct(o.person for o in Order).count() == 2
+        pairs = select((p.name, count((o, i) for o in p.orders for i in Person if i.age)) for p in Person).order_by(1)
+        assert pairs.fetch() == [("Ann", 4), ("Bob", 2), ("Cid", 0)]
+        assert select(len(distinct((o.person, 1) for o in Order)) for p in Person).limit(1).get() == 2
 
 
 def test_everything_else_is_the_builtin():

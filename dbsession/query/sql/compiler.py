@@ -387,6 +387,8 @@ class Compiler:
         """Return the SELECT of an aggregate over all values of *node*, in parentheses."""
         node = self._asked(node)
         selected = node.selected
+        if isinstance(selected.result, tuple):  # of which there is no value; the rows themselves can be counted
+            return self._count_rows(node)
         kind = kind_of(Operation(operator, selected.result, *options))
         if selected.is_sliced or selected.is_distinct or selected.is_grouped or _is_foreign(selected):
             value = self.dialect.quote("value")
@@ -397,6 +399,12 @@ class Compiler:
             return self._collated(f"(SELECT {bare(self.render(computed))} FROM ({inner}) AS rows)", kind)
         aggregate: Operation[Any] = Operation(operator, selected.result, *options)
         return self._collated(f"({self.subselect(node, _bare, result=aggregate, orderings=())})", kind)
+
+    def _count_rows(self, node: Subquery) -> str:
+        selected = node.selected
+        if selected.is_sliced or selected.is_distinct or selected.is_grouped:
+            return f"(SELECT count(*) FROM ({self.subselect(node, rows)}) AS rows)"
+        return f"({self.subselect(node, _bare, result=Operation('count'), orderings=())})"
 
     def _collated(self, sql: str, kind: Kind) -> str:
         """Return a subquery, which loses the collation of what it selects on SQLite, with that of Decimals."""

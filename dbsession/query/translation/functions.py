@@ -343,7 +343,9 @@ def count(t: Translator, node: ast.Call, scope: Scope) -> Any:
     if given is None:
         return t.make("count", node=node, scope=scope)
     given, is_distinct = _each_once(t, given, distinctly, scope)
-    found = _aggregated(t, given, scope)
+    found = t.visit(given, scope)
+    if isinstance(found, tuple):
+        raise t.error(given, scope, "one expression can be counted, and this is a tuple; count() counts rows")
     if is_distinct and isinstance(found, Subquery):
         return t.make("count", _distinct(found), node=node, scope=scope)
     return t.make("count_distinct" if is_distinct else "count", found, node=node, scope=scope)
@@ -365,7 +367,8 @@ def is_call_of(t: Translator, node: ast.Call, scope: Scope, handler: Handler) ->
 
 def _aggregated(t: Translator, node: ast.expr, scope: Scope) -> Any:
     found = t.visit(node, scope)
-    if isinstance(found, tuple):
+    result = found.selected.result if isinstance(found, Subquery) else found
+    if isinstance(result, tuple):
         raise t.error(node, scope, "one expression can be summed up, and this is a tuple")
     return found
 

@@ -4,12 +4,15 @@ from __future__ import annotations
 
 import ast
 from collections.abc import Callable
+from enum import Enum
+from types import NoneType
 from typing import TYPE_CHECKING, Any, NamedTuple
 
 from dbsession.model.collections import Collection, CollectionAttribute
-from dbsession.model.expressions import Operation, Ordering
+from dbsession.model.expressions import Expression, Operation, Ordering
 from dbsession.model.mapping import Mapping
 from dbsession.query import taking
+from dbsession.query.kinds import value_of
 from dbsession.query.selected import For, Selected
 from dbsession.query.translation.copies import copied, may_merge
 from dbsession.query.translation.names import Scope
@@ -86,9 +89,25 @@ def _result(t: Translator, node: ast.expr, scope: Scope, loops: _Loops) -> Any:
                     "what has many values can be the whole result, but beside other items it has to be a loop, as in "
                     "((u.name, o) for u in User for o in u.orders), or an aggregate, such as count(u.orders)",
                 )
+            _require_value(t, item, element, scope)
         return items
     found = t.visit(node, scope)
-    return _over_node(t, found, "", node, scope, loops) if t.is_many(found) else found
+    if t.is_many(found):
+        return _over_node(t, found, "", node, scope, loops)
+    _require_value(t, found, node, scope)
+    return found
+
+
+_RESULTS = (Expression, Enum, NoneType, tuple, *taking.VALUES)
+
+
+def _require_value(t: Translator, found: Any, node: ast.expr, scope: Scope) -> None:
+    """Refuse what is no value of a row, such as a list that Python knows."""
+    value = value_of(found)
+    if not isinstance(value, _RESULTS) or isinstance(value, dict | list):
+        raise t.error(
+            node, scope, f"this is {_a(value)}, and the same for all rows; put it beside the results in Python"
+        )
 
 
 def _require_one_database(t: Translator, fors: list[For], node: ast.expr, scope: Scope) -> None:

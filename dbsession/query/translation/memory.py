@@ -177,16 +177,14 @@ def memory_of(code: CodeType, purpose: str) -> Memory:
     key = id(code)
     known = _memories.get(key)
     if known is None or known[0]() is not code:
-        _memories[key] = known = (ref(code, partial(_forget, key)), {})
+        _memories[key] = known = (ref(code, partial(_forget, _memories, key)), {})
     memories = known[1]
     memory = memories.get(purpose)
     return memories.setdefault(purpose, Memory()) if memory is None else memory
 
 
-def _forget(key: int, gone: ReferenceType[CodeType]) -> None:
-    memories: Any = _memories  # None, once the interpreter goes
-    if memories is None:
-        return
+def _forget(memories: dict[int, Any], key: int, gone: ReferenceType[CodeType]) -> None:
+    """Forget the code that is *gone*. When Python ends, the names of this module are gone by then, too."""
     known = memories.get(key)
     if known is not None and known[0] is gone:
         del memories[key]

@@ -68,13 +68,15 @@ def find_source(code: CodeType) -> Source:
         return known[1]
     source = _look_for(code)
     key = id(code)
-    return _found.setdefault(key, (ref(code, partial(_forget, key)), source))[1]  # of several threads, the first's
+    return _found.setdefault(key, (ref(code, partial(_forget, _found, key)), source))[
+        1
+    ]  # of several threads, the first's
 
 
-def _forget(key: int, gone: ReferenceType[CodeType]) -> None:
-    known = _found.get(key)
+def _forget(found: dict[int, Any], key: int, gone: ReferenceType[CodeType]) -> None:
+    known = found.get(key)  # when Python ends, the names of this module are gone before the code is
     if known is not None and known[0] is gone:
-        del _found[key]
+        del found[key]
 
 
 def segment(source: Source, node: ast.AST) -> str:

@@ -45,6 +45,7 @@ from dbsession.query.values import traveller
 
 __all__ = ["Translator"]
 
+_CHANGING = (ast.Call, ast.Lambda, *COMPREHENSIONS)  # another object each time
 _REFUSED = (ast.NamedExpr, ast.Await, ast.Yield, ast.YieldFrom)
 assert operators.OPERATORS  # they enter what `kinds` knows
 
@@ -307,7 +308,8 @@ class Translator:
         """
         operation: Operation[Any] = Operation(operator, *operands)
         if operator not in AGGREGATES and operator != "isinstance":
-            for operand in operands[: 1 if operator == "in" else None]:
+            among = operands[1] if operator == "in" and isinstance(operands[1], tuple) else ()
+            for operand in (*operands[: 1 if operator == "in" else None], *among):
                 self.require_one(operand, node, scope)
         if operator not in _OF_OBJECTS and any(map(_is_object, operands)):
             raise self.error(
@@ -345,7 +347,7 @@ class Translator:
 
     def is_constant(self, node: ast.expr) -> bool:
         """Tell whether *node* is the same each time."""
-        return not free_names(node) and not any(isinstance(part, ast.Call) for part in ast.walk(node))
+        return not free_names(node) and not any(isinstance(part, _CHANGING) for part in ast.walk(node))
 
     def is_call_of_desc(self, node: ast.expr, scope: Scope) -> bool:
         """Tell whether *node* is ``desc(x)``."""
