@@ -19,8 +19,11 @@ from weakref import WeakSet, WeakValueDictionary, ref
 from dbsession.model.entity import EntityBase
 from dbsession.model.mapping import Mapping
 from dbsession.model.references import ReferenceAttribute
+from dbsession.session.changes import row_seen, unsaved
 
 __all__ = ["IdentityMap", "ObjectSet"]
+
+_AHEAD = ", loaded ahead"  # behind the name of a reference, in the __dict__ of an object: no attribute's name
 
 
 class IdentityMap:
@@ -76,12 +79,14 @@ class IdentityMap:
     def add(self, obj: EntityBase, key: Any) -> None:
         """Let *obj* be the object with *key*."""
         self.of(obj._mapping_)[key] = obj
+        self._forget_released(obj._mapping_, key)
 
     def remove(self, obj: EntityBase, key: Any) -> None:
         """Forget that *obj* is the object with *key*, if it is."""
         objects = self.of(obj._mapping_)
         if self.find(obj._mapping_, key) is obj:
             del objects[key]
+            self._forget_released(obj._mapping_, key)
             self.hollow_of(obj._mapping_).pop(key, None)
             if self._watchers:
                 self.note_left(obj._mapping_, [key])
@@ -102,6 +107,7 @@ class IdentityMap:
         for reference, owners in self._followed.items():
             for owner, target in self._targets(reference, owners):
                 owner.__dict__.setdefault(reference.name, target)
+                owner.__dict__.pop(f"{reference.name}{_AHEAD}", None)
         self._followed.clear()
         self._objects.clear()
         self._hollow.clear()
@@ -138,7 +144,9 @@ class IdentityMap:
             self._let_go_of_followed(going)
             del going
         for root, some in keys.items():
-            objects = self.of(root)
+            objects, hollow = self.of(root), self.hollow_of(root)
+            for key in some if hollow else ():
+                hollow.pop(key, None)
             gone = [(key, ref(objects.pop(key))) for key in some if key in objects]
             released = self.released.get(root)
             if released is None:
@@ -152,7 +160,7 @@ class IdentityMap:
         """Let those of *objects* that are in `note_followed` hold what they refer to, without having read it."""
         for reference, owners in self._followed.items():
             for owner, target in self._targets(reference, owners.let_go(objects)):
-                owner.__dict__[f"{reference.name} loaded ahead"] = target
+                owner.__dict__[f"{reference.name}{_AHEAD}"] = target
 
     def hold_again(self, mapping: Mapping, keys: list[Any]) -> None:
         """Hold those of the objects with *keys* that were let go, and live."""
@@ -162,8 +170,15 @@ class IdentityMap:
         objects = self.of(mapping)
         for key in keys if len(keys) <= len(released) else set(keys).intersection(list(released)):
             obj = released.pop(key, None)
-            if obj is not None:
-                objects.setdefault(key, obj)
+            if obj is None or objects.setdefault(key, obj) is not obj:
+                continue
+            if obj._state_.is_persistent and obj._mapping_.is_hollow(row_seen(obj, unsaved(obj))):
+                self.hollow_of(mapping)[key] = obj
+
+    def _forget_released(self, mapping: Mapping, key: Any) -> None:
+        released = self.released.get(mapping.root) if self.released else None
+        if released is not None:
+            released.pop(key, None)
 
     def watch(self, left: set[tuple[Mapping, Any]]) -> None:
         """Add to *left*, from now on, the tables and keys whose rows are no longer there: deleted, or moved."""

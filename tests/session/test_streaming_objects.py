@@ -174,6 +174,39 @@ def test_a_kept_object_that_is_loaded_again_is_known_again(db, library):
         assert spent.statements == 0
 
 
+def test_a_kept_object_that_is_rolled_back_and_deleted(db, library):
+    """126. What has become of a kept object holds for its row: deleted, it is not found any more."""
+    Book = library.Book
+    with db_session:
+        kept = [book for book in stream(library) if book.year == 3]
+        key = kept[0].id
+        kept[0].title = "changed"
+        flush()
+        rollback()
+        assert kept[0].title == "book 3"
+        kept[0].delete()
+        flush()
+        assert Book.get(id=key) is None
+        db.execute("INSERT INTO book (id, title, year) VALUES (%s, 'again', 3)", [key])
+        again = Book.get(year=3)
+        assert again is not kept[0]
+        assert again.title == "again"
+
+
+def test_a_filter_by_a_reference(db, library):
+    """126. Objects that are made of keys, for a reference that a stream is filtered by, go as well."""
+    Author, Book = library.Author, library.Book
+    with db_session as session:
+        assert len(list(Book.select(Book.author != None).stream(BATCH))) == BOOKS  # noqa: E711
+        gc.collect()
+        assert alive(Author) == 0
+        assert not session.unit(db).identity.hollow_of(Author._mapping_)
+        kept = [book.author for book in Book.select(Book.author != None).order_by(Book.year).stream(BATCH)]  # noqa: E711
+        gc.collect()
+        assert alive(Author) == 5
+        assert {author.name for author in kept} == {f"author {number}" for number in range(5)}
+
+
 # --- what was read ----------------------------------------------------------------------------------------
 
 
