@@ -292,9 +292,16 @@ class Evaluator:
         arguments = [self.value(argument, scope) for argument in node.args]
         if isinstance(value, Row | None) and name in INLINED:
             return self.inlined(name, value, arguments)
+        if name == "get":  # of a JSON document, which may not be there
+            return self._of_document(value, *arguments)
         if value is None or None in arguments:
             return None
         return getattr(value, name)(*arguments)
+
+    @staticmethod
+    def _of_document(value, key, default=None):
+        found = value.get(key) if isinstance(value, dict) else None
+        return default if found is None else found
 
     def _of_class(self, entity, verb, arguments, scope):
         """Return what a verb of the class *entity* gives, whose argument may be a lambda."""

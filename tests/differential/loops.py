@@ -164,10 +164,14 @@ class Loops:
             return {node.id}
         if isinstance(node, ast.Call) and isinstance(node.func, ast.Name) and node.func.id in {"any", "all"}:
             return set()
-        operands = [node.test] if isinstance(node, ast.IfExp) else getattr(node, "values", [])
-        if isinstance(node, ast.IfExp | ast.BoolOp) and any(
-            self.evaluator.is_external(operand, dict.fromkeys(self.variables)) for operand in operands
-        ):
+        operands = []
+        if isinstance(node, ast.IfExp):
+            operands = [node.test]
+        elif isinstance(node, ast.BoolOp):
+            operands = node.values
+        elif isinstance(node, ast.Compare) and len(node.ops) > 1:
+            operands = [node.left, *node.comparators]
+        if any(self.evaluator.is_external(operand, dict.fromkeys(self.variables)) for operand in operands):
             return set()
         return set().union(*map(self._surely_in, ast.iter_child_nodes(node)))
 

@@ -199,7 +199,9 @@ class ProgramWriter(Writer):
         elif self.chance(4):
             found[0] = self.expression(self.pick(kinds), scope, 1)
         items = [*found, *(self.aggregated(scope) for _ in range(1 + self._draw(1)))]
-        is_grouped = any(self.is_dependent(item, scope) for item in found)
+        is_grouped = any(self.is_dependent(item, scope) for item in found) and not {name for name, _ in scope} & {
+            *found
+        }
         having = f" if count({self.pick(scope)[0]}) > 1" if is_grouped and self.chance(6) else ""
         return f"select(({', '.join(items)}) {clauses}{having})"
 

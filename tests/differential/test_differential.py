@@ -23,13 +23,15 @@ EXAMPLES = int(os.environ.get("DBSESSION_TEST_EXPRESSIONS", "550"))
 FRESH = int(os.environ.get("DBSESSION_TEST_SEED", "0")) or random.SystemRandom().randrange(10**6, 10**9)
 
 
-def case(choices):
-    """Return a program and the values that it is given, two times; each choice is one byte, and 0 once they are used up."""
-    left = iter(choices)
+def choices_of(data):
+    """Return what draws a number from 0 to the one it is given: each is one byte of *data*, and 0 once that is used up."""
+    left = iter(data)
+    return lambda most: next(left, 0) % (most + 1) if most else 0
 
-    def number(most):
-        return next(left, 0) % (most + 1) if most else 0
 
+def case(data):
+    """Return a program and the values that it is given, two times."""
+    number = choices_of(data)
     program = draw_program(number)
     return program, [draw_values(program, number) for _ in range(2 if program.parameters else 1)]
 

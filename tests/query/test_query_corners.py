@@ -183,3 +183,13 @@ def test_none_is_left_out_of_what_in_looks_into(shop):
         assert select(o.name for o in Owner if o not in first).fetch() == []
         bosses = select(o.boss for o in Owner).limit(5)
         assert select(o.name for o in Owner if o not in bosses).fetch() == ["Ann"]
+
+
+def test_a_collection_may_be_a_branch_of_which_the_truth_counts(shop):
+    """`if x.items if c else x.people` asks whether there is something in the one or in the other."""
+    Boss = shop["Boss"]
+    with db_session:
+        for code in ("x", "y"):
+            found = select(b.name for b in Boss if (b.items if b.code == code else b.people))
+            assert found.fetch() == ["Bob"]
+        assert select(b.name for b in Boss if not (b.people.items if b.code == "x" else b.code)).fetch() == []

@@ -284,7 +284,8 @@ def _branch(t: Translator, node: ast.expr, scope: Scope) -> Any:
     if isinstance(node, ast.BoolOp):
         return t.condition(node, scope)
     if not isinstance(node, ast.IfExp) or t.is_outside(node, scope):
-        return t.visit(node, scope)
+        found = t.visit(node, scope)
+        return t.as_condition(found, node, scope) if t.is_many(found) else found
     test = t.condition(node.test, scope)
     if isinstance(test, bool):
         return _branch(t, node.body if test else node.orelse, scope)
