@@ -147,6 +147,9 @@ class Attribute(Expression[T], Generic[T]):
         raise NotImplementedError
 
 
+_INSTEAD = {"like": 'startswith("..."), endswith("...") or contains("...")', "ilike": 'lower().contains("...")'}
+
+
 class ValueAttribute(Attribute[T]):
     """An attribute with a plain value in one column."""
 
@@ -166,6 +169,19 @@ class ValueAttribute(Attribute[T]):
         if self.is_required:
             return UNSET
         return None if self.declaration.options.get("nullable", True) else self.kind.empty
+
+    if not TYPE_CHECKING:  # which knows what there is
+
+        def __getattr__(self, name: str) -> NoReturn:
+            kind = self.__dict__.get("kind")
+            if kind is None or name.startswith("_"):
+                raise AttributeError(name)
+            instead = _INSTEAD.get(name, "")
+            if hasattr(kind.value_type.python, name):
+                mapping = self.mapping
+                instead = f"a lambda, such as {mapping.name}.select(lambda x: x.{self.name}.{name} ...)"
+            hint = f"; write {instead}" if instead else ""
+            raise AttributeError(f"{self!r} has no {name!r} in the expression form{hint}", name=name, obj=self)
 
     def complete(self, codec: Codec) -> None:
         """Take over the conversions of the dialect."""

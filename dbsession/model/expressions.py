@@ -56,6 +56,20 @@ class Expression(Generic[T_co]):
     def __or__(self, other: Any) -> Operation[bool]:
         return Operation("or", self, other)
 
+    def __rand__(self, other: Any) -> Operation[bool]:
+        return self._combined("and", "&", other)
+
+    def __ror__(self, other: Any) -> Operation[bool]:
+        return self._combined("or", "|", other)
+
+    def _combined(self, operator: str, sign: str, other: Any) -> Operation[bool]:
+        if isinstance(other, bool):
+            return Operation(operator, other, self)
+        raise TypeError(
+            f"{other!r:.60} {sign} {self!r}: {sign} binds before comparisons; put these in parentheses, as in "
+            f"(User.age > 18) {sign} (User.age < 65)"
+        )
+
     def __invert__(self) -> Operation[bool]:
         return Operation("not", self)
 
@@ -200,8 +214,9 @@ class Expression(Generic[T_co]):
 
     def __bool__(self) -> NoReturn:
         raise TypeError(
-            "an expression has no truth value in Python: combine conditions with & | ~ "
-            "(in parentheses) instead of and, or, not, and pass several conditions as several arguments"
+            "an expression has no truth value in Python: combine conditions with & | ~ (in parentheses) instead of "
+            "and, or, not; write x.in_([...]) for in, and x.between(a, b) for a <= x <= b. A lambda takes all of "
+            "these: User.select(lambda u: 18 <= u.age < 65)"
         )
 
     def __contains__(self, item: object) -> NoReturn:
@@ -333,6 +348,8 @@ def desc(expression: Any) -> Ordering:
     """
     if isinstance(expression, Ordering):
         return Ordering(expression.expression, descending=not expression.descending)
+    if isinstance(expression, int):
+        raise TypeError(f"desc() takes an attribute or an expression; a place has a sign: order_by({-expression})")
     if not isinstance(expression, Expression):
         raise TypeError(f"desc() takes an attribute or an expression, such as desc(User.age), not {expression!r}")
     return Ordering(expression, descending=True)

@@ -3,17 +3,28 @@
 from __future__ import annotations
 
 from collections.abc import Iterable
+from types import FunctionType, GeneratorType
 from typing import Any
 
 from dbsession.model.attributes import Attribute
 from dbsession.model.collections import CollectionAttribute
+from dbsession.model.entity import EntityBase
 from dbsession.model.expressions import Expression, Operation, Ordering, plain_expression
 from dbsession.model.registration import suggest
 from dbsession.query.kinds import kind_of
 from dbsession.query.selected import Selected
 from dbsession.query.tree import Path, Placed, Subquery, Variable, walk
 
-__all__ = ["attribute_of", "belonging", "checked_slice", "condition_of", "measured", "orderings_of", "owned"]
+__all__ = [
+    "attribute_of",
+    "belonging",
+    "checked_slice",
+    "condition_of",
+    "measured",
+    "orderings_of",
+    "owned",
+    "require_objects",
+]
 
 
 def attribute_of(selected: Selected, name: str) -> Expression[Any]:
@@ -29,7 +40,16 @@ def attribute_of(selected: Selected, name: str) -> Expression[Any]:
     mapping = selected.mapping
     attribute = mapping.attributes.get(name)
     if attribute is None:
-        raise TypeError(f"{mapping.name} has no attribute {name!r} to compare{suggest(name, mapping.attributes)}")
+        why = f"{mapping.name} has no attribute {name!r} to compare"
+        if name in mapping.collections:
+            why += f"; it is a collection: ask exists({mapping.name}.{name}), or look into it by a lambda"
+        elif "__" in name:
+            why += f"; write {mapping.name}.{name.replace('__', '.')} == ..."
+        elif name.startswith("-"):
+            why += f"; write desc({mapping.name}.{name[1:]})"
+        else:
+            why += suggest(name, mapping.attributes)
+        raise TypeError(why)
     return Path(selected.result, attribute) if is_path else attribute
 
 
@@ -43,13 +63,21 @@ def condition_of(given: Any) -> Any:
         return plain_expression(given)
     if isinstance(given, bool):
         raise TypeError(
-            f"a condition is an expression such as User.age > 18, but Python has computed {given} already; "
-            f"what lies behind a reference is asked for by a lambda: Order.select(lambda o: o.user.age > 18)"
+            f"a condition is an expression such as User.age > 18, but Python has computed {given} already; what is no "
+            f"attribute of an entity is asked for by a lambda, such as User.select(lambda u: u.is_adult)"
         )
-    raise TypeError(
-        f"a condition is an expression such as User.age > 18, not {given!r:.80}; "
-        f"combine conditions with & | ~ instead of and, or, not"
-    )
+    raise TypeError(f"a condition is an expression such as User.age > 18, not {given!r:.80}{_instead(given)}")
+
+
+def _instead(given: Any) -> str:
+    """Say what may have been meant by *given*, which is no condition."""
+    if isinstance(given, property | FunctionType):
+        return "; a property or method of your own takes a lambda, such as lambda u: u.is_adult"
+    if isinstance(given, GeneratorType):
+        return "; write select(u for u in User if ...) instead of User.select(...)"
+    if isinstance(given, str):
+        return "; SQL of your own is written as raw_sql(...)"
+    return "; an object is found by its key as User[7]" if isinstance(given, int | EntityBase) else ""
 
 
 def orderings_of(selected: Selected, given: Iterable[Any]) -> list[Ordering]:
@@ -107,9 +135,11 @@ def measured(selected: Selected, verb: str, expression: Any) -> tuple[Selected, 
     is_of_objects = not isinstance(selected.result, tuple) and kind_of(selected.result).is_object
     if expression is None:
         if isinstance(selected.result, tuple) or is_of_objects:
-            what = "objects" if is_of_objects else "tuples"
-            of = next((a for a in selected.mapping.value_attributes if not a.is_key), selected.mapping.key[0])
-            raise TypeError(f"{verb}() of {what}: say of what, for instance query.{verb}({of!r})")
+            if not is_of_objects:
+                raise TypeError(f"{verb}() of tuples: select the one value that it is to be of")
+            fitting = [a for a in selected.mapping.value_attributes if not a.is_key and _fits(verb, a)]
+            of = next(iter(fitting), selected.mapping.key[0])
+            raise TypeError(f"{verb}() of objects: say of what, for instance query.{verb}({of!r})")
         return selected, selected.result
     if not is_of_objects:
         raise TypeError(f"{verb}({expression!r:.80}): the query gives values of its own; {verb}() is of these")
@@ -125,6 +155,21 @@ def measured(selected: Selected, verb: str, expression: Any) -> tuple[Selected, 
         whole = Selected.of(selected.mapping)
         selected = whole.replace(conditions=(Operation("in", whole.result, Subquery(selected)),))
     return selected, expression
+
+
+def _fits(verb: str, attribute: Attribute[Any]) -> bool:
+    return verb not in ("sum", "avg") or kind_of(attribute).is_number
+
+
+def require_objects(selected: Selected) -> None:
+    """Refuse a query that gives values or tuples, which cannot be changed.
+
+    Raises:
+        TypeError: it does.
+    """
+    result = selected.result
+    if isinstance(result, tuple) or not kind_of(result).is_object:
+        raise TypeError(f"the query gives {result!r}, and only objects can be deleted or updated; select these")
 
 
 def owned(selected: Selected, node: Any) -> Any:

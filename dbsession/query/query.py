@@ -24,6 +24,7 @@ from dbsession.query.arguments import (
     measured,
     orderings_of,
     owned,
+    require_objects,
 )
 from dbsession.query.prefetched import prefetched
 from dbsession.query.selected import Selected
@@ -409,7 +410,11 @@ class Query(Generic[T]):
 
         Each object is loaded and deleted with its hooks and cascades. With *bulk*, one DELETE is
         sent instead: no hooks, and cascades only as the database has them.
+
+        Raises:
+            TypeError: the query gives values or tuples.
         """
+        require_objects(self.selected)
         return self._runner.delete(self.selected, self.values, bulk=bulk)
 
     def update(self, /, *, bump_version: bool = False, **values: Any) -> int:

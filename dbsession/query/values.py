@@ -77,7 +77,10 @@ def key_of(obj: EntityBase) -> Any:
 
 def _key(value: Any, target: Mapping, shown: object) -> Any:
     if not isinstance(value, EntityBase):
-        return target.entity._key_from_(value)
+        try:
+            return target.entity._key_from_(value)
+        except TypeError as error:
+            raise TypeError(f"{shown!r} is compared with an object of {target.name} or its key: {error}") from None
     if value._mapping_.root is not target.root:
         raise TypeError(f"{shown!r} refers to {target.name}, and {value!r} is none")
     return key_of(value)

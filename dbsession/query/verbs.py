@@ -10,7 +10,7 @@ import builtins
 import random as _random
 import sys
 from collections.abc import Callable, Iterable
-from types import GeneratorType
+from types import FunctionType, GeneratorType
 from typing import Any, Protocol, TypeVar, overload
 
 from dbsession.model.collections import Collection
@@ -85,6 +85,10 @@ def _require_query(items: Any, verb: str, *, is_left: bool = False) -> Query[Any
         what = f"{type(items).__name__} ({items!r:.60})"
         if isinstance(items, GeneratorType):
             what = "a generator over something else; its first loop has to be over one of those"
+        elif isinstance(items, list | set | dict):
+            what += "; without the brackets, or this has loaded all objects already"
+        elif isinstance(items, Expression | FunctionType):
+            what += "; write User.select(...) for a condition"
         raise TypeError(
             f"{verb}() takes a generator expression over an entity, a query or a collection, such as "
             f"{verb}(u for u in User if u.age > 18), not {what}"

@@ -364,9 +364,9 @@ def test_bare_attributes_beside_loops(Person, w):
 
 
 WRONG = [
-    (lambda P: P.select().sum(), r"sum\(\) of objects: say of what, for instance query.sum\(Person.name\)"),
+    (lambda P: P.select().sum(), r"sum\(\) of objects: say of what, for instance query.sum\(Person.age\)"),
     (lambda P: P.select().max(), r"max\(\) of objects: say of what"),
-    (lambda P: values(P, "name", "age").min(), r"min\(\) of tuples: say of what"),
+    (lambda P: values(P, "name", "age").min(), r"min\(\) of tuples: select the one value"),
     (lambda P: values(P, "age").sum(P.wage), r"sum\(Person.wage\): the query gives values of its own"),
     (lambda P: P.select().avg(3), r"avg\(\) takes an attribute or an expression such as User.age, not 3"),
     (lambda P: P.select().max("agee"), r"Person has no attribute 'agee' to compare; did you mean 'age'"),

@@ -21,6 +21,10 @@ def shop(db):
         friends = Set("User", reverse="friends")
         card = Optional("Card")
 
+        @property
+        def is_old(self):
+            return self.age > 65
+
     class Order(db.Entity):
         user = Required(User)
         total = Required(int, default=0)
@@ -42,8 +46,8 @@ WRONG = {
     "User.age in [1, 2]": "no truth value in Python",
     "1 in User.orders": r"`in` cannot ask the database about User\.orders",
     "list(User.orders)": "cannot be iterated",
-    "'age > 1'": "a condition is an expression such as User.age > 18, not 'age > 1'",
-    "1": "a condition is an expression",
+    "'age > 1'": r"a condition is an expression such as User.age > 18, not 'age > 1'; SQL .* as raw_sql\(",
+    "1": r"a condition is an expression such as User\.age > 18, not 1; an object is found by its key as User\[7\]",
     "None": "a condition is an expression",
     "User.age": r"User\.age is no condition; compare it with something",
     "User.age + 1": r"is no condition; compare it with something",
@@ -54,11 +58,18 @@ WRONG = {
     "(User.age > 1) + 1 == 2": "is a condition, and no value",
     "Order.total > 5": r"Order\.total is no attribute of User, whose objects are queried",
     "User.age == Order.total": r"Order\.total is no attribute of User",
-    "User.orders == 1": r"\.orders is a collection, which cannot stand in a condition",
+    "User.orders == 1": r"\.orders is a collection, and one value is wanted",
+    "User.orders.total > 1": r"\.orders\.total is a collection, and one value is wanted: take sum\(\)",
+    "User.age > 1 & User.age < 3": r"1 & User\.age: & binds before comparisons; put these in parentheses",
+    "'x' | (User.age < 3)": r"\| binds before comparisons",
+    "User.is_old": "a property or method of your own takes a lambda",
+    "User.is_old == True": "Python has computed False already; what is no attribute of an entity",
+    "(u for u in User)": r"write select\(u for u in User if \.\.\.\)",
     "User.orders": r"\.orders is a collection",
     "~User.orders": r"\.orders is a collection",
     "User.orders == None": r"\.orders is a collection",
     "User.friends.in_([1])": r"\.friends is a collection",
+    "User.card == 'x'": r"User\.card is compared with an object of Card or its key: Card\.id must be an int",
     "User.age == 'old'": r"User\.age must be an int",
     "User.name == 5": r"User\.name must be a str",
     "User.active == 'yes'": r"User\.active must be a bool",
@@ -100,8 +111,10 @@ def test_unknown_names(shop, verb):
         call = getattr(User, verb)
         with pytest.raises(TypeError, match="User has no attribute 'nmae' to compare; did you mean 'name'"):
             call(nmae="x")
-        with pytest.raises(TypeError, match="'orders'"):
+        with pytest.raises(TypeError, match=r"'orders' to compare; it is a collection: ask exists\(User\.orders\)"):
             call(orders=[])
+        with pytest.raises(TypeError, match=r"'card__user'.*; write User\.card\.user == "):
+            call(card__user=1)
         with pytest.raises(TypeError, match="a condition is an expression"):
             call(5)
 
@@ -123,6 +136,10 @@ def test_wrong_orders(shop):
             User.select().order_by(Order.total).fetch()
         with pytest.raises(TypeError, match=r"desc\(\) takes an attribute or an expression"):
             User.select().order_by(desc("name"))
+        with pytest.raises(TypeError, match=r"a place has a sign: order_by\(-1\)"):
+            User.select().order_by(desc(1))
+        with pytest.raises(TypeError, match=r"'-age' to compare; write desc\(User\.age\)"):
+            User.select().order_by("-age")
 
 
 def test_conditions_as_values(shop):

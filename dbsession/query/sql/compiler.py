@@ -240,7 +240,10 @@ class Compiler:
         if isinstance(node, Variable):
             return self.place_of(node).key()
         if isinstance(node, CollectionAttribute) or (isinstance(node, Path) and node.is_many):
-            raise TypeError(f"{node!r} is a collection, which cannot stand in a condition")
+            raise TypeError(
+                f"{node!r} is a collection, and one value is wanted: take sum(), max() or count() of it, or ask with "
+                f"exists()"
+            )
         if isinstance(node, Attribute | Path):
             base, attribute = self.step(node)
             if attribute.is_virtual:

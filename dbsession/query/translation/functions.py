@@ -161,6 +161,8 @@ def _instead(value: Any) -> str:
         return "; a query makes no objects: select a tuple, and make objects of the rows"
     if value is Decimal:
         return "; compare it as it is, numbers of all types go together"
+    if value is dict:
+        return "; select a tuple, and make dicts of the rows"
     if isinstance(value, type) and issubclass(value, taking.VALUES):
         return "; make the value before the query, and compare with that"
     return (

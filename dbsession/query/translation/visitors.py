@@ -161,6 +161,10 @@ def _pair(t: Translator, op: ast.cmpop, left: Any, right: Any, node: ast.Compare
         return _pairwise(t, operator, left, right, node, scope)
     if not isinstance(left, Expression) and not isinstance(right, Expression):  # a branch that Python has chosen
         return bool(_PYTHON[operator](left, right))
+    if operator not in ("=", "<>") and (left is None or right is None):
+        raise t.error(
+            node, scope, "None has no order; ask for it first, as in `least is None or u.age > least`, or leave it out"
+        )
     return t.make(operator, left, right, node=node, scope=scope)
 
 
