@@ -193,6 +193,10 @@ def test_conditional_expressions(Thing):
         lambda o: 1 if o.j > 5 else 2 if o.j > 2 else 3,
     )
     cases["numbers of two kinds"] = conditional(Thing.c, Thing.j, Thing.g) / 2, lambda o: (o.j if o.c else o.g) / 2
+    cases["a float that is whole"] = (
+        conditional(Thing.c, Thing.j, Thing.g) / (Thing.j * 2),
+        lambda o: (o.j if o.c else o.g) / (o.j * 2),
+    )
     cases["int or Decimal"] = conditional(Thing.c, Thing.j, Thing.d), lambda o: Decimal(o.j) if o.c else o.d
     cases["a condition"] = (
         conditional(Thing.c, Thing.j > 2, Thing.b),

@@ -38,7 +38,8 @@ LISTS = {
     "mixed": [7, 2.5, Decimal("10.5"), 0.25, Decimal("0.125")],
     "written out": list(range(-50, 50)),
     "long": list(range(-200, 200)),
-    "very long": [*range(-1000, 1000), None, 2.5, 0.25, Decimal("10.50"), 2**70, -(2**70), float("inf")],
+    "beyond a smallint": [*range(-200, 200), 40_000],
+    "very long": [*range(-1000, 1000), None, 2.5, 0.25, Decimal("10.50"), 40_000, 2**40, 2**70, -(2**70), float("inf")],
 }
 
 
