@@ -432,6 +432,7 @@ def test_raw_sql():
         == "raw<p.age = {0: 6} || '$'>"
     )
     assert result(raw_sql("p.age * 2", result_type=int) for p in Person) == "raw<p.age * 2>:int"
+    assert condition(p for p in Person if raw_sql("p.age % 2", int)) == "truth(raw<p.age % 2>:int)"
     text = "lower(p.name)"
     assert condition(p for p in Person if raw_sql(text, str) == "x") == "=(raw<lower(p.name)>:str, 'x')"
 

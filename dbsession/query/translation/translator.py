@@ -172,7 +172,7 @@ class Translator:
 
     def as_condition(self, found: Any, node: ast.expr, scope: Scope) -> Any:
         """Return whether *found*, which *node* stands for, is true, as Python has it."""
-        if is_condition(found) or isinstance(found, RawSql):
+        if is_condition(found) or (isinstance(found, RawSql) and found.python in (None, bool)):
             return found
         if not isinstance(found, Expression):
             return bool(found)
