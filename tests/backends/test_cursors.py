@@ -188,6 +188,16 @@ def test_a_connection_that_goes_back_has_none(sqlite_backend):
     cursor.close()
 
 
+def test_a_cursor_in_a_forked_child(sqlite_backend, connection):
+    """A child that drops the parent's cursor touches nothing of the parent's connection."""
+    cursor, _ = opened(connection, sqlite_backend)
+    half_read = cursor._cursor
+    connection.abandon()  # as in a child
+    cursor.close()
+    if half_read is not None:
+        assert half_read.fetchone() == (5,)
+
+
 def test_a_select_that_is_wrong(sqlite_backend, connection):
     """An error in the SELECT is that of its opening."""
     cursor = sqlite_backend.dialect.cursor("c", "SELECT nowhere FROM item", ())

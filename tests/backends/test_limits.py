@@ -296,3 +296,22 @@ def test_nothing_is_interrupted_after_the_end(sqlite_backend, sqlite, monkeypatc
     sqlite.execute((end,))
     monkeypatch.setattr(sqlite_limits, "monotonic", lambda: 1e12)
     assert read(sqlite, ENDLESS + "SELECT max(i) FROM (SELECT i FROM n LIMIT 20000)") == [(20000,)]
+
+
+def test_each_piece_of_a_cursor_has_its_own_time(sqlite_backend, sqlite, monkeypatch):
+    """What a loop takes between the pieces does not count; a piece that takes too long is interrupted."""
+    now = [0.0]
+    monkeypatch.setattr(sqlite_limits, "monotonic", lambda: now[0])
+    sqlite._readers_block = False  # or all of it is read at once
+    begin(sqlite, sqlite_backend, statement_timeout=100.0)
+    cursor = sqlite_backend.dialect.cursor("c", ENDLESS + "SELECT i FROM n", ())
+    found = sqlite.execute((cursor.declare(), cursor.fetch(2000)))[1].rows
+    for _ in range(3):
+        now[0] += 1000.0
+        found += sqlite.execute((cursor.fetch(2000),))[0].rows
+    assert len(found) == 8000
+    ticks = itertools.count(5000.0)
+    monkeypatch.setattr(sqlite_limits, "monotonic", lambda: next(ticks))  # a second passes with each look
+    with pytest.raises(OperationalError, match="statement_timeout of 100 seconds"):
+        sqlite.execute((cursor.fetch(10**9),))
+    sqlite.execute((ROLLBACK,))

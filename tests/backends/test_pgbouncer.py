@@ -268,6 +268,25 @@ def test_scopes_that_have_read_hold_no_server_connection(db, entities, direct):
     assert len(servers(direct)) <= SERVER_CONNECTIONS
 
 
+def test_streams_from_many_threads(db, entities, direct):
+    """126. A cursor lives in its transaction, so it has its server connection until the last batch, and no longer."""
+    Account = entities["Account"]
+    with db_session:
+        for number in range(4, 50):
+            Account(name=f"account {number}", balance=100)
+
+    @db_session
+    def read(number):
+        for account in Account.select().order_by(Account.id).stream(7):
+            if account.id % THREADS == number:
+                account.balance += 1
+        return sum(account.balance for account in Account.select().stream(7)) >= 5000
+
+    assert in_threads(read) == [True] * THREADS
+    assert rows(db, "SELECT DISTINCT balance FROM account") == [101]
+    assert len(servers(direct)) <= SERVER_CONNECTIONS
+
+
 # --- what a client must not leave to the next one -------------------------------------------------------------
 
 

@@ -187,6 +187,9 @@ def ask_of(ages: Query[int], pairs: Query[tuple[str, int]]) -> None:
     for name, age in pairs.where(lambda: True):
         assert_type(name, str)
         assert_type(age, int)
+    assert_type(User.select().stream(), Iterator[User])
+    assert_type(pairs.stream(batch=100), Iterator[tuple[str, int]])
+    pairs.stream("100")  # error: mypy[arg-type] pyright[reportArgumentType]
 
 
 def generators(limit: Decimal) -> None:
