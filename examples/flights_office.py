@@ -1,4 +1,4 @@
-"""What an airline office does all day: look a flight up, move it to another plane, report a delay.
+"""What an airline office does all day: look a flight up, move it to another plane, report delays.
 
 Each function opens its own scope and gets its own session; what it changed is committed when it
 returns, and has not happened if it raises.
@@ -13,9 +13,9 @@ from threading import Barrier, Lock
 
 from flights_model import Flight, Plane, Weather
 
-from dbsession import OptimisticCheckError, db_session
+from dbsession import OptimisticCheckError, avg, count, db_session, select
 
-__all__ = ["FIRST_FLIGHT", "Delay", "Departure", "FlightName", "delays", "look_up", "move"]
+__all__ = ["FIRST_FLIGHT", "Delay", "Departure", "FlightName", "busiest_routes", "delays", "look_up", "move"]
 
 
 @dataclass(frozen=True)
@@ -70,6 +70,21 @@ def look_up(name: FlightName) -> Departure:
         delay=flight.departure_delay,
         wind=None if weather is None else weather.wind_speed,
     )
+
+
+@db_session
+def busiest_routes(number: int) -> list[tuple[str, str, int, float | None]]:
+    """Return the routes with the most flights, how many there were, and how many minutes late they left.
+
+    The query is an expression of Python over all flights, and the database answers it: count() and
+    avg() make a group of each pair of airports.
+    """
+    routes = select(
+        (flight.origin.name, flight.destination.name, count(), avg(flight.departure_delay))
+        for flight in Flight
+        if flight.departure is not None
+    )
+    return routes.order_by(-3)[:number]
 
 
 @db_session

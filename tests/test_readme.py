@@ -16,11 +16,12 @@ def examples() -> list[str]:
 
 
 def test_the_example_runs_in_an_empty_folder_and_again(tmp_path: Path) -> None:
-    """The first example is a whole program: it makes its database, prints the order, and runs a second time."""
+    """The first example is a whole program: it makes its database, prints what was ordered, and runs a second time."""
     (example,) = examples()
-    for number in ("1", "2"):
+    (tmp_path / "shop.py").write_text(example, encoding="utf-8")
+    for number, spent in (("1", "12.5"), ("2", "25.0")):
         done = subprocess.run(
-            [sys.executable, "-W", "error", "-c", example],
+            [sys.executable, "-W", "error", "shop.py"],
             cwd=tmp_path,
             env={"PYTHONPATH": str(ROOT)},
             capture_output=True,
@@ -29,11 +30,11 @@ def test_the_example_runs_in_an_empty_folder_and_again(tmp_path: Path) -> None:
             timeout=60,
         )
         assert done.stderr == ""
-        assert done.stdout == f"{number} 12.5\n"
+        assert done.stdout == f"{number} 12.5\nnew {spent}\n"
 
 
 def test_every_file_that_the_readme_links_to_is_there() -> None:
     """No link of the README leads nowhere."""
-    links = re.findall(r"\]\(([^)#:]+)\)", (ROOT / "README.md").read_text(encoding="utf-8"))
+    links = re.findall(r"\]\(([^)#:]+)[^)]*\)", (ROOT / "README.md").read_text(encoding="utf-8"))
     assert links
     assert [link for link in links if not (ROOT / link).exists()] == []

@@ -75,9 +75,12 @@ class QueryRunner(Protocol):
 
 
 class Query(Generic[T]):
-    """What fits some conditions: objects, values or tuples of them.
+    """A question to the database, whose results are objects, values or tuples of them.
 
-    >>> User.select(User.age > 18).order_by(User.name)[:10]   # doctest: +SKIP
+    >>> select(u for u in User if u.age > 18).order_by(User.name)[:10]   # doctest: +SKIP
+
+    It is a value: what narrows or orders it returns a new one. Nothing is sent before it is read, by a loop, a
+    slice, or `fetch`, `first`, `get`, `count`, `exists` and their like; each time it is read, it is sent.
     """
 
     __slots__ = ("_runner", "selected", "values")
@@ -112,7 +115,10 @@ class Query(Generic[T]):
         return self._narrowed(conditions, values, by_name=False)
 
     def where(self, /, *conditions: Any, **values: Any) -> Query[T]:
-        """Keep the results as `filter` does; the parameters of a lambda are the loop variables of these names."""
+        """Keep the results as `filter` does, but the parameters of a lambda are the loop variables that it names.
+
+        So ``where(lambda o: o.total > 5)`` narrows a query for ``(u.name, o.total)``, whose items are no objects.
+        """
         return self._narrowed(conditions, values, by_name=True)
 
     def _narrowed(self, conditions: tuple[Any, ...], values: dict[str, Any], *, by_name: bool) -> Query[T]:
@@ -171,7 +177,11 @@ class Query(Generic[T]):
         return query
 
     def limit(self, limit: int | None, offset: int = 0) -> Query[T]:
-        """Keep *limit* objects at most (None: all), leaving out the first *offset*."""
+        """Keep *limit* results at most (None: all), leaving out the first *offset*; ``query[10:20]`` also reads them.
+
+        Raises:
+            TypeError, ValueError: one is no whole number, or negative.
+        """
         limit, offset = checked_slice(self.selected, limit, offset)
         return self._with(limit=limit, offset=offset)
 
@@ -189,13 +199,16 @@ class Query(Generic[T]):
         return self.limit(pagesize, (number - 1) * pagesize)
 
     def distinct(self) -> Query[T]:
-        """Let each result come once. Objects do so already, unless `without_distinct` has it otherwise."""
+        """Let equal results come once. The objects of a loop do so already, unless `without_distinct` was called."""
         selected = self.selected
         is_needed = not selected.gives_objects or selected.is_left
         return self._with(is_distinct=is_needed, keeps_duplicates=False)
 
     def without_distinct(self) -> Query[T]:
-        """Let results come as often as the loops of Python would give them, one for each way to a result."""
+        """Let results come as often as the loops of Python would give them, one for each way to a result.
+
+        Of several loops, those that the result does not use do not multiply it otherwise.
+        """
         return self._with(is_distinct=False, keeps_duplicates=True)
 
     def for_update(self, *, nowait: bool = False, skip_locked: bool = False, of: Any = None) -> Query[T]:
@@ -239,13 +252,13 @@ class Query(Generic[T]):
     # --- sending ------------------------------------------------------------------------------
 
     def fetch(self) -> list[T]:
-        """Return all objects."""
+        """Send the query, and return all results as a list; `all` is another name for this."""
         return self._runner.fetch(self.selected, self.values)
 
     all = fetch
 
     def stream(self, batch: int = 1000) -> Iterator[T]:
-        """Iterate over all objects with *batch* of them in memory at a time: for more than memory would hold.
+        """Iterate over all results with *batch* of them in memory at a time: for more than memory would hold.
 
         They come from a cursor in the database, and show what was there at the first step. What the loop is
         done with is forgotten, unless the program holds it or has changed it. A batch is a round trip.
@@ -271,7 +284,11 @@ class Query(Generic[T]):
         raise TypeError("a query is neither true nor false before it is sent; ask with exists() or count()")
 
     def __getitem__(self, index: slice) -> list[T]:
-        """Return the objects from ``start`` to ``stop``: ``query[10:20]``."""
+        """Send the query, and return the results from ``start`` to ``stop``: ``query[10:20]``.
+
+        Raises:
+            TypeError: it is no slice, or one with a step or from the end.
+        """
         if not isinstance(index, slice) or index.step is not None or not isinstance(index.start, int | None):
             raise TypeError(
                 "a query takes slices without a step, such as query[:10]; for one object use first() or get()"
@@ -282,7 +299,7 @@ class Query(Generic[T]):
         return self.limit(None if index.stop is None else max(index.stop - start, 0), start).fetch()
 
     def first(self) -> T | None:
-        """Return the first result, or None. Where no order was asked for, objects go by their keys."""
+        """Return the first result, or None. Without an order, objects go by their keys, and values by themselves."""
         selected = self.selected
         query = self
         if not selected.orderings:
@@ -306,7 +323,7 @@ class Query(Generic[T]):
         return self.order_by(Operation("random")).limit(limit).fetch()
 
     def get(self) -> T | None:
-        """Return the only object, or None.
+        """Return the only result, or None.
 
         Raises:
             MultipleObjectsFoundError: there is more than one.
@@ -320,11 +337,11 @@ class Query(Generic[T]):
         return found[0] if found else None
 
     def count(self) -> int:
-        """Ask the database how many objects there are."""
+        """Ask the database how many results there are; equal ones count each, unless `distinct` was called."""
         return self._runner.count(self.selected, self.values)
 
     def exists(self) -> bool:
-        """Ask the database whether there is an object."""
+        """Ask the database whether there is a result."""
         return self._runner.exists(self.selected, self.values)
 
     @overload
@@ -436,7 +453,7 @@ class Query(Generic[T]):
         return self._runner.update(self.selected, slots, assigned, bump_version=bump_version)
 
     def get_sql(self) -> str:
-        """Return the SQL that fetching would send."""
+        """Return the SQL that fetching would send, with placeholders for the values; nothing is sent."""
         return compile_fetch(self.selected).sql
 
     def show(self, width: int | None = None) -> None:

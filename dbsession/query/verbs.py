@@ -99,7 +99,8 @@ def _require_query(items: Any, verb: str, *, is_left: bool = False) -> Query[Any
 def select(items: Iterable[T], /) -> Query[T]:
     """Return the query that a generator expression stands for: ``select(u for u in User if u.age > 18)``.
 
-    It is translated from its source, with the values that its names have now. Nothing is sent until the
+    Its results are what the generator would give: objects, values, ``(u.name, u.age)`` as tuples. It is
+    translated from its source, with the values that names from outside have now. Nothing is sent until the
     query is read.
 
     Raises:
@@ -133,7 +134,7 @@ def get(items: Iterable[T], /) -> T | None:
 
 
 def delete(items: Iterable[Any], /, *, bulk: bool = False) -> int:
-    """Delete the objects of a query, and return how many there were.
+    """Delete the objects of a query at once, and return how many: ``delete(o for o in Order if o.total < 5)``.
 
     Each is loaded and deleted with its hooks and cascades; *bulk*: with one DELETE, without them.
 
@@ -144,7 +145,10 @@ def delete(items: Iterable[Any], /, *, bulk: bool = False) -> int:
 
 
 def exists(items: Any, /) -> bool:
-    """Tell whether a query has a result, or any other iterable an item."""
+    """Tell whether a query has a result, or any other iterable an item: ``exists(u for u in User if u.age > 90)``.
+
+    Of the collection of a class, ``exists(User.orders)``, it is the condition that an object has an item.
+    """
     if isinstance(items, Expression):
         is_there: bool = _operation("exists", items)
         return is_there
@@ -155,7 +159,10 @@ def exists(items: Any, /) -> bool:
 
 
 def distinct(items: Iterable[T], /) -> Iterable[T]:
-    """Return the query for each result once, or the different items of any other iterable, in their order."""
+    """Return the query for each result once, or the different items of any other iterable, in their order.
+
+    Within a query it stands in an aggregate: ``count(distinct(u.age))``.
+    """
     query: Any = _query_of(items)
     return dict.fromkeys(items) if query is None else query.distinct()
 
@@ -164,9 +171,10 @@ def distinct(items: Iterable[T], /) -> Iterable[T]:
 
 
 def count(items: Any, /, *, distinct: bool = False) -> int:
-    """Return how many results a query has, or items any other iterable.
+    """Return how many results a query has, or items any other iterable; *distinct*: how many different ones.
 
-    Within a query, ``count(x)`` counts the rows where x is not None, and ``count()`` all rows.
+    Within a query, ``count(x)`` counts the rows where x is not None, ``count()`` all rows, and
+    ``count(u.orders)`` the items of a collection.
     """
     if isinstance(items, Expression):
         counted: int = _operation("count_distinct" if distinct else "count", items)
@@ -294,14 +302,14 @@ def coalesce(*values: Any) -> Any:
 
 
 def between(x: Any, a: Any, b: Any) -> Any:
-    """Tell whether *x* is neither below *a* nor above *b*."""
+    """Tell whether *x* is neither below *a* nor above *b*; of expressions, the condition for that."""
     if builtins.any(isinstance(value, Expression) for value in (x, a, b)):
         return _operation("between", x, a, b)
     return a <= x <= b
 
 
 def concat(*values: Any) -> Any:
-    """Return the texts of all *values*, one behind the other."""
+    """Return the texts of all *values*, one behind the other; of expressions, the expression for that."""
     if builtins.any(isinstance(value, Expression) for value in values):
         return _operation("concat", *values)
     return "".join(map(str, values))
