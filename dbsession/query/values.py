@@ -99,7 +99,7 @@ def _as_attribute(value: Any, like: ValueAttribute[Any], dialect: Dialect) -> An
         return None
     python = like.kind.value_type.python
     if python in _NUMBERS and _is_number(value):
-        return _exact(value, dialect) if python is Decimal else _number(value, dialect)
+        return _exact(value, dialect, like.kind.value_type) if python is Decimal else _number(value, dialect)
     value = _begun(value, python)
     if python in _MOMENTS and _is_moment(value, python, tz=like.kind.value_type.tz):
         return _moment(value, dialect)  # all its digits, even where the column has less
@@ -175,13 +175,25 @@ def _as_json(value: Any, shown: object, dialect: Dialect) -> Any:
     return document if encode is None else encode(document)
 
 
-def _exact(value: Any, dialect: Dialect) -> Any:
-    """Return a number as a Decimal travels: exactly, even where the column could not hold it."""
+_ANY_DECIMAL = ValueType(Decimal)
+
+
+def _exact(value: Any, dialect: Dialect, column: ValueType = _ANY_DECIMAL) -> Any:
+    """Return a number as a Decimal travels: exactly, even where the *column* could not hold it.
+
+    Where it could, it has as many digits behind the point as values there.
+    """
     exact = Decimal(repr(value)) if isinstance(value, float) else Decimal(value)
     if dialect.name == "sqlite" and not exact.is_finite():
         return None if exact.is_nan() else str(exact)  # the collation knows where infinity stands
-    encode = dialect.codec(ValueType(Decimal)).encode
-    return exact if encode is None else encode(exact)
+    encode = dialect.codec(_ANY_DECIMAL).encode
+    if encode is None:
+        return exact
+    plain: str = encode(exact)
+    if column.scale is None or len(plain.partition(".")[2]) > column.scale:
+        return plain
+    of_column = dialect.codec(column).encode
+    return plain if of_column is None else of_column(exact)
 
 
 def _number(value: Any, dialect: Dialect) -> Any:

@@ -193,3 +193,18 @@ def test_a_collection_may_be_a_branch_of_which_the_truth_counts(shop):
             found = select(b.name for b in Boss if (b.items if b.code == code else b.people))
             assert found.fetch() == ["Bob"]
         assert select(b.name for b in Boss if not (b.people.items if b.code == "x" else b.code)).fetch() == []
+
+
+def test_decimals_that_are_written_differently_are_equal(shop):
+    """9 finds 9.00 in a column, in the inner loop of a join too, where SQLite may look for equal texts by their length."""
+    Owner, Item = shop["Owner"], shop["Item"]
+    with db_session:
+        for nine in (9, Decimal(9), Decimal("9.000"), 9.0):
+            assert select((o.name, i.price) for o in Owner for i in Item if i.price == nine).count() == 2
+            assert select((o.name, i.price) for o in Owner for i in Item if i.price in [nine]).count() == 2  # noqa: FURB171
+            assert select((o.name, i.price) for o in Owner for i in Item if i.price in (nine, o.id * 1000)).count() == 2
+        found = select((o.name, i.price) for o in Owner for i in Item if i.price == o.id * 20)
+        assert found.fetch() == [("Bob", 20)]
+        found = select((o.name, i.price) for o in Owner for i in Item if i.price in (o.id * 20,))  # noqa: FURB171
+        assert found.fetch() == [("Bob", 20)]
+        assert select((i.price, x.price) for i in Item for x in Item if i.price == x.price * 5).fetch() == [(100, 20)]

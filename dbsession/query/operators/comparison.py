@@ -35,7 +35,7 @@ def _compare(compiler: Compiler, operator: str, left: Any, right: Any) -> str:
     kinds = kind_of(left), kind_of(right)
     if kinds[0].is_object or kinds[1].is_object:
         return _compare_keys(compiler, operator, left, right)
-    one, other = alike(compiler, (left, right), COMPARISON + 1)
+    one, other = alike(compiler, (left, right), COMPARISON + 1, are_equal=operator == "=")
     return Sql(f"{one} {operator} {other}", COMPARISON)
 
 

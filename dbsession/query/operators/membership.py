@@ -110,7 +110,7 @@ def _in_values(compiler: Compiler, node: Any, among: Any, present: list[Any], is
         (left,), *listed = [key_columns(compiler, item, mapping, kind) for item in (node, *present)]
         marks = [mark for (mark,) in listed]
     else:
-        left, *marks = alike(compiler, (node, *present), COMPARISON + 1)
+        left, *marks = alike(compiler, (node, *present), COMPARISON + 1, are_equal=True)
     return Sql(f"{left} {word} ({', '.join(marks)})", COMPARISON)
 
 

@@ -14,8 +14,8 @@ from typing import TYPE_CHECKING, Any
 from dbsession.model.attributes import ValueAttribute
 from dbsession.model.mapping import Mapping
 from dbsession.query.kinds import UNKNOWN, Kind, is_condition, is_value, kind_of, value_of
-from dbsession.query.operators.base import POSTFIX, Sql, enclosed
-from dbsession.query.tree import Slot
+from dbsession.query.operators.base import POSTFIX, UNARY, Sql, enclosed
+from dbsession.query.tree import Path, Slot
 from dbsession.query.values import Like
 
 if TYPE_CHECKING:
@@ -79,8 +79,11 @@ def _is_decimal(kind: Kind) -> bool:
     return kind.is_decimal
 
 
-def alike(compiler: Compiler, nodes: Sequence[Any], least: int) -> list[str]:
-    """Return the SQL of *nodes*, which are compared with each other, each enclosed for an operator that binds so."""
+def alike(compiler: Compiler, nodes: Sequence[Any], least: int, *, are_equal: bool = False) -> list[str]:
+    """Return the SQL of *nodes*, which are compared with each other, each enclosed for an operator that binds so.
+
+    *are_equal*: the operator asks whether they are.
+    """
     like = like_of(*nodes)
     is_exact = compiler.dialect.name == "sqlite" and isinstance(like, Kind) and like.is_decimal
     texts = [
@@ -89,7 +92,25 @@ def alike(compiler: Compiler, nodes: Sequence[Any], least: int) -> list[str]:
         else rendered(compiler, node, like)
         for node in nodes
     ]
+    if is_exact and are_equal and len({_scale(node) for node in nodes if not is_value(node)}) > 1:
+        texts = [
+            text if _scale(node) is None else Sql(f"+{text}", UNARY) for node, text in zip(nodes, texts, strict=True)
+        ]
     return [enclosed(text, least) for text in texts]
+
+
+def _scale(node: Any) -> int | None:
+    """Return how many digits behind the point the column *node* keeps; None for what is no column of Decimals.
+
+    SQLite (3.40 for one) looks for equal texts by a filter that goes by their length, so 1.2 would not find 1.20
+    in a column (unless a + keeps it from making an index of that): columns are compared as they are with those
+    that keep as many digits, and with values, which travel with as many.
+    """
+    attribute = node.attribute if isinstance(node, Path) else node
+    if not isinstance(attribute, ValueAttribute) or (isinstance(node, Path) and node.is_many):
+        return None
+    value_type = attribute.kind.value_type
+    return value_type.scale if value_type.python is Decimal else None
 
 
 def as_kind(compiler: Compiler, node: Any, kind: Kind) -> str:
