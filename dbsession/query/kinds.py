@@ -15,7 +15,7 @@ from typing import Any, NamedTuple
 from uuid import UUID
 
 from dbsession.backends.base import Dialect, ValueType
-from dbsession.errors import BindingError
+from dbsession.errors import BindingError, DataError
 from dbsession.model.attributes import Attribute, ValueAttribute
 from dbsession.model.collections import CollectionAttribute
 from dbsession.model.entity import EntityBase
@@ -197,9 +197,17 @@ def decoder_of(kind: Kind, dialect: Dialect) -> Callable[[Any], Any] | None:
         return None
 
 
+def _whole(value: Any) -> int:
+    """Return a computed int, or raise DataError: beyond 64 bits SQLite goes over to floats without a word."""
+    if isinstance(value, float):
+        raise DataError(f"the result {value!r} is beyond the 64 bits of SQLite's integers; compute it in Python")
+    whole: int = value
+    return whole
+
+
 # What a database computes may have another type than a column of the same kind would have: the sum of
 # bigints is numeric on PostgreSQL, and an expression has no declared type on SQLite.
 _DECODERS: Table[str, Table[type, Callable[[Any], Any]]] = {
     "postgresql": {int: int, float: float},
-    "sqlite": {bool: bool, float: float, Decimal: lambda value: Decimal(str(value))},
+    "sqlite": {bool: bool, int: _whole, float: float, Decimal: lambda value: Decimal(str(value))},
 }

@@ -7,7 +7,7 @@ import weakref
 
 import pytest
 
-from dbsession import Optional, Required, Set, db_session, select
+from dbsession import DataError, Optional, Required, Set, db_session, select
 from tests.counting import counted
 
 
@@ -101,3 +101,14 @@ def test_a_wrong_value_is_refused_each_time(shop):
                 ask("old")
             assert ask(2) == []
     assert sent.statements == 6
+
+
+def test_integers_do_not_become_floats(shop):
+    """A whole number beyond 64 bits is an error on both databases, and never a float that has lost digits."""
+    User = shop.entities["User"]
+    with db_session:
+        User(name="a", age=3)
+        factor = 2**62
+        assert select(u.age * (factor // 4) for u in User).fetch() == [3 * 2**60]
+    with pytest.raises(DataError), db_session:
+        select(u.age * factor for u in User).fetch()
