@@ -168,6 +168,14 @@ OPERATIONS = (
         check=_amounts,
     ),
     Operation(
+        name="query",
+        title="query a value by a condition, within one session",
+        unit="query",
+        count=lambda sizes: sizes.gets,
+        run=lambda contender, work, _: contender.query_within(work.keys),
+        check=_amounts,
+    ),
+    Operation(
         name="change",
         title="change {rows} loaded objects, one commit",
         unit="row",

@@ -88,6 +88,10 @@ class Contender(Protocol):
         """Get the keys one by one in one session; return the sum of the amounts."""
         ...
 
+    def query_within(self, keys: Sequence[int]) -> int:
+        """Ask for the amount of each key by a query with a condition, in one session; return their sum."""
+        ...
+
     def change(self, start: Callable[[], None]) -> None:
         """Load every row, call *start*, add 1 to each object's amount, and commit."""
         ...

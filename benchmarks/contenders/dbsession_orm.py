@@ -9,7 +9,7 @@ from typing import Any, TypeVar
 from benchmarks.contenders import Contender
 from benchmarks.data import Row, Stored, checksum
 from benchmarks.target import Target
-from dbsession import Database, Optional, PrimaryKey, Required, db_session
+from dbsession import Database, Optional, PrimaryKey, Required, db_session, select
 
 __all__ = ["contender"]
 
@@ -109,6 +109,14 @@ class DbSession:
         with db_session:
             for key in keys:
                 result += item[key].amount
+        return result
+
+    def query_within(self, keys: Sequence[int]) -> int:
+        """``select(i.amount for i in Item if i.id == key)`` in one session."""
+        item, result = self._item, 0
+        with db_session:
+            for key in keys:
+                result += select(i.amount for i in item if i.id == key).fetch()[0]
         return result
 
     def change(self, start: Callable[[], None]) -> None:

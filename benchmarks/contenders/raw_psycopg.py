@@ -93,6 +93,10 @@ class RawPsycopg:
             result += row[2] if row is not None else 0
         return result
 
+    def query_within(self, keys: Sequence[int]) -> int:
+        """One SELECT each: by hand a query is no other work than a look for a key."""
+        return self.get_within(keys)
+
     def change(self, start: Callable[[], None]) -> None:
         """Update all rows with one statement from two arrays."""
         rows = self._cursor.execute(SELECT).fetchall()

@@ -88,6 +88,10 @@ class RawSqlite:
             result += execute(GET, (key,)).fetchone()[2]
         return result
 
+    def query_within(self, keys: Sequence[int]) -> int:
+        """One SELECT each: by hand a query is no other work than a look for a key."""
+        return self.get_within(keys)
+
     def change(self, start: Callable[[], None]) -> None:
         """Update with `executemany` in one transaction."""
         rows = self._connection.execute(SELECT).fetchall()

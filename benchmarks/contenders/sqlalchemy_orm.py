@@ -121,6 +121,14 @@ class SqlAlchemy:
                 result += session.get_one(Item, key).amount
         return result
 
+    def query_within(self, keys: Sequence[int]) -> int:
+        """``session.scalars(select(Item.amount).where(...))`` in one session."""
+        result = 0
+        with Session(self._engine) as session:
+            for key in keys:
+                result += session.scalars(select(Item.amount).where(Item.id == key)).all()[0]
+        return result
+
     def change(self, start: Callable[[], None]) -> None:
         """Change the loaded objects and commit."""
         with Session(self._engine) as session:
