@@ -22,6 +22,7 @@ from dbsession.errors import InvalidRequestError, OrmError
 from dbsession.model.entity import EntityBase
 from dbsession.model.expressions import Operation
 from dbsession.model.mapping import Mapping
+from dbsession.model.references import ReferenceAttribute
 from dbsession.model.state import NOT_LOADED
 from dbsession.query.selected import Selected
 from dbsession.query.sql.compiled import compile_fetch
@@ -113,7 +114,7 @@ class Stream:
         if unit.ends != self._ends:
             raise InvalidRequestError(
                 f"Cannot go on with {self}: commit() or rollback() has ended the transaction that its cursor lived in; "
-                f"call it when the loop is done, or read pages that need no cursor: {self._page()}"
+                f"call it when the loop is done, or read pages by key, which need no cursor{self._page()}"
             )
         if any(mark.is_undone for mark in self._marks):
             raise InvalidRequestError(
@@ -133,10 +134,12 @@ class Stream:
         return f"the stream of {self._selected.mapping.name}"
 
     def _page(self) -> str:
-        """Return how to write a query for one piece of the result."""
+        """Return how to write a query for one page, where that is one expression."""
         mapping = self._selected.mapping
+        if len(mapping.key) > 1 or isinstance(mapping.key[0], ReferenceAttribute):
+            return ""
         key = f"{mapping.name}.{mapping.key[0].name}"
-        return f"{mapping.name}.select({key} > last).order_by({key})[:{self._batch}]"
+        return f": {mapping.name}.select({key} > last).order_by({key})[:{self._batch}]"
 
     # --- its steps --------------------------------------------------------------------------------
 
@@ -150,12 +153,14 @@ class Stream:
             return []
         if self._cursor is not None:
             self.require_usable()
-            self._let_go()
         found: list[Any] = []
         while not found and not self._is_exhausted:
+            self._let_go()
             rows = yield from self._rows()
             if self._is_exhausted and not unit.has_pending():  # else the transaction is needed soon
                 yield from unit.transaction.end_reading()
+            if self._selected.lock:  # by a query, before which the same would be sent
+                yield from self._flush()
             sizes = unit.identity.sizes()
             found = yield from self._results(self._as_known(rows))
             self._brought = unit.identity.since(sizes)
@@ -193,12 +198,17 @@ class Stream:
         rows = results[-1].rows
         if len(rows) < wanted:
             self._is_exhausted = True
-            self.close()
+            self._close_cursor()
         return rows
+
+    def _flush(self) -> Flow[None]:
+        """Save what is unsaved, as far as it concerns the query."""
+        compiled = self._compiled
+        yield from self._unit.autoflush_for(*compiled.tables, comparing=compiled.objects(self._values))
 
     def _open(self, wanted: int) -> Flow[list[Result]]:
         unit, compiled, lock = self._unit, self._compiled, self._selected.lock
-        yield from unit.autoflush_for(*compiled.tables, comparing=compiled.objects(self._values))
+        yield from self._flush()
         roots = {item.mapping.root for item in compiled.items if item.mapping is not None}
         self._known = {root: {key: o._row_ for key, o in unit.identity.alive(root).items()} for root in roots}
         cursor = unit.dialect.cursor(f"dbs_cursor_{next(_numbers)}", compiled.sql, compiled.bind(self._values))
@@ -219,11 +229,15 @@ class Stream:
 
     def close(self) -> None:
         """Close the cursor. Nothing is sent: what has to be said to the database goes with the next statement."""
+        self._close_cursor()
+        self._known = {}
+        self._unit.identity.unwatch(self._left)
+
+    def _close_cursor(self) -> None:
         cursor, self._cursor = self._cursor, None
         if cursor is None:
             return
         unit = self._unit
-        unit.identity.unwatch(self._left)
         unit.transaction.open_cursors -= 1
         closing = cursor.close()
         if unit.ends == self._ends and not any(mark.is_undone for mark in self._marks) and self._is_here():
@@ -277,6 +291,8 @@ class Stream:
         """Let go of the objects that the last step has brought."""
         unit = self._unit
         brought, self._brought = self._brought, {}
+        if not brought:
+            return
         objects = [
             obj for root, keys in brought.items() for obj in map(unit.identity.of(root).get, keys) if obj is not None
         ]

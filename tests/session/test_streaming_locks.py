@@ -1,5 +1,6 @@
 """126. Streams that lock: each batch is locked when it comes, and shows what the locked rows hold."""
 
+import gc
 import threading
 
 import pytest
@@ -17,7 +18,7 @@ from dbsession import (
 )
 from dbsession.session.transaction import Phase
 from tests.observing import elsewhere, rows, sent
-from tests.session.library import BATCH, BOOKS, DATABASES, make_library
+from tests.session.library import BATCH, BOOKS, DATABASES, alive, make_library
 
 pytestmark = pytest.mark.parametrize("db_url", DATABASES, indirect=True)
 
@@ -169,6 +170,21 @@ def test_nowait_and_skip_locked(db, library):
     finally:
         release.set()
         holder.join()
+
+
+def test_what_is_left_out_is_let_go_of(db, library):
+    """126. Rows that were fetched, and are left out when they are to be locked, leave nothing in memory."""
+    if not is_postgres(db):
+        pytest.skip("on SQLite nobody else can write meanwhile")
+    Book = library.Book
+    with db_session:
+        books = Book.select(Book.title != "theirs").order_by(Book.year).for_update().stream(3)
+        kept = next(books)
+        elsewhere(db_session(lambda: Book.select(Book.year > 3).update(title="theirs")))
+        assert [book.year for book in books] == [1, 2, 3]  # which were locked with the first
+        gc.collect()
+        assert alive(Book) == 1
+        assert kept.year == 0
 
 
 def test_commit_gives_the_locks_back(db, library):

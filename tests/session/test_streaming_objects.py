@@ -13,6 +13,7 @@ from dbsession import (
     db_session,
     flush,
     rollback,
+    select,
 )
 from tests.observing import elsewhere, rows, sent
 from tests.session.library import BATCH, BOOKS, DATABASES, alive, make_library
@@ -355,6 +356,22 @@ def test_what_was_deleted_since_does_not_come(db, library, how):
                 flush()
         assert [book.year for book in books] == [*range(1, 8), 24]
     assert titles(db) == [f"book {year}" for year in [*range(8), 24]]
+
+
+@pytest.mark.parametrize("flushes", [False, True])
+@pytest.mark.parametrize("batch", [1, 1000])
+def test_what_was_deleted_does_not_come_from_the_same_batch(db, library, flushes, batch):
+    """126. It makes no difference whether a row that is deleted has been loaded with others, or is to be loaded."""
+    Book = library.Book
+    with db_session:
+        seen = []
+        for book, year in select((b, b.year) for b in Book).order_by(2).stream(batch):
+            seen.append(year)
+            if year % 2 == 0 and year < BOOKS - 1:
+                Book.get(year=year + 1).delete()
+                flush() if flushes else None
+            assert book.title
+        assert seen == list(range(0, BOOKS, 2))
 
 
 def test_what_was_made_since_does_not_come(db, library):

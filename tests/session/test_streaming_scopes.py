@@ -77,7 +77,7 @@ def test_the_transaction_ends_on_the_way(db, library, end, batch, writes):
         assert seen == [0, 1, 2, 3, 4, 5]
         assert str(caught.value) == (
             "Cannot go on with the stream of Book: commit() or rollback() has ended the transaction that its cursor "
-            "lived in; call it when the loop is done, or read pages that need no cursor: "
+            "lived in; call it when the loop is done, or read pages by key, which need no cursor: "
             f"Book.select(Book.id > last).order_by(Book.id)[:{batch}]"
         )
         assert [book.year for book in stream(library)] == YEARS
