@@ -208,3 +208,22 @@ def test_decimals_that_are_written_differently_are_equal(shop):
         found = select((o.name, i.price) for o in Owner for i in Item if i.price in (o.id * 20,))  # noqa: FURB171
         assert found.fetch() == [("Bob", 20)]
         assert select((i.price, x.price) for i in Item for x in Item if i.price == x.price * 5).fetch() == [(100, 20)]
+
+
+def test_small_ints_are_computed_with_as_ints(db):
+    """What is computed of ints that the columns hold in 16 or 32 bits has 64 bits, as every other int."""
+
+    class Small(db.Entity):
+        tiny = Required(int, size=16)
+        less = Required(int, size=32)
+
+    db.generate_mapping(create_tables=True)
+    with db_session:
+        Small(tiny=-32768, less=2**31 - 1)
+        one = 1
+        found = select(
+            (s.tiny + s.tiny, s.less * s.less, -s.tiny, abs(s.tiny), s.less + one, s.tiny * s.id) for s in Small
+        )
+        assert found.first() == (-65536, (2**31 - 1) ** 2, 32768, 32768, 2**31, -32768)
+        assert select(max(s.tiny, s.tiny) * 2 - s.less for s in Small).first() == -65536 - 2**31 + 1
+        assert select(s for s in Small if s.less + s.less > s.less and s.tiny - one < s.tiny).count() == 1

@@ -6,9 +6,11 @@ import re
 from collections.abc import Iterator
 from typing import TYPE_CHECKING, Any
 
+from dbsession.model.attributes import Attribute
 from dbsession.model.expressions import Operation
 from dbsession.query.kinds import Kind, is_value, kind_of
-from dbsession.query.operators.base import CONCATENATION, POSTFIX, PRIMARY, Sql, enclosed
+from dbsession.query.operators.base import CONCATENATION, POSTFIX, PRIMARY, UNARY, Sql, enclosed
+from dbsession.query.tree import Path
 
 if TYPE_CHECKING:
     from dbsession.query.sql.compiler import Compiler
@@ -181,7 +183,9 @@ def as_json(compiler: Compiler, node: Any) -> str:
     if is_item(node) and not found.startswith("dbs_json("):
         found = f"NULLIF({found}, 'null')"
     if compiler.dialect.name == "sqlite":
-        return Sql(f"{enclosed(found, POSTFIX)}{COLLATED}", POSTFIX)
+        if isinstance(node, Attribute | Path):  # + keeps SQLite from looking for texts of equal length (see operands)
+            found = Sql(f"+{found}", UNARY)
+        return Sql(f"{enclosed(found, UNARY)}{COLLATED}", POSTFIX)
     return found
 
 

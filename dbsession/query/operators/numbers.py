@@ -13,6 +13,8 @@ from collections.abc import Callable, Sequence
 from decimal import Decimal
 from typing import TYPE_CHECKING, Any
 
+from dbsession.model.attributes import ValueAttribute
+from dbsession.model.expressions import Operation
 from dbsession.query.kinds import UNKNOWN, Kind, is_condition, is_value, kind_of, value_of
 from dbsession.query.operators.base import ADDITION, MULTIPLICATION, PRIMARY, UNARY, Operator, Sql, enclosed, nullable
 from dbsession.query.operators.operands import alike, bare, collated, common_kind, converted
@@ -46,9 +48,28 @@ def check_numbers(operands: Sequence[Any], operator: str) -> Kind:
     return UNKNOWN if found is None else Kind(found, None, nullable(operands))
 
 
+_CHOICES = frozenset({"coalesce", "if", "max2", "min2"})  # whose results are as wide as the widest operand
+
+
 def _texts(compiler: Compiler, operands: Sequence[Any], kind: Kind) -> list[str]:
-    """Return the SQL of *operands*, whose values travel as *kind* does."""
-    return [compiler.render(operand, kind) for operand in operands]
+    """Return the SQL of *operands*, whose values travel as *kind* does.
+
+    PostgreSQL adds two numbers of 16 bits to one of 16 bits, so one of them is made wider.
+    """
+    texts = [compiler.render(operand, kind) for operand in operands]
+    if compiler.dialect.name == "postgresql" and kind.python is int:
+        places = [place for place, operand in enumerate(operands) if not is_value(operand)]
+        if places and all(_is_narrow(operands[place]) for place in places):
+            texts[places[0]] = f"{enclosed(texts[places[0]], PRIMARY)}::bigint"
+    return texts
+
+
+def _is_narrow(node: Any) -> bool:
+    """Tell whether the whole numbers of *node* have less than 64 bits on PostgreSQL."""
+    if isinstance(node, Operation) and node.operator in _CHOICES:
+        return all(is_value(operand) or _is_narrow(operand) for operand in node.operands[node.operator == "if" :])
+    attribute = kind_of(node).attribute
+    return isinstance(attribute, ValueAttribute) and (attribute.kind.value_type.size or 64) < 64
 
 
 def _call(function: str, texts: Sequence[str], kind: Kind) -> str:
