@@ -24,6 +24,7 @@ __all__ = [
     "orderings_of",
     "owned",
     "require_objects",
+    "require_present",
 ]
 
 
@@ -162,14 +163,29 @@ def _fits(verb: str, attribute: Attribute[Any]) -> bool:
 
 
 def require_objects(selected: Selected) -> None:
-    """Refuse a query that gives values or tuples, which cannot be changed.
+    """Refuse a query whose results cannot be changed: values, tuples, or None where a left join finds nothing.
 
     Raises:
-        TypeError: it does.
+        TypeError: it gives such.
     """
     result = selected.result
     if isinstance(result, tuple) or not kind_of(result).is_object:
         raise TypeError(f"the query gives {result!r}, and only objects can be deleted or updated; select these")
+    require_present(selected)
+
+
+def require_present(selected: Selected) -> None:
+    """Refuse a query for objects that gives None, too, which has no row.
+
+    Raises:
+        TypeError: it does.
+    """
+    if selected.may_give_none:
+        raise TypeError(
+            f"the loop over {selected.result!r} in this left_join() gives None where a collection is empty, and None "
+            f"has no row to be deleted, updated or locked; use select(...) instead of left_join(...), which has only "
+            f"the objects"
+        )
 
 
 def owned(selected: Selected, node: Any) -> Any:

@@ -25,6 +25,7 @@ from dbsession.query.arguments import (
     orderings_of,
     owned,
     require_objects,
+    require_present,
 )
 from dbsession.query.prefetched import prefetched
 from dbsession.query.selected import Selected
@@ -219,12 +220,14 @@ class Query(Generic[T]):
         takes the lock of the database. PostgreSQL 13.3.2. Row-Level Locks.
 
         Raises:
-            TypeError: both *nowait* and *skip_locked*; the query has no rows of the entity *of*, or gives no objects.
+            TypeError: both *nowait* and *skip_locked*; the query has no rows of the entity *of*, or gives no objects,
+                or None beside them, as a `left_join` may.
         """
         if not self.selected.gives_objects:
             raise TypeError(
                 f"for_update() locks the rows of objects, and this query gives {self.selected.result!r:.80}"
             )
+        require_present(self.selected)
         if nowait and skip_locked:
             raise TypeError("nowait and skip_locked exclude each other")
         mapping = self.selected.mapping
@@ -423,13 +426,15 @@ class Query(Generic[T]):
         return self._runner.aggregate(asked, (*self.values, *values), operator, *options)
 
     def delete(self, *, bulk: bool = False) -> int:
-        """Delete the objects, and return how many there were.
+        """Delete the objects, and return how many different ones there were.
 
-        Each object is loaded and deleted with its hooks and cascades. With *bulk*, one DELETE is
-        sent instead: no hooks, and cascades only as the database has them.
+        All objects are loaded first, and then deleted one by one, each once, with its hooks and cascades; None, where
+        a reference leads to nothing, is left out. With *bulk*, one DELETE is sent instead: no hooks, and cascades
+        only as the database has them.
 
         Raises:
-            TypeError: the query gives values or tuples.
+            TypeError: the query gives values, tuples, or None beside objects, as a `left_join` may; nothing was sent.
+            ConstraintError: an object cannot go, since others refer to it; without *bulk*, nothing is deleted.
         """
         require_objects(self.selected)
         return self._runner.delete(self.selected, self.values, bulk=bulk)
@@ -444,11 +449,13 @@ class Query(Generic[T]):
         who have read it get a conflict. With limit(), or for_update(), the rows are chosen and locked first.
 
         Raises:
-            TypeError: an attribute does not exist, or cannot be set in bulk: a key, a discriminator, a collection.
+            TypeError: the query gives values, tuples, or None beside objects, as a `left_join` may; an attribute does
+                not exist, or cannot be set in bulk: a key, a discriminator, a collection.
             TypeError, ValueError: a value does not fit its attribute. Nothing was sent.
             TranslationError: a lambda cannot be translated.
             TransactionIntegrityError: a constraint of the database refuses a row; the session is doomed.
         """
+        require_objects(self.selected)
         assigned, slots = translated(self.selected, self.values, values)
         return self._runner.update(self.selected, slots, assigned, bump_version=bump_version)
 

@@ -108,6 +108,16 @@ class Selected:
         return isinstance(self.result, Variable)
 
     @property
+    def may_give_none(self) -> bool:
+        """Whether None may stand for the object of the result: its loop is over a collection, in a left join."""
+        return self.is_left and any(
+            loop.variable is self.result
+            and isinstance(loop.origin, Path)
+            and isinstance(loop.origin.attribute, CollectionAttribute)
+            for loop in self.fors[1:]
+        )
+
+    @property
     def is_grouped(self) -> bool:
         """Whether the result, a condition or an ordering has aggregates, so that rows are grouped."""
         orderings = [ordering.expression for ordering in self.orderings]

@@ -30,8 +30,10 @@ def table_of(selected: Selected, results: list[Any], width: int) -> str:
     return _table([repr(item) for item in selected.items], rows, width)
 
 
-def _value(obj: EntityBase, attribute: Any) -> Any:
-    """Return the value of *attribute*, without reading it."""
+def _value(obj: EntityBase | None, attribute: Any) -> Any:
+    """Return the value of *attribute*, without reading it; those of None, in a left join, are None."""
+    if obj is None:
+        return None
     if attribute.name in obj.__dict__:
         return obj.__dict__[attribute.name]
     if isinstance(attribute, ReferenceAttribute):

@@ -114,7 +114,9 @@ def left_join(items: Iterable[T], /) -> Query[T]:
     """Return the query of a generator expression whose loops over collections keep those who have none.
 
     ``left_join((u.name, count(o)) for u in User for o in u.orders)`` has every user. A loop variable
-    that stands for nothing is None, and so are its attributes.
+    that stands for nothing is None, and so are its attributes: ``left_join(o for u in User for o in u.orders)``
+    gives a None for each user without orders. Results that may be None cannot be deleted, updated or locked;
+    `select` gives the objects alone.
 
     Raises:
         TranslationError: it has no counterpart in the database, or its source is not to be found.

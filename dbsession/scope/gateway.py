@@ -11,6 +11,7 @@ from dbsession.model.collections import CollectionAttribute
 from dbsession.model.entity import EntityBase
 from dbsession.model.expressions import Operation
 from dbsession.model.mapping import Mapping
+from dbsession.query.arguments import require_objects
 from dbsession.query.query import Query
 from dbsession.query.selected import Selected
 from dbsession.query.sql.compiled import compile_count, compile_exists
@@ -135,13 +136,14 @@ class ScopeGateway:
         return unit.run(querying.aggregate(unit, selected, values, operator, *options))
 
     def delete(self, selected: Selected, values: tuple[Any, ...], *, bulk: bool) -> int:
-        """Delete the objects, and return how many there were."""
+        """Delete the objects, each once, and return how many different ones there were."""
         unit = self._unit_for(selected)
         if bulk:
             return unit.run(bulk_delete.delete_in_bulk(unit, selected, values))
-        objects = unit.run(querying.fetch(unit, selected, values))
-        for obj in objects:
-            obj.delete()
+        require_objects(selected)
+        results = unit.run(querying.fetch(unit, selected, values))
+        objects = dict.fromkeys([obj for obj in results if obj is not None])  # a reference may lead to nothing
+        unit.delete(*objects)
         return len(objects)
 
     def update(

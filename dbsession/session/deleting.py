@@ -8,7 +8,7 @@ hooks are loaded to be deleted, so that their hooks run.
 
 from __future__ import annotations
 
-from collections.abc import Iterable
+from collections.abc import Container, Iterable
 from typing import TYPE_CHECKING, Any
 
 from dbsession.errors import ConstraintError
@@ -27,25 +27,30 @@ __all__ = ["delete", "in_doubt", "sweep", "with_parents"]
 _DELETE_HOOKS = frozenset({"before_delete", "after_delete"})
 
 
-def delete(unit: UnitOfWork, obj: EntityBase) -> None:
-    """Mark *obj*, and what cascades from it, for deletion.
+def delete(unit: UnitOfWork, objects: Iterable[EntityBase]) -> None:
+    """Mark *objects*, one after the other, and what cascades from them, for deletion.
 
     Raises:
-        ConstraintError: objects refer to it by a required attribute without ``cascade_delete``; nothing is marked.
+        ConstraintError: others refer to one by a required attribute without ``cascade_delete``; nothing is marked.
     """
     going: dict[EntityBase, None] = {}
     staying: list[tuple[ReferenceAttribute, EntityBase]] = []
-    todo = [obj]
-    while todo:
-        current = todo.pop()
-        if current in going or not current._state_.may_change:
-            continue
-        going[current] = None
-        for attribute, child in _children(unit, current):
-            if attribute.dies_with_target:
-                todo.append(child)
-            else:
-                staying.append((attribute, child))
+    gone: set[EntityBase] = set()  # with the objects before
+    for obj in objects:
+        with_it: list[EntityBase] = []
+        todo = [obj]
+        while todo:
+            current = todo.pop()
+            if current in going or not current._state_.may_change:
+                continue
+            going[current] = None
+            with_it.append(current)
+            for attribute, child in _children(unit, current, gone):
+                if attribute.dies_with_target:
+                    todo.append(child)
+                else:
+                    staying.append((attribute, child))
+        gone.update(with_it)
     for current in going:
         _mark(unit, current)
     for attribute, child in staying:
@@ -53,8 +58,10 @@ def delete(unit: UnitOfWork, obj: EntityBase) -> None:
             attribute.refer(child, None, unit)
 
 
-def _children(unit: UnitOfWork, obj: EntityBase) -> list[tuple[ReferenceAttribute, EntityBase]]:
-    """Return the objects in memory that refer to *obj*, and by which attribute."""
+def _children(
+    unit: UnitOfWork, obj: EntityBase, gone: Container[EntityBase]
+) -> list[tuple[ReferenceAttribute, EntityBase]]:
+    """Return the objects in memory, but for those *gone* before it, that refer to *obj*, and by which attribute."""
     children: list[tuple[ReferenceAttribute, EntityBase]] = []
     for collection_attribute in obj._mapping_.collections.values():
         reverse = collection_attribute.reverse
@@ -63,13 +70,13 @@ def _children(unit: UnitOfWork, obj: EntityBase) -> list[tuple[ReferenceAttribut
         collection = collection_attribute.of(obj)
         if not collection.is_loaded and _must_be_known(reverse):
             collection.load()
-        children += _allowed(obj, reverse, collection.known)
+        children += _allowed(obj, reverse, [child for child in collection.known if child not in gone])
     for attribute in obj._mapping_.reference_attributes:
         if attribute.is_virtual:
             if attribute.name not in obj.__dict__ and _must_be_known(attribute.reverse) and not obj._state_.is_new:
                 unit.load_back_reference(obj, attribute)
             partner = obj.__dict__.get(attribute.name)
-            if partner is not None:
+            if partner is not None and partner not in gone:
                 children += _allowed(obj, attribute.reverse, [partner])
     return children
 
@@ -201,7 +208,7 @@ def _sweep_references(unit: UnitOfWork, attribute: ReferenceAttribute, keys: set
         else:
             refers = value is not None and value._state_.status is Status.MARKED_FOR_DELETION
         if refers and attribute.dies_with_target:
-            delete(unit, child)
+            delete(unit, (child,))
         elif refers:
             attribute.refer(child, None, unit)
 

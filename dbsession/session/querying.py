@@ -79,9 +79,13 @@ def results_of(unit: UnitOfWork, selected: Selected, compiled: Compiled, rows: l
         return _values(rows, item)
     if not selected.gives_objects:
         return [obj for obj in _column(unit, item, rows) if obj is not _GONE]
-    found = materialize(unit, item.mapping, rows, item.source)
+    if selected.may_give_none:
+        found = [obj for obj in _column(unit, item, rows) if obj is not _GONE]
+        objects = [obj for obj in found if obj is not None]
+    else:
+        found = objects = materialize(unit, item.mapping, rows, item.source)
     for attribute in filtered_by(selected):
-        _mark_read(attribute, found)
+        _mark_read(attribute, objects)
     return found
 
 

@@ -187,9 +187,9 @@ class UnitOfWork:
     def _moves_away(other: EntityBase, key: Any) -> bool:
         return other._state_.status is Status.DIRTY and loading.assigned_key(other) != key
 
-    def delete(self, obj: EntityBase) -> None:
-        """Delete *obj*, and what cascades from it, at the next flush."""
-        deleting.delete(self, obj)
+    def delete(self, *objects: EntityBase) -> None:
+        """Delete *objects*, and what cascades from them, at the next flush; all of them, or, on an error, none."""
+        deleting.delete(self, objects)
 
     def reference(self, mapping: Mapping, key: Any) -> EntityBase:
         """Return the object with *key*, known or not yet loaded; sends nothing."""

@@ -8,6 +8,7 @@ looking at the conditions again.
 
 from __future__ import annotations
 
+import re
 from collections.abc import Callable, Sequence
 from types import FunctionType
 from typing import Any, TypeAlias
@@ -20,7 +21,7 @@ from dbsession.query.sql.compiled import Compiled, written
 from dbsession.query.sql.compiler import Compiler
 from dbsession.query.sql.select_sql import Head, keys, place, write_select, write_where
 from dbsession.query.translation.translate import translate_value
-from dbsession.query.tree import Path, Slot, Subquery, Variable
+from dbsession.query.tree import Path, RawSql, Slot, Subquery, Variable, walk
 
 __all__ = ["Shifted", "compile_delete", "compile_update", "translated"]
 
@@ -42,6 +43,7 @@ class Shifted(Expression[Any]):
 
 
 _CHOSEN = '"dbs_chosen"'
+_SELECT = re.compile(r"\bselect\b", re.IGNORECASE)
 
 
 def translated(
@@ -93,15 +95,30 @@ def compile_update(selected: Selected, assignments: _Assignments) -> Compiled:
     if objects is not selected and any(variables_in(getattr(node, "node", node)) for _, node in assignments):
         return _with_computed(selected, assignments)
 
+    reads_itself = False
+
     def write(compiler: Compiler, table: str) -> str:
+        nonlocal reads_itself
+        before, compiler.tables = compiler.tables, {}
         parts = [
             f"{column.quoted} = {part}"
             for attribute, node in assignments
             for column, part in zip(attribute.columns, _values(compiler, attribute, node), strict=True)
         ]
+        reads_itself = objects.mapping.root in compiler.tables or any(_may_select(node) for _, node in assignments)
+        compiler.tables = {**before, **compiler.tables}
         return f"UPDATE {table} SET {', '.join(parts)}"
 
-    return _changing(objects, write) or _with_computed(objects, assignments)
+    compiled = _changing(objects, write)
+    if compiled is None or (reads_itself and selected.dialect.name == "sqlite"):
+        return _with_computed(objects, assignments)
+    return compiled
+
+
+def _may_select(node: Any) -> bool:
+    """Tell whether SQL of the user's own in *node* has a subquery, of whatever table."""
+    raw = [part for part in walk(getattr(node, "node", node)) if isinstance(part, RawSql)]
+    return any(_SELECT.search(text) for part in raw for text in part.texts)
 
 
 def _values(compiler: Compiler, attribute: Attribute[Any], node: Any) -> list[str]:
@@ -158,7 +175,8 @@ def _changing(selected: Selected, write: _Write) -> Compiled | None:
     """
     variable: Variable = selected.result
     if not _locks(selected):
-        is_by_key = selected.is_sliced or selected.is_grouped
+        is_joined = selected.is_left and len(selected.fors) > 1  # EXISTS would have no row for an empty collection
+        is_by_key = selected.is_sliced or selected.is_grouped or is_joined
         direct = None if is_by_key else _alone(selected, lambda compiler: _direct(compiler, selected, write))
         return direct or _alone(selected, lambda compiler: _direct(compiler, _by_key(variable, selected), write))
 
@@ -200,12 +218,15 @@ def _chosen(compiler: Compiler, selected: Selected, head: Head) -> str:
 
     def noting(compiler: Compiler, selected: Selected) -> list[str]:
         nonlocal alias
-        prefix = compiler.place_of(selected.result).prefix
-        alias = f" OF {prefix[:-1]}" if prefix else ""
-        return head(compiler, selected)
+        columns = head(compiler, selected)
+        if is_locked:
+            prefix = compiler.place_of(selected.result).joined()  # its key may be known without the table
+            alias = f" OF {prefix[:-1]}" if prefix else ""
+        return columns
 
+    is_locked = compiler.dialect.has_row_locks and _can_lock(selected)
     sql = write_select(compiler, selected, noting)
-    if compiler.dialect.has_row_locks and _can_lock(selected):
+    if is_locked:
         sql += f" FOR UPDATE{alias}{selected.lock.removeprefix('FOR UPDATE')}"
     return f"WITH {_CHOSEN} AS MATERIALIZED ({sql})"
 
