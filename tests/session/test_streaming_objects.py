@@ -6,6 +6,7 @@ import weakref
 import pytest
 
 from dbsession import (
+    CacheIndexError,
     DatabaseSessionIsOver,
     OptimisticCheckError,
     UnrepeatableReadError,
@@ -440,6 +441,24 @@ def test_a_kept_end_of_a_one_to_one_relation(db, library):
             flush()
         rollback()
         assert book.card is kept[0]
+
+
+def test_one_to_one_relations_of_every_batch(db, library):
+    """126. Who refers to whom is known of the objects of each batch anew, and keeps none of them in memory."""
+    Card = library.Card
+    with db_session:
+        for book in library.Book.select():
+            Card(book=book)
+    del book
+    gc.collect()
+    with db_session:
+        for card in Card.select().order_by(Card.id).stream(2):
+            with pytest.raises(CacheIndexError, match="as its card already"):
+                Card(book=card.book)
+        del card
+        gc.collect()
+        assert alive(Card) <= 1
+        assert len(list(Card.select().stream(2))) == BOOKS
 
 
 def test_a_bulk_update_reaches_kept_objects(db, library):
