@@ -25,6 +25,7 @@ __all__ = [
     "owned",
     "require_objects",
     "require_present",
+    "require_whole",
 ]
 
 
@@ -186,6 +187,16 @@ def require_present(selected: Selected) -> None:
             f"has no row to be deleted, updated or locked; use select(...) instead of left_join(...), which has only "
             f"the objects"
         )
+
+
+def require_whole(selected: Selected, verb: str, way_out: str) -> None:
+    """Refuse *verb* for a query with a limit: SQL limits last, so that it would change which results are left.
+
+    Raises:
+        TypeError: there is a limit or an offset.
+    """
+    if selected.is_sliced:
+        raise TypeError(f"{verb}() behind limit() would not choose from its results, since SQL limits last; {way_out}")
 
 
 def owned(selected: Selected, node: Any) -> Any:

@@ -6,7 +6,7 @@ the session room provides, in the scope that is current at that moment.
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterable, Iterator
 from itertools import count, groupby
 from shutil import get_terminal_size
 from types import FunctionType
@@ -26,6 +26,7 @@ from dbsession.query.arguments import (
     owned,
     require_objects,
     require_present,
+    require_whole,
 )
 from dbsession.query.prefetched import prefetched
 from dbsession.query.selected import Selected
@@ -124,8 +125,7 @@ class Query(Generic[T]):
 
     def _narrowed(self, conditions: tuple[Any, ...], values: dict[str, Any], *, by_name: bool) -> Query[T]:
         query = self
-        if query.selected.is_sliced:
-            raise TypeError("filter() after limit() would choose from what the limit left; filter first")
+        require_whole(query.selected, "filter", "filter first")
         expressions: list[Any] = []
         for condition in conditions:
             if isinstance(condition, FunctionType):
@@ -165,9 +165,13 @@ class Query(Generic[T]):
         earlier order; ``order_by(None)`` takes it away.
 
         Raises:
-            TypeError: one is nothing to order by; there is no such attribute, or no such place.
+            TypeError: one is nothing to order by; there is no such attribute, or no such place; the query is limited.
             TranslationError: a lambda cannot be translated.
         """
+        require_whole(self.selected, "order_by", "order first, or sort what fetch() gives")
+        return self._ordered(orderings)
+
+    def _ordered(self, orderings: Iterable[Any]) -> Query[T]:
         query = self._with(orderings=())
         for is_lambda, group in groupby(orderings, lambda given: isinstance(given, FunctionType)):
             if is_lambda:
@@ -200,8 +204,16 @@ class Query(Generic[T]):
         return self.limit(pagesize, (number - 1) * pagesize)
 
     def distinct(self) -> Query[T]:
-        """Let equal results come once. The objects of a loop do so already, unless `without_distinct` was called."""
+        """Let equal results come once.
+
+        The objects of a loop do so already, unless they come from left_join() or `without_distinct`. What a path leads
+        to (``o.user``) does not: many orders may have one user.
+
+        Raises:
+            TypeError: the query is limited.
+        """
         selected = self.selected
+        require_whole(selected, "distinct", "take it first, or set() of what fetch() gives")
         is_needed = not selected.gives_objects or selected.is_left
         return self._with(is_distinct=is_needed, keeps_duplicates=False)
 
@@ -209,7 +221,11 @@ class Query(Generic[T]):
         """Let results come as often as the loops of Python would give them, one for each way to a result.
 
         Of several loops, those that the result does not use do not multiply it otherwise.
+
+        Raises:
+            TypeError: the query is limited.
         """
+        require_whole(self.selected, "without_distinct", "take it first")
         return self._with(is_distinct=False, keeps_duplicates=True)
 
     def for_update(self, *, nowait: bool = False, skip_locked: bool = False, of: Any = None) -> Query[T]:
@@ -307,7 +323,7 @@ class Query(Generic[T]):
         query = self
         if not selected.orderings:
             by = selected.mapping.key if selected.gives_objects else range(1, len(selected.items) + 1)
-            query = self.order_by(*by)
+            query = self._ordered(by)
         found = query.limit(1).fetch()
         return found[0] if found else None
 
@@ -318,11 +334,10 @@ class Query(Generic[T]):
             TypeError: the query is limited already, or has distinct values.
         """
         selected = self.selected
-        if selected.is_sliced or selected.is_distinct:
-            what = "limit()" if selected.is_sliced else "distinct()"
-            raise TypeError(
-                f"random() behind {what} would not choose from its results; use random.sample(query.fetch(), {limit})"
-            )
+        way_out = f"use random.sample(query.fetch(), {limit})"
+        require_whole(selected, "random", way_out)
+        if selected.is_distinct:
+            raise TypeError(f"random() behind distinct() would not choose from its results; {way_out}")
         return self.order_by(Operation("random")).limit(limit).fetch()
 
     def get(self) -> T | None:
@@ -396,7 +411,10 @@ class Query(Generic[T]):
         *,
         expression: Expression[Any] | Callable[[T], Any] | str | None = None,
     ) -> str | None:
-        """Ask the database for the values as one text, with *sep* between them, in the order of the query."""
+        """Ask the database for the values as one text, with *sep* between them, in the order of the query.
+
+        With *distinct*, or behind `distinct`, equal values come once, and their order is the database's.
+        """
         text: str | None = self._measure("group_concat", expression, sep, distinct=distinct)
         return text
 

@@ -54,7 +54,7 @@ class Selected:
     orderings: tuple[Ordering, ...] = ()
     limit: int | None = None
     offset: int = 0
-    lock: str = ""  # "NOWAIT", "SKIP LOCKED" or "WAIT": the rows are locked
+    lock: str = ""  # "FOR UPDATE", or that with " NOWAIT" or " SKIP LOCKED": the rows are locked
     is_left: bool = False  # the loops over collections are left joins
     is_distinct: bool = False
     keeps_duplicates: bool = False
@@ -135,6 +135,11 @@ class Selected:
             return self.main
         return self.result if isinstance(self.result, Variable) else self.fors[0].variable
 
+    def unordered(self) -> Selected:
+        """Return this without its order, where that says nothing but the order: an aggregate in it makes groups."""
+        orderings = tuple([ordering for ordering in self.orderings if has_aggregate(ordering.expression)])
+        return self if orderings == self.orderings else self.replace(orderings=orderings)
+
     def used_in(self, node: Any) -> set[int]:
         """Return the ids of the variables in *node*, with the one whose attributes stand bare in it."""
         used = {id(variable) for variable in variables_in(node)}
@@ -148,13 +153,20 @@ class Selected:
         """Return the loops that are joined; the others are asked for by EXISTS."""
         if len(self.fors) == 1 or self.is_left or self.keeps_duplicates:
             return list(self.fors)
-        chosen = (self.items, tuple(filter(has_aggregate, self.conditions)))  # HAVING needs its variables, too
-        used = self.used_in((chosen, *[ordering.expression for ordering in self.orderings]))
+        orderings = tuple([ordering.expression for ordering in self.orderings])
+        # HAVING needs its variables, too. An order has none of its own: each would multiply the rows.
+        chosen = (self.items, *[tuple(filter(has_aggregate, nodes)) for nodes in (self.conditions, orderings)])
+        used = self.used_in(chosen)
         if any(isinstance(node, Operation) and not node.operands for node in walk(chosen) if is_aggregate(node)):
             return list(self.fors)  # count() counts combinations of all
         for variable, origin in reversed(self.fors):
             if id(variable) in used and isinstance(origin, Path) and _is_determined(origin):
                 used.update([id(base) for base in variables_in(origin)])
+        ordering = self.used_in(orderings)
+        for variable, origin in self.fors:
+            is_single = isinstance(origin, Path) and not origin.is_many  # one for each object that refers to it
+            if is_single and id(variable) in ordering and {id(base) for base in variables_in(origin)} <= used:
+                used.add(id(variable))
         return [loop for loop in self.fors if id(loop.variable) in used]
 
 

@@ -217,7 +217,7 @@ def test_limit_and_slices(Person):
         for wrong in ("1", 1.5, None):
             with pytest.raises(TypeError, match="limit and offset are whole numbers"):
                 query.limit(1, wrong)
-        with pytest.raises(TypeError, match=r"filter\(\) after limit\(\)"):
+        with pytest.raises(TypeError, match=r"filter\(\) behind limit\(\)"):
             query.limit(2).filter(age=20)
 
 

@@ -13,10 +13,10 @@ from dbsession.model.entity import EntityBase
 from dbsession.model.expressions import Operation
 from dbsession.model.mapping import Column, Mapping
 from dbsession.query.selected import Selected
-from dbsession.query.sql.compiler import Compiler, Late, objects_in
+from dbsession.query.sql.compiler import Compiler, Late
 from dbsession.query.sql.results import Item, item_of
-from dbsession.query.sql.select_sql import one, rows, write_select
-from dbsession.query.tree import Computed
+from dbsession.query.sql.select_sql import one, probe_of, probing, rows, write_select
+from dbsession.query.tree import Computed, walk
 
 __all__ = [
     "Compiled",
@@ -32,12 +32,13 @@ class Compiled(NamedTuple):
     """A statement ready to be sent.
 
     *plan*: its parameters, some of which are `Late`; *items*: what becomes of its rows; *tables*: the
-    mappings of the tables that it reads; *fixed*: the objects that stand in the query itself.
+    mappings of the tables that it reads, None for those that SQL of the user's own may read; *fixed*: the
+    objects that stand in the query itself.
     """
 
     sql: str
     plan: tuple[Any, ...]
-    tables: tuple[Mapping, ...]
+    tables: tuple[Mapping | None, ...]
     items: tuple[Item, ...] = ()
     fixed: tuple[EntityBase, ...] = ()
 
@@ -64,7 +65,7 @@ class Compiled(NamedTuple):
     def objects(self, values: Sequence[Any]) -> list[EntityBase]:
         """Return the objects that the query compares with."""
         given = [value for value in values if isinstance(value, EntityBase | tuple | list | set | frozenset)]
-        return [*self.fixed, *objects_in(tuple(given))]
+        return [*self.fixed, *[part for part in walk(tuple(given)) if isinstance(part, EntityBase)]]
 
     @property
     def source(self) -> tuple[Column, ...]:
@@ -131,7 +132,7 @@ def compile_fetch(selected: Selected) -> Compiled:
 def compile_count(selected: Selected) -> Compiled:
     """Return the SELECT that counts the rows of the result."""
     if selected.is_sliced or selected.is_distinct or selected.is_grouped:
-        counted = selected if selected.is_sliced else selected.replace(orderings=())
+        counted = selected if selected.is_sliced else selected.unordered()
         head = rows if selected.is_distinct or selected.is_grouped else one
         return _cached(
             selected,
@@ -144,9 +145,8 @@ def compile_count(selected: Selected) -> Compiled:
 
 def compile_exists(selected: Selected) -> Compiled:
     """Return the SELECT that has a row if the result has one."""
-    probed = selected.replace(orderings=(), limit=1 if selected.limit is None else min(1, selected.limit))
-    head = rows if selected.is_grouped else one
-    return _cached(selected, "exists", lambda compiler: write_select(compiler, probed, head))
+    probed = probing(selected).replace(limit=1 if selected.limit is None else min(1, selected.limit))
+    return _cached(selected, "exists", lambda compiler: write_select(compiler, probed, probe_of(probed)))
 
 
 def compile_aggregate(selected: Selected, operator: str, *options: Any) -> Compiled:

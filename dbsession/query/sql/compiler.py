@@ -27,11 +27,11 @@ from dbsession.query.operators.base import AND, COMPARISON, NOT, Sql, enclosed, 
 from dbsession.query.operators.operands import bare, collated
 from dbsession.query.selected import Selected, items_of, owner_of, variables_in
 from dbsession.query.sql.levels import Level, Place
-from dbsession.query.sql.select_sql import Head, keys, one, rows, write_select
-from dbsession.query.tree import Computed, Path, RawSql, Slot, Subquery, Variable, walk
+from dbsession.query.sql.select_sql import Head, keys, probe_of, probing, rows, write_select
+from dbsession.query.tree import Computed, Path, RawSql, Slot, Subquery, Variable
 from dbsession.query.values import Like, key_of, traveller
 
-__all__ = ["Compiler", "Late", "attributes_in", "objects_in"]
+__all__ = ["Compiler", "Late"]
 
 
 class Late(NamedTuple):
@@ -43,17 +43,6 @@ class Late(NamedTuple):
     number: int | None
     convert: Callable[[Any], Any]
     item: int | None = None
-
-
-def attributes_in(node: Any) -> list[Attribute[Any]]:
-    """Return the attributes that stand in the expression *node*, bare ones and those at the end of a path."""
-    found = [part.attribute if isinstance(part, Path) else part for part in walk(node)]
-    return [attribute for attribute in found if isinstance(attribute, Attribute)]
-
-
-def objects_in(node: Any) -> list[EntityBase]:
-    """Return the objects that stand in the expression *node*."""
-    return [part for part in walk(node) if isinstance(part, EntityBase)]
 
 
 class Compiler:
@@ -68,7 +57,8 @@ class Compiler:
         self.level = Level(None)
         self.params: list[Any] = []  # values, and Late ones
         self.shift = 0  # of the numbers of slots: a subquery counts from 0
-        self.tables: dict[Mapping, None] = {}  # whose rows the statement reads
+        self.tables: dict[Mapping | None, None] = {}  # whose rows the statement reads; None: nobody knows
+        self.first: Mapping | None = None  # whose database is asked
         self.names: set[str] = set()  # aliases in use
         self.is_ambiguous = False  # whether columns need the alias of their table to be told apart
         self.fixed: list[EntityBase] = []  # objects that stand in the query itself
@@ -92,19 +82,39 @@ class Compiler:
 
     # --- tables -------------------------------------------------------------------------------
 
+    def reads(self, mapping: Mapping) -> None:
+        """Note that the statement reads the table of *mapping*.
+
+        Raises:
+            TypeError: it is in another database, where a table of the same name may be.
+        """
+        first = self.first = self.first or mapping
+        if mapping.gateway is not first.gateway:
+            raise TypeError(
+                f"{first.name} and {mapping.name} are in different databases, and no statement asks both; fetch from "
+                f"one first, and ask the other with the list of its results"
+            )
+        self.tables[mapping.root] = None
+
     def alias(self, wanted: str) -> str:
         """Return a quoted alias like *wanted* that is free."""
-        number, name = 1, wanted
+        number, name = 1, self._cut(wanted, "")
         while name.lower() in self.names:  # u2 may be the name of a variable
             number += 1
-            name = f"{wanted}{number}"
+            name = self._cut(wanted, str(number))
         self.names.add(name.lower())
         return self.dialect.quote(name)
+
+    def _cut(self, wanted: str, number: str) -> str:
+        """Return the name that ends in *number*, of 63 bytes at most on PostgreSQL, which would cut it itself."""
+        if self.dialect.name == "sqlite" or len(wanted) < 15:  # of four bytes each, at most
+            return wanted + number
+        return wanted.encode()[: 63 - len(number)].decode(errors="ignore") + number
 
     def range_over(self, variable: Variable, join: str = "", on: Callable[[Place], str] | None = None) -> Place:
         """Let *variable* range over its table at this level; *on* gives the condition that joins it."""
         mapping = variable.mapping
-        self.tables[mapping.root] = None
+        self.reads(mapping)
         alias = self.alias(variable.name) if self.is_qualified else ""
         place = Place(mapping, prefix=f"{alias}." if alias else "", is_optional=join == "LEFT JOIN")
         self.level.places[variable] = place
@@ -148,7 +158,8 @@ class Compiler:
         link = attribute.link
         mine, theirs = link.columns_of(attribute)
         level = self.level
-        self.tables.update({link.left.mapping.root: None, link.right.mapping.root: None})
+        self.reads(link.left.mapping)
+        self.reads(link.right.mapping)
         alias = self.alias(f"{variable.name}_link") + "." if self.is_qualified else ""
         on = _pairs([alias + column.quoted for column in mine], keys)
         self.add(level, f"{link.quoted} AS {alias[:-1]}" if alias else link.quoted, join, on)
@@ -162,7 +173,7 @@ class Compiler:
 
     def join(self, level: Level, mapping: Mapping, name: str, keys: list[str], *, is_optional: bool) -> str:
         """Join the row of *mapping* with the key *keys* at *level*, and return the prefix of its columns."""
-        self.tables[mapping.root] = None
+        self.reads(mapping)
         alias = self.alias(name) if self.is_qualified else mapping.quoted
         on = _pairs([f"{alias}.{column.quoted}" for column in mapping.key_columns], keys)
         self.add(level, f"{mapping.quoted} AS {alias}", "LEFT JOIN" if is_optional else "JOIN", on)
@@ -192,7 +203,7 @@ class Compiler:
             there = attribute.reverse
 
             def join() -> str:
-                self.tables[target.root] = None
+                self.reads(target)
                 alias = self.alias(attribute.name) if self.is_qualified else target.quoted
                 on = _pairs([f"{alias}.{column.quoted}" for column in there.columns], before.key())
                 self.add(level, f"{target.quoted} AS {alias}", "LEFT JOIN", on)
@@ -302,6 +313,7 @@ class Compiler:
             return node.sql
         if isinstance(node, RawSql):
             self.is_ambiguous = True  # it may call columns by the names of loop variables
+            self.tables[None] = None  # it may name others
             return OPERATORS["raw"].render(self, (node,))
         if isinstance(node, Expression) and not isinstance(node, Slot):
             columns = self.columns_of(node)
@@ -415,8 +427,9 @@ class Compiler:
 
     def exists(self, node: Subquery | Path) -> str:
         """Return the condition that *node* gives a row."""
-        is_grouped = isinstance(node, Subquery) and node.selected.is_grouped  # perhaps by the places of its items
-        return f"EXISTS ({self.subselect(node, rows if is_grouped else one)})"
+        node = self._asked(node)
+        probed = probing(node.selected)
+        return f"EXISTS ({self.subselect(Subquery(probed, node.shift), probe_of(probed))})"
 
     def contained(self, node: Any, among: Subquery | Path, *, is_negated: bool = False) -> str:
         """Return the condition that *node* is (or is not) one of the values of *among*; NULLs do not count."""
@@ -431,12 +444,12 @@ class Compiler:
         if not kind_of(selected.result).nullable:
             return Sql(f"{left} {word} ({self.subselect(among, keys)})", COMPARISON)
         # One NULL, and NOT IN would be unknown for everything.
-        if selected.is_sliced:
-            value = self.dialect.quote("value")
+        if selected.is_sliced or selected.is_grouped:
             inner = self.subselect(among, _named)
-            present = f"SELECT {value} FROM ({inner}) AS rows WHERE {value} IS NOT NULL"
+            names = [self.dialect.quote(name) for name in _NAMES[: len(columns)]]
+            present = f"SELECT {', '.join(names)} FROM ({inner}) AS rows WHERE {names[0]} IS NOT NULL"
         else:
-            condition: Operation[bool] = Operation("<>", selected.result, None)  # of a group, in HAVING
+            condition: Operation[bool] = Operation("<>", selected.result, None)
             present = self.subselect(among, keys, conditions=(*selected.conditions, condition))
         return Sql(f"{left} {word} ({present})", COMPARISON)
 
@@ -467,10 +480,8 @@ def _bare(compiler: Compiler, selected: Selected) -> list[str]:
 
 def _named(compiler: Compiler, selected: Selected) -> list[str]:
     """Select values or keys under names: "value", and "value2" for the second part of a key."""
-    names = ["value", *[f"value{number}" for number in range(2, 20)]]
-    return [
-        f"{text} AS {compiler.dialect.quote(name)}" for text, name in zip(keys(compiler, selected), names, strict=False)
-    ]
+    texts = keys(compiler, selected)
+    return [f"{text} AS {compiler.dialect.quote(name)}" for text, name in zip(texts, _NAMES, strict=False)]
 
 
 def _is_foreign(selected: Selected) -> bool:
@@ -484,4 +495,5 @@ def _pairs(left: list[str], right: list[str]) -> str:
     return " AND ".join([f"{one} = {other}" for one, other in zip(left, right, strict=True)])
 
 
+_NAMES = ("value", *[f"value{number}" for number in range(2, 20)])
 _MARK = re.compile("\0(\\d+)\0")
