@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable
+from collections.abc import Callable, Iterable
 from types import FunctionType, GeneratorType
 from typing import Any
 
@@ -13,11 +13,12 @@ from dbsession.model.expressions import Expression, Operation, Ordering, plain_e
 from dbsession.model.registration import suggest
 from dbsession.query.kinds import kind_of
 from dbsession.query.selected import Selected
-from dbsession.query.tree import Path, Placed, Subquery, Variable, walk
+from dbsession.query.tree import Path, Placed, RawSql, Subquery, Variable, walk
 
 __all__ = [
     "attribute_of",
     "belonging",
+    "bound",
     "checked_slice",
     "condition_of",
     "measured",
@@ -210,10 +211,17 @@ def owned(selected: Selected, node: Any) -> Any:
 
 def belonging(base: Path | Variable, node: Any) -> Any:
     """Return *node* with bare attributes as those of *base*."""
+    return bound(node, lambda _: base)
+
+
+def bound(node: Any, base_of: Callable[[Any], Path | Variable]) -> Any:
+    """Return *node* with each bare attribute as that of what *base_of* it returns."""
     if isinstance(node, Attribute | CollectionAttribute):
-        return Path(base, node)
+        return Path(base_of(node), node)
     if isinstance(node, Path):
-        return Path(belonging(base, node.base), node.attribute)
+        return Path(bound(node.base, base_of), node.attribute)
     if isinstance(node, Operation):
-        return Operation(node.operator, *[belonging(base, operand) for operand in node.operands])
-    return node
+        return Operation(node.operator, *[bound(operand, base_of) for operand in node.operands])
+    if isinstance(node, RawSql):
+        return RawSql(node.texts, bound(node.values, base_of), node.python)
+    return tuple([bound(item, base_of) for item in node]) if type(node) is tuple else node

@@ -36,8 +36,8 @@ _DERIVED = 200  # queries kept in one cache
 class For(NamedTuple):
     """One ``for`` clause: what the variable ranges over.
 
-    *origin*: None for all objects of its entity, a path to a collection (``u.orders``) or a reference
-    (``o.user``), or a `Subquery` that gives objects.
+    *origin*: None for all objects of its entity, a path to a collection (``u.orders``), or a `Subquery` that
+    gives objects.
     """
 
     variable: Variable

@@ -11,7 +11,7 @@ from typing import Any
 
 from dbsession.model.expressions import Expression, Operation, Ordering
 from dbsession.query.taking import as_value, items, plain, sample_of
-from dbsession.query.tree import Path, Placed, Slot
+from dbsession.query.tree import Path, Placed, RawSql, Slot
 
 __all__ = ["expression_shape", "with_slots"]
 
@@ -40,6 +40,8 @@ def expression_shape(node: Any, values: list[Any]) -> Any:
         return operator, *[expression_shape(operand, values) for operand in operands]
     if node is None or node is True or node is False:
         return node
+    if cls is RawSql:
+        return "raw", node.texts, node.python, *[expression_shape(value, values) for value in node.values]
     if cls is Path:
         return expression_shape(node.base, values), id(node.attribute)
     if isinstance(node, Expression):
@@ -72,6 +74,8 @@ def with_slots(node: Any, numbers: Iterator[int]) -> Any:
         if node.operator == "item" and type(operands[1]) in _KEYS:
             return Operation("item", with_slots(operands[0], numbers), operands[1])
         return Operation(node.operator, *[with_slots(operand, numbers) for operand in operands])
+    if type(node) is RawSql:
+        return RawSql(node.texts, tuple([with_slots(value, numbers) for value in node.values]), node.python)
     if type(node) is Ordering:
         return Ordering(with_slots(node.expression, numbers), descending=node.descending)
     if node is None or node is True or node is False or isinstance(node, Expression | Placed):

@@ -111,7 +111,16 @@ def plain(value: Any) -> tuple[Any, Any]:
         return value, UNCACHED
     if isinstance(value, EntityMeta):
         return value, Same(value)
+    if isinstance(value, dict | list):
+        return _as_now(value), kind
     return value, (kind, len(value)) if isinstance(value, tuple) else kind
+
+
+def _as_now(value: Any) -> Any:
+    """Return a copy of a dict or list, as JSON has them: the query asks for what it is now."""
+    if isinstance(value, dict):
+        return {key: _as_now(item) for key, item in value.items()}
+    return [_as_now(item) for item in value] if isinstance(value, list) else value
 
 
 def truth(value: Any) -> tuple[Any, Any]:
@@ -129,7 +138,7 @@ def items(value: Any) -> tuple[Any, Any]:
         return plain(value)
     if not isinstance(value, Iterable):
         return value, ("none", type(value))
-    values = tuple([as_value(item) for item in value])
+    values = tuple([_as_now(as_value(item)) for item in value])
     if any(item is None for item in values):  # how often does not matter
         values = (*[item for item in values if item is not None], None)
     kinds = frozenset(map(type, values))

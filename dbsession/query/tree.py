@@ -29,21 +29,24 @@ AGGREGATES = frozenset({"count", "count_distinct", "sum", "avg", "min", "max", "
 class Variable(Expression[Any]):
     """What a ``for`` clause ranges over: ``u`` in ``for u in User``. As a value it is the object.
 
-    Two variables are the same only if they are the same object: the name is for reading.
+    Two variables are the same only if they are the same object: the name is for reading. *written*: what
+    the author of the query calls it, which lambdas may use; None for one that came in with another query.
     """
 
-    __slots__ = ("is_optional", "mapping", "name")
+    __slots__ = ("is_optional", "mapping", "name", "written")
 
-    def __init__(self, mapping: Mapping, name: str, *, is_optional: bool = False) -> None:
+    def __init__(self, mapping: Mapping, name: str, *, written: str | None = None, is_optional: bool = False) -> None:
         self.mapping = mapping
         self.name = name
+        self.written = written
         self.is_optional = is_optional  # whether it may stand for nothing, as in a left join
 
     @classmethod
     def of(cls, mapping: Mapping) -> Variable:
         """Return a variable that the program has no name for; it is called by its entity's first letter."""
         first = mapping.name[0].lower()
-        return cls(mapping, first if first.isalpha() else "t")
+        name = first if first.isalpha() else "t"
+        return cls(mapping, name, written=name)
 
     def __repr__(self) -> str:
         return self.name

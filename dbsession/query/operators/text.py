@@ -111,6 +111,16 @@ def _strip(name: str, postgresql: str, sqlite: str) -> Operator:
     return Operator(render, kind)
 
 
+def _replace(compiler: Compiler, operands: tuple[Any, ...]) -> str:
+    return f"replace({', '.join([_text(compiler, operand, 'replace') for operand in operands])})"
+
+
+def _replace_kind(operands: tuple[Any, ...]) -> Kind:
+    for operand in operands:
+        _check_text(operand, "replace")
+    return Kind(str, None, nullable(operands))
+
+
 def _length(compiler: Compiler, operands: tuple[Any, ...]) -> str:
     _length_kind(operands)
     kind = kind_of(operands[0])
@@ -300,6 +310,7 @@ OPERATORS: dict[str, Operator] = {
     "strip": _strip("strip", "btrim", "trim"),
     "lstrip": _strip("lstrip", "ltrim", "ltrim"),
     "rstrip": _strip("rstrip", "rtrim", "rtrim"),
+    "replace": Operator(_replace, _replace_kind),
     "len": Operator(_length, _length_kind),
     "startswith": _matching(
         "startswith",

@@ -131,7 +131,7 @@ def _range(compiler: Compiler, loop: For, join: str) -> list[Any]:
     elif isinstance(origin, Subquery):
         compiler.range_over(variable, "CROSS JOIN")
         return [Operation("in", variable, origin)]
-    elif isinstance(origin.attribute, CollectionAttribute):
+    else:
         base = origin.base
         if isinstance(base, Path) and base.is_many:
             before = items_of(base)
@@ -139,9 +139,6 @@ def _range(compiler: Compiler, loop: For, join: str) -> list[Any]:
                 _range(compiler, outer, join)
             origin = Path(before.result, origin.attribute)
         compiler.range_over_items(variable, origin, join)
-    else:
-        compiler.level.places[variable] = compiler.place_of(origin)
-        return [Operation("<>", variable, None)] if compiler.place_of(origin).is_optional else []
     return []
 
 

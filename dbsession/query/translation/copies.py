@@ -26,14 +26,16 @@ def may_merge(selected: Selected) -> bool:
 def copied(selected: Selected, shift: int, name: str) -> Selected:
     """Return *selected* with other variables, and with slots that are numbered from *shift* on.
 
-    *name*: what the variable of its result is called, unless SQL of the user's own says how it is.
+    *name*: what the variable of its result is called, unless SQL of the user's own says how it is. The others
+    have names that only the author of *selected* knows, so lambdas do not see them.
     """
     copier = _Copier(shift)
     has_raw = any(isinstance(node, RawSql) for node in walk((selected.items, selected.conditions)))
     for loop in selected.fors:
-        own = name if loop.variable is selected.result and name and not has_raw else loop.variable.name
+        written = name if loop.variable is selected.result and name else None
+        own = written if written and not has_raw else loop.variable.name
         copier.variables[id(loop.variable)] = Variable(
-            loop.variable.mapping, own, is_optional=loop.variable.is_optional
+            loop.variable.mapping, own, written=written, is_optional=loop.variable.is_optional
         )
     return copier.selected(selected)
 

@@ -21,7 +21,7 @@ from dbsession.model.registration import suggest
 from dbsession.query import taking
 from dbsession.query.selected import Selected
 from dbsession.query.translation.memory import Names, Run, names_of_function
-from dbsession.query.translation.names import Frame, Scope
+from dbsession.query.translation.names import Frame, Scope, assigned_in
 from dbsession.query.translation.source import find_source, place, segment
 from dbsession.query.tree import Path, Variable
 
@@ -61,7 +61,7 @@ def lambda_scope(t: Translator, selected: Selected, frame: Frame, *, by_name: bo
         raise t.error(node, scope, "its parameters have to be plain ones")
     parameters = [*given.posonlyargs, *given.args]
     required = parameters[: len(parameters) - len(given.defaults)]
-    loops = {loop.variable.name: loop.variable for loop in selected.fors}
+    loops = {loop.variable.written: loop.variable for loop in selected.fors if loop.variable.written is not None}
     if not required:
         scope = Scope(frame, dict(loops))
     elif by_name:
@@ -91,7 +91,7 @@ def _by_name(
     t: Translator, selected: Selected, loops: dict[str, Variable], required: list[ast.arg], scope: Scope
 ) -> dict[str, Any]:
     names = [parameter.arg for parameter in required]
-    if len(names) == 1 and len(loops) == 1:
+    if len(names) == 1 and len(selected.fors) == 1:
         return {names[0]: selected.fors[0].variable}
     for parameter in required:
         if parameter.arg not in loops:
@@ -161,9 +161,10 @@ def member(t: Translator, base: Path | Variable, mapping: Mapping, name: str, no
     getter: Any = (
         found.fget if isinstance(found, property) else found.func if isinstance(found, cached_property) else None
     )
+    number = t.ask(_defined(mapping, name), _as_defined)
     if isinstance(getter, FunctionType):
         _require_one(t, mapping, name, found, node, scope)
-        return _inline(t, getter, _fixed(getter), _Given((base,)), node, scope)
+        return _inline(t, getter, _answered(number), _Given((base,)), node, scope)
     if isinstance(found, FunctionType | staticmethod | classmethod):
         raise t.error(node, scope, f"{name} is a method: write {name}()")
     if hasattr(type(found), "__get__"):
@@ -186,8 +187,9 @@ def method_of_object(
     elif isinstance(found, classmethod):
         found = taking.NOTHING
     if isinstance(found, FunctionType) and not _is_of_all(name):
+        number = t.ask(_defined(mapping, name), _as_defined)
         _require_one(t, mapping, name, inspect.getattr_static(mapping.entity, name), node, scope)
-        return _inline(t, found, _fixed(found), given, node, scope)
+        return _inline(t, found, _answered(number), given, node, scope)
     if mapping.member(name) is not None:
         raise t.error(node, scope, f"{mapping.name}.{name} is an attribute, and is not called")
     if isinstance(found, property | cached_property):
@@ -196,6 +198,23 @@ def method_of_object(
         raise t.error(node, scope, f"{name}() cannot be called on what stands in a row; call it on the results")
     methods = [known for known, each in vars(mapping.entity).items() if isinstance(each, FunctionType)]
     raise t.error(node, scope, f"{mapping.name} has no method {name!r}{suggest(name, methods)}")
+
+
+def _defined(mapping: Mapping, name: str) -> Callable[[Run], Any]:
+    """Return what looks up how the classes of *mapping* and its subclasses define *name*; programs may change it."""
+    family = [each.entity for each in mapping.family()]
+    return lambda _: [inspect.getattr_static(entity, name, taking.NOTHING) for entity in family]
+
+
+def _as_defined(found: list[Any]) -> tuple[Any, Any]:
+    """Take the function behind a property or method by its code, and how the classes of the family define it."""
+    first = found[0]
+    inner = getattr(first, _INNER.get(type(first), ""), first)
+    function, shape = taking.callee(inner)
+    return function, (type(first), shape, *[each is first for each in found[1:]])
+
+
+_INNER = {property: "fget", cached_property: "func", staticmethod: "__func__"}
 
 
 def _is_of_all(name: str) -> bool:
@@ -243,13 +262,6 @@ def _answered(number: int) -> Callable[[Run], Names]:
         return names_of_function(plain)
 
     return names
-
-
-def _fixed(function: FunctionType) -> Callable[[Run], Names]:
-    if function.__closure__:
-        return lambda _: names_of_function(function)
-    known = names_of_function(function)
-    return lambda _: known
 
 
 def _inline(
@@ -338,7 +350,7 @@ def _body(t: Translator, node: ast.AST, scope: Scope) -> Any:
     if isinstance(node, ast.Lambda):
         return t.visit(node.body, scope)
     if isinstance(node, ast.FunctionDef):
-        return _block(t, node.body, scope)
+        return _block(t, node.body, scope.with_unassigned(assigned_in(node)))
     raise t.error(node, scope, "this function does more than return a value, and cannot be taken into a query")
 
 

@@ -175,7 +175,7 @@ def _a(value: Any) -> str:
 
 def _new(loops: _Loops, mapping: Mapping, name: str, origin: Path | Subquery | None = None) -> Variable:
     is_optional = loops.is_left and bool(loops.fors)
-    variable = Variable(mapping, name or Variable.of(mapping).name, is_optional=is_optional)
+    variable = Variable(mapping, name or Variable.of(mapping).name, written=name or None, is_optional=is_optional)
     loops.fors.append(For(variable, origin))
     return variable
 
@@ -185,10 +185,16 @@ def _over_node(t: Translator, found: Any, name: str, node: ast.expr, scope: Scop
     if isinstance(found, Subquery):
         return _over_subquery(t, found, name, node, scope, loops)
     if isinstance(found, Path):
+        if isinstance(found.attribute, CollectionAttribute):
+            return _new(loops, found.attribute.target, name, found)
         if found.is_many and found.target is None:  # `for total in u.orders.total`
             return _value_of(loops, found)
-        if found.target is not None:
-            return _new(loops, found.target, name, found)
+        if found.is_many and found.target is not None and not loops.is_left:  # `for boss in company.users.boss`
+            return _new(loops, found.target, name, Subquery(t.items_of_path(found)))
+        if found.target is not None and not found.is_many:
+            raise t.error(
+                node, scope, f"this is one {found.target.name} or None, and a loop ranges over many; use it as it is"
+            )
     raise t.error(
         node,
         scope,
@@ -253,5 +259,7 @@ def _owner(collection: Collection[Any]) -> Any:
 def items_of_path(t: Translator, path: Path) -> Selected:
     """Return the query for what *path*, through a collection, leads to."""
     loops = _Loops([], [], [])
-    item = _value_of(loops, path) if path.target is None else _new(loops, path.target, "", path)
+    attribute = path.attribute
+    is_collection = isinstance(attribute, CollectionAttribute)
+    item = _new(loops, attribute.target, "", path) if is_collection else _value_of(loops, path)
     return t.selected(tuple(loops.fors), item, ())

@@ -10,17 +10,21 @@ import ast
 import re
 import sys
 from collections.abc import Callable
+from dis import get_instructions
 from types import CodeType, FrameType, FunctionType
 from typing import Any, TypeAlias
+from weakref import ref
 
+from dbsession.errors import TranslationError
 from dbsession.query.translation.memory import Names, Run
-from dbsession.query.translation.source import Source
+from dbsession.query.translation.source import Source, place, segment
 
 __all__ = [
     "COMPREHENSIONS",
     "Evaluate",
     "Frame",
     "Scope",
+    "assigned_in",
     "evaluator",
     "free_names",
     "mangled",
@@ -50,25 +54,37 @@ class Scope:
     """What names mean at one place in an expression.
 
     *inside*: the loop variables, and what stands for them: nodes of the tree. *outside*: names of an
-    inlined function whose values Python has computed, and which answers those are.
+    inlined function whose values Python has computed, and which answers those are. *unassigned*: its
+    variables that have no value yet.
     """
 
-    __slots__ = ("frame", "inside", "outside")
+    __slots__ = ("frame", "inside", "outside", "unassigned")
 
-    def __init__(self, frame: Frame, inside: dict[str, Any], outside: dict[str, int] | None = None) -> None:
+    def __init__(
+        self,
+        frame: Frame,
+        inside: dict[str, Any],
+        outside: dict[str, int] | None = None,
+        unassigned: frozenset[str] = frozenset(),
+    ) -> None:
         self.frame = frame
         self.inside = inside
         self.outside = outside or {}
+        self.unassigned = unassigned
 
     def with_inside(self, name: str, node: Any) -> Scope:
         """Return this with *name* standing for *node*."""
         outside = {known: number for known, number in self.outside.items() if known != name}
-        return Scope(self.frame, {**self.inside, name: node}, outside)
+        return Scope(self.frame, {**self.inside, name: node}, outside, self.unassigned - {name})
 
     def with_outside(self, name: str, number: int) -> Scope:
         """Return this with *name* standing for what was answered as number *number*."""
         inside = {known: node for known, node in self.inside.items() if known != name}
-        return Scope(self.frame, inside, {**self.outside, name: number})
+        return Scope(self.frame, inside, {**self.outside, name: number}, self.unassigned - {name})
+
+    def with_unassigned(self, names: frozenset[str]) -> Scope:
+        """Return this with *names*, as far as they stand for nothing, as variables without a value."""
+        return Scope(self.frame, self.inside, self.outside, names - self.inside.keys() - self.outside.keys())
 
 
 # --- which names ------------------------------------------------------------------------------------------
@@ -103,6 +119,15 @@ def names_bound_in(node: ast.AST) -> frozenset[str]:
     return frozenset(name.id for target in targets for name in ast.walk(target) if isinstance(name, ast.Name))
 
 
+def assigned_in(node: ast.AST) -> frozenset[str]:
+    """Return the names that the statements in *node* assign, which are those of its own variables."""
+    if isinstance(node, ast.Name):
+        return frozenset((node.id,)) if isinstance(node.ctx, ast.Store) else frozenset()
+    inner = (*COMPREHENSIONS, ast.Lambda, ast.FunctionDef, ast.AsyncFunctionDef, ast.ClassDef)
+    parts = [part for part in ast.iter_child_nodes(node) if not isinstance(part, inner)]
+    return frozenset().union(*map(assigned_in, parts))
+
+
 def own_names(given: ast.arguments) -> frozenset[str]:
     """Return the names of the parameters *given*."""
     several = [parameter for parameter in (given.vararg, given.kwarg) if parameter is not None]
@@ -117,7 +142,11 @@ def evaluator(node: ast.expr, scope: Scope, *, is_written: bool = False) -> Eval
 
     *is_written*: it stands in a string, so Python's compiler has not seen it, and its names may be
     those of whoever makes the query.
+
+    Raises:
+        TranslationError: it uses a variable of a function that may have no value yet.
     """
+    _require_assigned(node, scope)
     if isinstance(node, ast.Constant):
         value = node.value
         return lambda _: value
@@ -133,6 +162,15 @@ def evaluator(node: ast.expr, scope: Scope, *, is_written: bool = False) -> Eval
         return FunctionType(compiled, frame_names(run).globals)(*[lookup(run) for lookup in lookups])
 
     return evaluate
+
+
+def _require_assigned(node: ast.expr, scope: Scope) -> None:
+    for name in sorted(free_names(node) & scope.unassigned):
+        source = scope.frame.source
+        raise TranslationError(
+            f"cannot translate `{segment(source, node)}` ({place(source, node)}): {name} is a variable of the function "
+            f"that has no value on one of the ways to here; assign it on each of them"
+        )
 
 
 def _is_cell(name: str, code: CodeType) -> bool:
@@ -158,13 +196,21 @@ def _name(name: str, scope: Scope, *, is_written: bool = False) -> Evaluate:
 
         return from_closure
 
-    code = scope.frame.code
+    # What is remembered of a code object must not hold it: it is forgotten when that is gone.
+    written_in = ref(scope.frame.code) if is_written and not _is_global(name, scope.frame.code) else None
 
     def from_globals(run: Run) -> Any:
         names = frame_names(run)
-        value = _of_maker(name, code) if is_written else _MISSING
+        code = None if written_in is None else written_in()
+        value, is_known = (_MISSING, True) if code is None else _of_makers(name, code)
         if value is _MISSING:
             value = names.globals.get(name, _MISSING)
+            if value is not _MISSING and not is_known:
+                raise TranslationError(
+                    f"cannot tell what {name!r} in the text of raw_sql() is: the function around it has returned, and "
+                    f"Python keeps only those of its variables that the code mentions; mention {name} outside of the "
+                    f"text, so that Python keeps it"
+                )
         if value is _MISSING:
             value = names.builtins.get(name, _MISSING)
         if value is _MISSING:
@@ -174,12 +220,22 @@ def _name(name: str, scope: Scope, *, is_written: bool = False) -> Evaluate:
     return from_globals
 
 
-def _of_maker(name: str, code: CodeType) -> Any:
-    """Return the local variable *name* of the function that *code* stands in, which is still running."""
+def _is_global(name: str, code: CodeType) -> bool:
+    """Tell whether Python's compiler has seen *name* in *code*, and found it to be no variable of a function."""
+    return any(each.opname in ("LOAD_GLOBAL", "LOAD_NAME") and each.argval == name for each in get_instructions(code))
+
+
+def _of_makers(name: str, code: CodeType) -> tuple[Any, bool]:
+    """Return the local variable *name* of the functions that *code* stands in, and whether all of them still run."""
     frame: FrameType | None = sys._getframe(1)
-    while frame is not None and not any(constant is code for constant in frame.f_code.co_consts):
+    while frame is not None:
+        if any(constant is code for constant in frame.f_code.co_consts):
+            value = frame.f_locals.get(name, _MISSING)
+            code = frame.f_code
+            if value is not _MISSING or "<locals>" not in code.co_qualname:
+                return value, True
         frame = frame.f_back
-    return _MISSING if frame is None else frame.f_locals.get(name, _MISSING)
+    return _MISSING, "<locals>" not in code.co_qualname
 
 
 def _compiled(node: ast.expr, parameters: list[str], scope: Scope) -> CodeType:

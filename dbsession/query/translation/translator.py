@@ -23,6 +23,7 @@ from dbsession.model.collections import Collection, CollectionAttribute
 from dbsession.model.entity import EntityBase
 from dbsession.model.expressions import Expression, Operation, plain_expression
 from dbsession.query import operators, taking
+from dbsession.query.arguments import bound
 from dbsession.query.kinds import is_condition, is_value, kind_of, value_of
 from dbsession.query.selected import For, Selected, has_aggregate
 from dbsession.query.taking import How
@@ -247,10 +248,23 @@ class Translator:
                     "an aggregate of the attributes of a class has no rows of its own here; give it a generator, such "
                     "as max(x.age for x in User)",
                 )
-            return value
+            return bound(value, lambda attribute: self._base_of(attribute, node, scope))
         if isinstance(value, type | ModuleType | Iterator) or callable(value):
             raise self.error(node, scope, f"it is {value!r:.60}, and no value that a database has")
         return self.slot(number)
+
+    def _base_of(self, attribute: Any, node: ast.expr, scope: Scope) -> Path | Variable:
+        """Return what a bare attribute in an expression from outside is of: the first variable over its table."""
+        for base in scope.inside.values():
+            mapping = None if self.is_many(base) else visitors.entity_of(base)
+            if mapping is not None and mapping.root is attribute.mapping.root:
+                return base  # type: ignore[no-any-return]
+        raise self.error(
+            node,
+            scope,
+            f"it speaks of {attribute!r}, and no loop variable here is a {attribute.mapping.name}; write the "
+            f"condition with the loop variables",
+        )
 
     def is_many(self, found: Any) -> bool:
         """Tell whether *found* has any number of values, or of rows."""
