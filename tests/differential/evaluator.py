@@ -240,7 +240,7 @@ class Evaluator:
         if value is None or key is None:
             return None
         if isinstance(value, str) and not -len(value) <= key < len(value):
-            raise Undefined(f"character {key} of {value!r}")
+            return ""  # where Python would raise an error
         try:
             return value[key]
         except (KeyError, IndexError, TypeError):

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import ast
 from copy import copy
-from functools import cache
+from functools import lru_cache
 from itertools import groupby
 
 from tests.differential.aggregates import AGGREGATES, aggregate
@@ -59,13 +59,13 @@ def has_aggregate(node):
     return any(isinstance(part, ast.Call) and is_aggregate(part) for part in parts_of(node))
 
 
-@cache
+@lru_cache(10_000)
 def has_loops(node):
     """Tell whether there is a query in *node*, or a lambda, which a query is narrowed by."""
     return any(isinstance(part, ast.GeneratorExp | ast.Lambda) for part in ast.walk(node))
 
 
-@cache
+@lru_cache(10_000)
 def names_in(node):
     """Return the names that *node* uses, in queries within it too."""
     return frozenset(part.id for part in ast.walk(node) if isinstance(part, ast.Name))

@@ -100,7 +100,7 @@ GOLDEN: dict[str, tuple[Any, list[Any] | Both]] = {
     "User.select(User.age != None)": ('WHERE "age" IS NOT NULL', []),
     "User.select(User.active)": ('WHERE "active"', []),
     "User.select(active=False)": ('WHERE "active" = ?', Both([0], [False])),
-    "User.select(User.balance >= 10)": ('WHERE "balance" >= ?', Both(["10"], [Decimal(10)])),
+    "User.select(User.balance >= 10)": ('WHERE "balance" >= ?', Both(["10.00"], [Decimal(10)])),
     "User.select(seen=datetime(2026, 1, 1, tzinfo=CET))": (
         'WHERE "seen" = ?',
         Both(["2025-12-31 23:00:00.000000+00:00"], [datetime(2025, 12, 31, 23, tzinfo=UTC)]),

@@ -183,7 +183,9 @@ def as_json(compiler: Compiler, node: Any) -> str:
     if is_item(node) and not found.startswith("dbs_json("):
         found = f"NULLIF({found}, 'null')"
     if compiler.dialect.name == "sqlite":
-        if isinstance(node, Attribute | Path):  # + keeps SQLite from looking for texts of equal length (see operands)
+        if compiler.is_qualified and isinstance(
+            node, Attribute | Path
+        ):  # + keeps SQLite from looking for texts of equal length (see operands)
             found = Sql(f"+{found}", UNARY)
         return Sql(f"{enclosed(found, UNARY)}{COLLATED}", POSTFIX)
     return found

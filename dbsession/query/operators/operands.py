@@ -92,7 +92,12 @@ def alike(compiler: Compiler, nodes: Sequence[Any], least: int, *, are_equal: bo
         else rendered(compiler, node, like)
         for node in nodes
     ]
-    if is_exact and are_equal and len({_scale(node) for node in nodes if not is_value(node)}) > 1:
+    if (
+        is_exact
+        and are_equal
+        and compiler.is_qualified
+        and len({_scale(node) for node in nodes if not is_value(node)}) > 1
+    ):
         texts = [
             text if _scale(node) is None else Sql(f"+{text}", UNARY) for node, text in zip(nodes, texts, strict=True)
         ]
@@ -102,9 +107,9 @@ def alike(compiler: Compiler, nodes: Sequence[Any], least: int, *, are_equal: bo
 def _scale(node: Any) -> int | None:
     """Return how many digits behind the point the column *node* keeps; None for what is no column of Decimals.
 
-    SQLite (3.40 for one) looks for equal texts by a filter that goes by their length, so 1.2 would not find 1.20
-    in a column (unless a + keeps it from making an index of that): columns are compared as they are with those
-    that keep as many digits, and with values, which travel with as many.
+    In a join SQLite (3.40 for one) looks for equal texts by a filter that goes by their length, so 1.2 would not
+    find 1.20 in a column (unless a + keeps it from making an index of that): columns are compared as they are
+    with those that keep as many digits, and with values, which travel with as many.
     """
     attribute = node.attribute if isinstance(node, Path) else node
     if not isinstance(attribute, ValueAttribute) or (isinstance(node, Path) and node.is_many):
