@@ -136,9 +136,10 @@ class Stream:
     def _page(self) -> str:
         """Return how to write a query for one page, where that is one expression."""
         mapping = self._selected.mapping
-        if len(mapping.key) > 1 or isinstance(mapping.key[0], ReferenceAttribute):
+        first, *more = mapping.key
+        if more or isinstance(first, ReferenceAttribute):
             return ""
-        key = f"{mapping.name}.{mapping.key[0].name}"
+        key = f"{mapping.name}.{first.name}"
         return f": {mapping.name}.select({key} > last).order_by({key})[:{self._batch}]"
 
     # --- its steps --------------------------------------------------------------------------------
