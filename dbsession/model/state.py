@@ -305,8 +305,8 @@ class Unit(Protocol):
         """Move *obj* to its new key, or raise `CacheIndexError` if another object has it."""
         ...
 
-    def delete(self, obj: EntityBase) -> None:
-        """Delete *obj*, and what cascades from it, at the next flush."""
+    def delete(self, *objects: EntityBase) -> None:
+        """Delete *objects*, and what cascades from them, at the next flush; all of them, or, on an error, none."""
         ...
 
     def reference(self, mapping: Mapping, key: Any) -> EntityBase:
