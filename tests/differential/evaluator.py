@@ -240,7 +240,9 @@ class Evaluator:
         if value is None or key is None:
             return None
         if isinstance(value, str) and not -len(value) <= key < len(value):
-            return ""  # where Python would raise an error
+            if self.is_external(node, scope):
+                raise Undefined(f"character {key} of {value!r}, which Python evaluates")
+            return ""
         try:
             return value[key]
         except (KeyError, IndexError, TypeError):

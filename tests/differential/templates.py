@@ -42,12 +42,14 @@ TEMPLATES = {
         "sum({floats})", "min({floats})", "max({floats})", "({int} * {float})", "({float} + {int})",
         "({float} if {condition} else {float})", "coalesce({float}, {float})", "min({float}, {float})",
         "({float} ** 2)", "round({float}, 1)", "{delta}.total_seconds()",
+        "({float} // {divisor})", "({float} % {divisor})", "({float} % 0.75)",
     ],
     "decimal": [
         "-{decimal}", "({decimal} + {decimal})", "({decimal} - {decimal})", "({decimal} * {decimal})",
         "({decimal} * {int})", "({int} + {decimal})", "abs({decimal})", "sum({decimals})", "min({decimals})",
         "max({decimals})", "({decimal} if {condition} else {decimal})", "coalesce({decimal}, {decimal})",
         "max({decimal}, {decimal})", "round({decimal}, 1)",
+        "({decimal} // {divisor})", "({decimal} % {divisor})", '({decimal} % Decimal("0.7"))',
     ],
     "text": [
         "({text} + {text})", "{text}.upper()", "{text}.lower()", "{text}.strip()", "{text}.lstrip()",
@@ -55,7 +57,7 @@ TEMPLATES = {
         'f"«{text_path}»-«{int_path}»"', 'f"<«{text_path}»>"', "concat({text}, {text}, {int})", "coalesce({text}, {text})",
         "({text} if {condition} else {text})", "min({texts})", "max({texts})", "min({text}, {text})",
         "{user}.label", '{text}.strip("xA")', "{text}[0]", "{text}[-1]",
-        "({text} or {text})", '{text}.replace("a", {text})', "str({bool_path})", "str({decimal_path})", "str({date})",
+        "({text} or {text})", "str({bool_path})", "str({decimal_path})", "str({date})",
         'f"«{date_path}»"', '({text_path} or "none")',
     ],
     "date": [

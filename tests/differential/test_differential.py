@@ -19,7 +19,7 @@ from tests.differential.running import Runner, difference
 from tests.differential.values import Undefined
 
 PARTS = range(4)
-EXAMPLES = int(os.environ.get("DBSESSION_TEST_EXPRESSIONS", "550"))
+EXAMPLES = int(os.environ.get("DBSESSION_TEST_EXPRESSIONS", "600"))
 IS_LONG = bool(os.environ.keys() & {"DBSESSION_TEST_EXPRESSIONS", "DBSESSION_TEST_SEED"})
 FRESH = int(os.environ.get("DBSESSION_TEST_SEED", "0")) or random.SystemRandom().randrange(10**6, 10**9)
 
@@ -98,4 +98,4 @@ def test_queries_give_what_python_gives(db, part):
         run()
     except Different as found:  # the smallest one
         pytest.fail(f"seed {number}: {shown(runner, *found.args)}", pytrace=False)
-    assert len(texts) > 0.9 * EXAMPLES
+    assert len(texts) >= EXAMPLES * 5 // 6  # some are not compared: see `Undefined`
