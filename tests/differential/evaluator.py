@@ -176,7 +176,7 @@ class Evaluator:
         if isinstance(items, dict) or (isinstance(items, list) and not self.is_external(right, scope)):
             if isinstance(items, Many):
                 return self._one_of_many(value, items)
-            return value in items  # of a JSON document
+            return None if value is None else value in items  # of a JSON document
         return one_of(value, items, listed=True)
 
     @staticmethod
