@@ -103,6 +103,21 @@ def test_wrong_conditions(shop, source):
         assert sent.statements == 0
 
 
+# What an attribute of a class has not, and what to write instead.
+MISSING = {
+    "User.name.like('A%')": r'User\.name has no \'like\' in the expression form; write startswith\("\.\.\."\)',
+    "User.name.title()": r"write a lambda, such as User\.select\(lambda x: x\.name\.title \.\.\.\)",
+    "User.age.nothing": r"User\.age has no 'nothing' in the expression form$",
+}
+
+
+@pytest.mark.parametrize("source", MISSING)
+def test_what_the_expression_form_has_not(shop, source):
+    """A method that only a lambda has, or none, is an AttributeError that says which."""
+    with pytest.raises(AttributeError, match=MISSING[source]):
+        eval(source, dict(shop.entities))
+
+
 @pytest.mark.parametrize("verb", ["select", "get", "exists", "get_for_update"])
 def test_unknown_names(shop, verb):
     """A name that no attribute has is corrected; a collection is not compared by name."""
