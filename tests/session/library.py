@@ -8,8 +8,9 @@ from typing import Any
 
 from dbsession import Database, Json, Optional, Required, Set, db_session
 from tests.conftest import SELECTED
+from tests.observing import elsewhere
 
-__all__ = ["BATCH", "BOOKS", "DATABASES", "alive", "make_library"]
+__all__ = ["BATCH", "BOOKS", "DATABASES", "alive", "change_elsewhere", "make_library"]
 
 # SQLite in a file reads a stream step by step; in memory, where readers keep writers waiting, it is put aside at once.
 DATABASES = [*SELECTED, "sqlite-file"] if "sqlite" in SELECTED else SELECTED
@@ -49,6 +50,11 @@ def make_library(db: Database, books: int = BOOKS) -> SimpleNamespace:
     del authors
     gc.collect()  # so that `alive` counts none of these
     return SimpleNamespace(db=db, Author=Author, Book=Book, Card=Card, Reader=Reader)
+
+
+def change_elsewhere(library: SimpleNamespace, old_year: int, **values: Any) -> None:
+    """Let somebody else change the book of *old_year*."""
+    elsewhere(db_session(lambda: library.Book.get(year=old_year).set(**values)))
 
 
 def alive(entity: Any) -> int:

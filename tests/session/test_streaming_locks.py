@@ -18,7 +18,7 @@ from dbsession import (
 )
 from dbsession.session.transaction import Phase
 from tests.observing import elsewhere, rows, sent
-from tests.session.library import BATCH, BOOKS, DATABASES, alive, make_library
+from tests.session.library import BATCH, BOOKS, DATABASES, alive, change_elsewhere, make_library
 
 pytestmark = pytest.mark.parametrize("db_url", DATABASES, indirect=True)
 
@@ -45,11 +45,6 @@ def try_to_lock(library, year):
     except LockNotAvailable:
         return False
     return True
-
-
-def change_elsewhere(library, old_year, **values):
-    """Let somebody else change the book of *old_year*."""
-    elsewhere(db_session(lambda: library.Book.get(year=old_year).set(**values)))
 
 
 def test_what_has_come_is_locked(db, library):
