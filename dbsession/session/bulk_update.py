@@ -164,7 +164,8 @@ def update_in_bulk(
     returned = news.returned if objects else ()
     result = yield from send(unit, mapping, compiled.sql, compiled.bind(values), returned, doing="updating")
     count = len(result.rows) if returned else result.rowcount
-    known = [(objects.get(key_in(row, mapping)), row) for row in result.rows] if returned else []
+    rows = news.as_stored(result.rows) if returned else []
+    known = [(objects.get(key_in(row, mapping)), row) for row in rows]
     matched = [(obj, row) for obj, row in known if obj is not None]
     unit.remember([obj for obj, _ in matched])
     references = [each.attribute for each in assignments if isinstance(each.attribute, ReferenceAttribute)]
@@ -213,8 +214,20 @@ class _News:
         columns = [column for name, column in wanted.items() if name not in lazy and not column.is_key]
         self.returned = (*mapping.key_columns, *columns)
         self._index = {column.name: place for place, column in enumerate(self.returned)}
+        is_sqlite = mapping.dialect.name == "sqlite"
+        self._reals = [place for place, c in enumerate(self.returned) if is_sqlite and c.sql_type == "REAL"]
         self._spots: dict[Mapping, list[_Spot]] = {}
         self.places = tuple([column.position for attribute, _ in assigned for column in attribute.columns])
+
+    def as_stored(self, rows: list[Any]) -> list[Any]:
+        """Return *rows* as a SELECT would give them: RETURNING of SQLite gives the int 0 for a stored 0.0."""
+        if not self._reals:
+            return rows
+        made = [list(row) for row in rows]
+        for row in made:
+            for place in self._reals:
+                row[place] = None if row[place] is None else float(row[place])
+        return [tuple(row) for row in made]
 
     def spot(self, attribute: Attribute[Any]) -> _Spot | None:
         """Return where *attribute* gets its new value; None: it keeps the old one."""

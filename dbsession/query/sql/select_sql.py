@@ -116,6 +116,8 @@ def _turned_round(hidden: list[For], variable: Variable, origin: Path | Subquery
     if isinstance(origin, Subquery) or not isinstance(origin.attribute, CollectionAttribute):
         return False
     reverse = origin.attribute.reverse
+    if not isinstance(reverse, CollectionAttribute):  # an item of one owner says whose it is
+        return False
     for place, (owner, ranges_over) in enumerate(hidden):
         if owner is origin.base and ranges_over is None and owner.mapping is reverse.target:
             hidden[place] = For(owner, Path(variable, reverse))
