@@ -13,7 +13,7 @@ from dbsession.errors import ERDiagramError, ObjectNotFound
 from dbsession.model.attributes import Attribute, ValueAttribute
 from dbsession.model.collections import CollectionAttribute
 from dbsession.model.declarations import Declaration, PrimaryKey
-from dbsession.model.expressions import Expression
+from dbsession.model.expressions import Expression, plain_expression
 from dbsession.model.iterators import over
 from dbsession.model.keys import assign_key
 from dbsession.model.mapping import Catalog, Gateway, Mapping, Selection, mapping_of
@@ -419,6 +419,7 @@ class EntityBase(Slots, metaclass=EntityMeta, abstract=True):
                 getattr(self, attribute.name)
 
     def _attribute_(self, attribute: Any) -> Any:
+        attribute = plain_expression(attribute)
         name = attribute if isinstance(attribute, str) else getattr(attribute, "name", None)
         if name not in self._attributes_:
             raise TypeError(

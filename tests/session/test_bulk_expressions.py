@@ -194,7 +194,11 @@ SQL = {
     ),
     "expression": (
         lambda m: m.Player.select().update(count=m.Player.count + 1, team=None, seat=("A", 1)),
-        'UPDATE <player> SET "count" = "count" + ?, "team" = ?, "seat_row" = ?, "seat_number" = ?',
+        {
+            "sqlite": 'UPDATE <player> SET "count" = "count" + ?, "team" = ?, "seat_row" = ?, "seat_number" = ?',
+            # in 64 bits, as SQLite computes: a smaller int is checked when it is stored
+            "postgresql": 'UPDATE <player> SET "count" = "count"::bigint + ?, "team" = ?, "seat_row" = ?, "seat_number" = ?',
+        },
     ),
     "join": (
         lambda m: select(p for p in m.Player if p.team.name == "reds").update(note="x"),
