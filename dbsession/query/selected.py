@@ -18,7 +18,7 @@ from __future__ import annotations
 
 from collections.abc import Callable
 from dataclasses import dataclass, field, replace
-from typing import Any, NamedTuple
+from typing import Any, NamedTuple, TypeVar
 
 from dbsession.backends.base import Dialect
 from dbsession.model.attributes import Attribute
@@ -26,11 +26,13 @@ from dbsession.model.collections import CollectionAttribute
 from dbsession.model.expressions import Operation, Ordering
 from dbsession.model.mapping import Mapping
 from dbsession.query.prefetched import Prefetched
-from dbsession.query.tree import AGGREGATES, Path, Subquery, Variable, walk
+from dbsession.query.tree import AGGREGATES, Path, Subquery, Variable, is_many, walk
 
 __all__ = ["For", "Selected", "filtered_by", "has_aggregate", "is_aggregate", "items_of", "owner_of", "variables_in"]
 
-_DERIVED = 200  # queries kept in one cache
+T = TypeVar("T")
+
+_DERIVED = 200  # queries and statements kept in one cache
 
 
 class For(NamedTuple):
@@ -72,9 +74,9 @@ class Selected:
         """Return this with *changes*."""
         return replace(self, **changes)
 
-    def derived(self, key: Any, make: Callable[[], Selected]) -> Selected:
-        """Return what *make* makes; the second time, for the same *key*, what it made the first time."""
-        found: Selected | None = self.cache.get(key)
+    def derived(self, key: Any, make: Callable[[], T]) -> T:
+        """Return what *make* makes of this; the second time, for the same *key*, what it made the first time."""
+        found: T | None = self.cache.get(key)
         if found is None:
             found = make()
             if len(self.cache) > _DERIVED:
@@ -202,8 +204,7 @@ def is_aggregate(node: Any) -> bool:
     if not isinstance(node, Operation) or node.operator not in AGGREGATES:
         return False
     operand = node.operands[0] if node.operands else None
-    is_many = isinstance(operand, Subquery | CollectionAttribute) or (isinstance(operand, Path) and operand.is_many)
-    return not is_many
+    return not is_many(operand)
 
 
 def has_aggregate(node: Any) -> bool:
@@ -246,14 +247,13 @@ def owner_of(node: Any, among: Any) -> Operation[bool] | None:
 
 def filtered_by(selected: Selected) -> list[Attribute[Any]]:
     """Return the attributes of the resulting objects that the conditions look at, and that are checked on writing."""
-    known: list[Attribute[Any]] | None = selected.cache.get("filtered by")
-    if known is None:
-        mapping, result = selected.mapping, selected.result
-        names: dict[str, None] = {}
-        for node in walk(selected.conditions):
-            if isinstance(node, Attribute) or (isinstance(node, Path) and node.base is result):
-                names[node.name if isinstance(node, Attribute) else node.attribute.name] = None
-        attributes = [mapping.attributes.get(name) for name in names]
-        known = [a for a in attributes if a is not None and a.is_checked and not a.is_virtual]
-        selected.cache["filtered by"] = known
-    return known
+    return selected.derived("filtered by", lambda: _filtered_by(selected))
+
+
+def _filtered_by(selected: Selected) -> list[Attribute[Any]]:
+    names: dict[str, None] = {}
+    for node in walk(selected.conditions):
+        if isinstance(node, Attribute) or (isinstance(node, Path) and node.base is selected.result):
+            names[node.name if isinstance(node, Attribute) else node.attribute.name] = None
+    attributes = [selected.mapping.attributes.get(name) for name in names]
+    return [a for a in attributes if a is not None and a.is_checked and not a.is_virtual]

@@ -13,13 +13,26 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING, Any
 
+from dbsession.model.collections import CollectionAttribute
 from dbsession.model.expressions import Expression, Operation, Ordering, Path
 from dbsession.model.mapping import Mapping
 
 if TYPE_CHECKING:
     from dbsession.query.selected import Selected
 
-__all__ = ["AGGREGATES", "Computed", "Path", "Placed", "RawSql", "Slot", "Subquery", "Variable", "is_same", "walk"]
+__all__ = [
+    "AGGREGATES",
+    "Computed",
+    "Path",
+    "Placed",
+    "RawSql",
+    "Slot",
+    "Subquery",
+    "Variable",
+    "is_many",
+    "is_same",
+    "walk",
+]
 
 
 AGGREGATES = frozenset({"count", "count_distinct", "sum", "avg", "min", "max", "group_concat", "exists"})
@@ -124,6 +137,11 @@ class RawSql(Expression[Any]):
 
     def __repr__(self) -> str:
         return f"raw_sql({'?'.join(self.texts)!r})"
+
+
+def is_many(node: Any) -> bool:
+    """Tell whether *node* has any number of values: a subquery, a collection, or what lies behind one."""
+    return isinstance(node, Subquery | CollectionAttribute) or (isinstance(node, Path) and node.is_many)
 
 
 def walk(node: Any) -> Any:

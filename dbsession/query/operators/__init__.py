@@ -1,14 +1,15 @@
 """The operators of queries: what each one means, by the kinds of its operands, on both databases.
 
-One module for each family. Its table ``OPERATORS`` has what is its own; ``CASES`` has what its kinds of operands
-make of a name that belongs to another family (dates of ``+``, JSON of ``=``). `compiler` knows what is no operator:
+One module for each family. Its table ``OPERATORS`` has what is its own; ``CASES`` has what texts make of a name that
+belongs to another family, and `overloads` what JSON and dates make of it. `compiler` knows what is no operator:
 variables, paths, values, subqueries.
 
 NULL: an operator with a NULL operand gives NULL, on both databases; ``and``, ``or`` and ``not`` are
 SQL's, with NULL as unknown; `truth` of a value is Python's, true or false. What is not as in Python:
 
 - dividing by zero is an error on PostgreSQL, and NULL on SQLite;
-- whole numbers have 64 bits: beyond them, PostgreSQL refuses and SQLite goes over to floats;
+- whole numbers have 64 bits: beyond them, PostgreSQL refuses and SQLite computes with floats
+  (a result that is one is refused);
 - texts are ordered by the collation of the database (SQLite: by code points, as Python does);
 - floats become text as the database writes them (PostgreSQL: ``2``, not ``2.0``).
 """

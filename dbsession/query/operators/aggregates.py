@@ -12,26 +12,20 @@ from datetime import timedelta
 from typing import TYPE_CHECKING, Any
 from uuid import UUID
 
-from dbsession.model.collections import CollectionAttribute
 from dbsession.query.kinds import Kind, is_condition, kind_of, value_of
 from dbsession.query.operators.base import Operator, enclosed
 from dbsession.query.operators.comparison import is_null
 from dbsession.query.operators.conversions import as_text, str_kind
 from dbsession.query.operators.operands import bare, collated, rendered
-from dbsession.query.tree import Path, Subquery, Variable
+from dbsession.query.tree import Variable, is_many
 
 if TYPE_CHECKING:
     from dbsession.query.sql.compiler import Compiler
 
-__all__ = ["OPERATORS", "is_many"]
+__all__ = ["OPERATORS"]
 
 _Render = Callable[["Compiler", tuple[Any, ...]], str]
 _Kind = Callable[[tuple[Any, ...]], Kind]
-
-
-def is_many(node: Any) -> bool:
-    """Tell whether *node* has rows of its own: a subquery, or a path through collections."""
-    return isinstance(node, Subquery | CollectionAttribute) or (isinstance(node, Path) and node.is_many)
 
 
 def _aggregate(name: str, render: _Render, kind: _Kind) -> Operator:

@@ -7,9 +7,9 @@ from datetime import date, datetime, timedelta
 from typing import TYPE_CHECKING, Any
 
 from dbsession.query.kinds import Kind, is_value, kind_of, value_of
-from dbsession.query.operators.aggregates import is_many
 from dbsession.query.operators.base import ADDITION, MULTIPLICATION, PRIMARY, UNARY, Operator, Sql, enclosed
 from dbsession.query.operators.moments import any_nullable, check_alike, type_of
+from dbsession.query.tree import is_many
 
 if TYPE_CHECKING:
     from dbsession.query.sql.compiler import Compiler

@@ -15,7 +15,6 @@ from typing import TYPE_CHECKING, Any
 
 from dbsession.model.expressions import Expression, Operation
 from dbsession.query.kinds import Kind, is_value, kind_of, value_of
-from dbsession.query.operators.aggregates import is_many
 from dbsession.query.operators.base import (
     AND,
     COMPARISON,
@@ -44,7 +43,7 @@ from dbsession.query.operators.json_paths import (
     plain,
 )
 from dbsession.query.operators.logic import as_filter
-from dbsession.query.tree import Slot
+from dbsession.query.tree import Slot, is_many
 from dbsession.query.values import traveller
 
 if TYPE_CHECKING:

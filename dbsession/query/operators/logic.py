@@ -17,7 +17,7 @@ from dbsession.query.operators.base import OPERATORS as TABLE
 from dbsession.query.operators.comparison import is_null
 from dbsession.query.operators.operands import as_kind, collated, common_kind, converted, rendered
 from dbsession.query.selected import owner_of
-from dbsession.query.tree import Path, Subquery
+from dbsession.query.tree import is_many
 
 if TYPE_CHECKING:
     from dbsession.query.sql.compiler import Compiler
@@ -99,7 +99,7 @@ def _truth(word: str, *, is_strict: bool) -> Callable[[Compiler, tuple[Any, ...]
     def render(compiler: Compiler, operands: tuple[Any, ...]) -> str:
         (node,) = operands
         kind = kind_of(node)
-        if isinstance(node, Subquery) or (isinstance(node, Path) and node.is_many):
+        if is_many(node):
             exists = TABLE["exists"]
             return negated(compiler, exists, operands) if is_negated else exists.render(compiler, operands)
         if is_value(node):

@@ -20,7 +20,7 @@ from dbsession.query.operators.base import AND, COMPARISON, OR, Operator, Sql, e
 from dbsession.query.operators.base import OPERATORS as TABLE
 from dbsession.query.operators.comparison import is_null, key_columns
 from dbsession.query.operators.operands import alike, check_alike, like_of, rendered
-from dbsession.query.tree import Path, Slot, Subquery
+from dbsession.query.tree import Slot, is_many
 from dbsession.query.values import traveller
 
 if TYPE_CHECKING:
@@ -35,7 +35,7 @@ _WRITTEN_OUT = {"postgresql": 100, "sqlite": 1000}  # the longest lists that are
 def _membership(*, is_negated: bool) -> Callable[[Compiler, tuple[Any, ...]], str]:
     def render(compiler: Compiler, operands: tuple[Any, ...]) -> str:
         node, among = operands
-        if _is_subquery(among):
+        if is_many(among):
             return compiler.contained(node, among, is_negated=is_negated)
         if isinstance(value_of(among), _LISTS):
             return _in_list(compiler, node, among, is_negated)
@@ -46,10 +46,6 @@ def _membership(*, is_negated: bool) -> Callable[[Compiler, tuple[Any, ...]], st
         return negated(compiler, contains, turned) if is_negated else contains.render(compiler, turned)
 
     return render
-
-
-def _is_subquery(node: Any) -> bool:
-    return isinstance(node, Subquery) or (isinstance(node, Path) and node.is_many)
 
 
 def _check_text(node: Any, among: Any) -> None:

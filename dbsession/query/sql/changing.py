@@ -74,12 +74,13 @@ def compile_delete(selected: Selected) -> Compiled:
     Raises:
         TypeError: the result is no object.
     """
-    known: Compiled | None = selected.cache.get("delete")
-    if known is None:
-        known = _changing(_of_objects(selected), lambda _, table: f"DELETE FROM {table}")
-        assert known is not None  # it looks at one table
-        selected.cache["delete"] = known
-    return known
+
+    def deleting() -> Compiled:
+        made = _changing(_of_objects(selected), lambda _, table: f"DELETE FROM {table}")
+        assert made is not None  # it looks at one table
+        return made
+
+    return selected.derived("delete", deleting)
 
 
 def compile_update(selected: Selected, assignments: _Assignments) -> Compiled:

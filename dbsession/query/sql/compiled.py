@@ -73,14 +73,6 @@ class Compiled(NamedTuple):
         return self.items[0].source
 
 
-def _cached(selected: Selected, form: str, write: Callable[[Compiler], str]) -> Compiled:
-    """Return what *write* writes; it is kept in the cache of *selected*."""
-    known: Compiled | None = selected.cache.get(form)
-    if known is None:
-        known = selected.cache[form] = written(selected.dialect, write)
-    return known
-
-
 def written(dialect: Dialect, write: Callable[[Compiler], str]) -> Compiled:
     """Return what *write* writes, with aliases only if there are several tables."""
     compiler = Compiler(dialect)
@@ -94,9 +86,10 @@ def written(dialect: Dialect, write: Callable[[Compiler], str]) -> Compiled:
 
 def compile_fetch(selected: Selected) -> Compiled:
     """Return the SELECT for the result."""
-    known: Compiled | None = selected.cache.get("fetch")
-    if known is not None:
-        return known
+    return selected.derived("fetch", lambda: _fetching(selected))
+
+
+def _fetching(selected: Selected) -> Compiled:
     items: list[Item] = []
     locked = ""
 
@@ -124,29 +117,31 @@ def compile_fetch(selected: Selected) -> Compiled:
             sql += f" FOR UPDATE{locked}{selected.lock.removeprefix('FOR UPDATE')}"
         return sql
 
-    known = written(selected.dialect, write)._replace(items=tuple(items))
-    selected.cache["fetch"] = known
-    return known
+    return written(selected.dialect, write)._replace(items=tuple(items))
 
 
 def compile_count(selected: Selected) -> Compiled:
     """Return the SELECT that counts the rows of the result."""
-    if selected.is_sliced or selected.is_distinct or selected.is_grouped:
-        counted = selected if selected.is_sliced else selected.unordered()
-        head = rows if selected.is_distinct or selected.is_grouped else one
-        return _cached(
-            selected,
-            "count",
-            lambda compiler: f"SELECT count(*) FROM ({write_select(compiler, counted, head)}) AS counted",
-        )
-    bare = selected.replace(orderings=())
-    return _cached(selected, "count", lambda compiler: write_select(compiler, bare, lambda *_: ["count(*)"]))
+    return selected.derived("count", lambda: written(selected.dialect, _counting(selected)))
+
+
+def _counting(selected: Selected) -> Callable[[Compiler], str]:
+    if not (selected.is_sliced or selected.is_distinct or selected.is_grouped):
+        bare = selected.replace(orderings=())
+        return lambda compiler: write_select(compiler, bare, lambda *_: ["count(*)"])
+    counted = selected if selected.is_sliced else selected.unordered()
+    head = rows if selected.is_distinct or selected.is_grouped else one
+    return lambda compiler: f"SELECT count(*) FROM ({write_select(compiler, counted, head)}) AS counted"
 
 
 def compile_exists(selected: Selected) -> Compiled:
     """Return the SELECT that has a row if the result has one."""
-    probed = probing(selected).replace(limit=1 if selected.limit is None else min(1, selected.limit))
-    return _cached(selected, "exists", lambda compiler: write_select(compiler, probed, probe_of(probed)))
+
+    def probe() -> Compiled:
+        probed = probing(selected).replace(limit=1 if selected.limit is None else min(1, selected.limit))
+        return written(selected.dialect, lambda compiler: write_select(compiler, probed, probe_of(probed)))
+
+    return selected.derived("exists", probe)
 
 
 def compile_aggregate(selected: Selected, operator: str, *options: Any) -> Compiled:
@@ -154,22 +149,23 @@ def compile_aggregate(selected: Selected, operator: str, *options: Any) -> Compi
 
     Its one item says how it is decoded.
     """
+    return selected.derived((operator, options), lambda: _aggregating(selected, operator, options))
+
+
+def _aggregating(selected: Selected, operator: str, options: tuple[Any, ...]) -> Compiled:
     is_ordered = operator == "group_concat" and bool(selected.orderings)
+    node: Operation[Any]
     if not (selected.is_sliced or selected.is_distinct or selected.is_grouped or is_ordered):
-        node: Operation[Any] = Operation(operator, selected.result, *options)
-        return compile_fetch(selected.derived((operator, options), lambda: selected.replace(result=node, orderings=())))
-    known: Compiled | None = selected.cache.get((operator, options, "sliced"))
-    if known is None:
-        value = selected.dialect.quote("value")
-        node = Operation(operator, Computed(selected.result, value), *options)
-        items: list[Item] = []
+        node = Operation(operator, selected.result, *options)
+        return compile_fetch(selected.replace(result=node, orderings=()))
+    value = selected.dialect.quote("value")
+    node = Operation(operator, Computed(selected.result, value), *options)
+    items: list[Item] = []
 
-        def write(compiler: Compiler) -> str:
-            inner = write_select(compiler, selected, lambda c, s: [f"{text} AS {value}" for text in rows(c, s)])
-            item, (text,) = item_of(compiler, node, 0)
-            items[:] = [item]
-            return f"SELECT {text} FROM ({inner}) AS rows"
+    def write(compiler: Compiler) -> str:
+        inner = write_select(compiler, selected, lambda c, s: [f"{text} AS {value}" for text in rows(c, s)])
+        item, (text,) = item_of(compiler, node, 0)
+        items[:] = [item]
+        return f"SELECT {text} FROM ({inner}) AS rows"
 
-        known = written(selected.dialect, write)._replace(items=tuple(items))
-        selected.cache[operator, options, "sliced"] = known
-    return known
+    return written(selected.dialect, write)._replace(items=tuple(items))

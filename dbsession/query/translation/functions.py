@@ -18,7 +18,7 @@ from dbsession.model.expressions import Expression
 from dbsession.query import taking
 from dbsession.query.kinds import kind_of
 from dbsession.query.translation.names import Scope, free_names
-from dbsession.query.tree import Path, Subquery
+from dbsession.query.tree import Subquery, is_many
 
 if TYPE_CHECKING:
     from dbsession.query.translation.translator import Translator
@@ -282,7 +282,7 @@ def _known_to_python(t: Translator, node: ast.Call, scope: Scope) -> Any:
     (given,) = arguments(t, node, scope, "iterable", required=1)
     assert given is not None
     found = t.visit(given, scope)
-    if isinstance(found, Subquery) or (isinstance(found, Path) and found.is_many):
+    if is_many(found):
         return found
     raise t.error(node, scope, f"{_called(node)} takes a collection or a query here")
 
@@ -394,8 +394,7 @@ def length(t: Translator, node: ast.Call, scope: Scope) -> Any:
     (given,) = arguments(t, node, scope, "x", required=1)
     assert given is not None
     found = t.visit(given, scope)
-    is_many = isinstance(found, Subquery) or (isinstance(found, Path) and found.is_many)
-    return t.make("count" if is_many else "len", found, node=node, scope=scope)
+    return t.make("count" if is_many(found) else "len", found, node=node, scope=scope)
 
 
 def exists(t: Translator, node: ast.Call, scope: Scope) -> Any:
@@ -403,7 +402,7 @@ def exists(t: Translator, node: ast.Call, scope: Scope) -> Any:
     (given,) = arguments(t, node, scope, "x", required=1)
     assert given is not None
     found = t.visit(given, scope)
-    if isinstance(found, Subquery) or (isinstance(found, Path) and found.is_many):
+    if is_many(found):
         return t.make("exists", found, node=node, scope=scope)
     raise t.error(node, scope, "exists() takes a generator expression, a query or a collection")
 

@@ -15,7 +15,7 @@ from dbsession.query.kinds import is_condition, kind_of
 from dbsession.query.selected import For
 from dbsession.query.translation import functions
 from dbsession.query.translation.names import Scope, own_names
-from dbsession.query.tree import Path, Subquery, Variable
+from dbsession.query.tree import Path, Subquery, Variable, is_many
 
 if TYPE_CHECKING:
     from dbsession.query.translation.translator import Translator
@@ -81,7 +81,7 @@ def part(t: Translator, base: Any, name: str, node: ast.expr, scope: Scope) -> A
 
 def method(t: Translator, base: Any, name: str, node: ast.Call, scope: Scope) -> Any:
     """Return ``base.name(...)``."""
-    if isinstance(base, Subquery) or (isinstance(base, Path) and base.is_many):
+    if is_many(base):
         return _of_many(t, base, name, node, scope)
     mapping = base.mapping if isinstance(base, Variable) else base.target if isinstance(base, Path) else None
     if mapping is not None:

@@ -41,7 +41,7 @@ from dbsession.query.translation.names import (
     names_bound_in,
 )
 from dbsession.query.translation.source import place, segment
-from dbsession.query.tree import AGGREGATES, Path, RawSql, Slot, Subquery, Variable
+from dbsession.query.tree import AGGREGATES, Path, RawSql, Slot, Subquery, Variable, is_many
 from dbsession.query.values import traveller
 
 __all__ = ["Translator"]
@@ -181,7 +181,7 @@ class Translator:
             simple = self._without_if(*found.operands, node=node, scope=scope)
             if simple is not None:
                 return simple
-        if isinstance(found, Subquery) or (isinstance(found, Path) and found.is_many):
+        if is_many(found):
             return self.make("exists", found, node=node, scope=scope)
         if isinstance(found, Variable) or (isinstance(found, Path) and found.target is not None):
             return self.make("<>", found, None, node=node, scope=scope)

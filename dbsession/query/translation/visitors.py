@@ -19,7 +19,7 @@ from dbsession.query.kinds import is_condition, kind_of
 from dbsession.query.selected import Selected
 from dbsession.query.translation.copies import copied, may_merge
 from dbsession.query.translation.names import Scope
-from dbsession.query.tree import Path, Subquery, Variable
+from dbsession.query.tree import Path, Subquery, Variable, is_many
 
 if TYPE_CHECKING:
     from dbsession.query.translation.translator import Translator
@@ -331,7 +331,7 @@ def f_string(t: Translator, node: ast.JoinedStr, scope: Scope) -> Any:
 def subscript(t: Translator, node: ast.Subscript, scope: Scope) -> Any:
     """Translate ``x[key]`` and ``x[start:stop]``."""
     base = t.visit(node.value, scope)
-    if isinstance(base, Subquery) or (isinstance(base, Path) and base.is_many):
+    if is_many(base):
         raise t.error(node, scope, "a collection has no places in the database; order the query, and slice that")
     key = node.slice
     if not isinstance(key, ast.Slice):
