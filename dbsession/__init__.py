@@ -107,7 +107,7 @@ from dbsession.scope.db_session import DBSession, db_session, savepoint, with_tr
 from dbsession.scope.hooks import on_commit, on_rollback
 from dbsession.scope.stack import commit, flush, rollback
 from dbsession.session.options import RetryPolicy
-from dbsession.session.session import Session
+from dbsession.session.session import Session, sessionmaker
 from dbsession.session.sql_log import set_sql_debug
 
 __version__ = "0.1.0"
@@ -204,6 +204,7 @@ __all__ = [
     "rollback",
     "savepoint",
     "select",
+    "sessionmaker",
     "set_sql_debug",
     "sum",
     "with_transaction",

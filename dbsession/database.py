@@ -7,12 +7,12 @@ mapping by `generate_mapping`. Connections are opened at first use.
 from __future__ import annotations
 
 from collections import namedtuple
-from collections.abc import Iterable, Iterator
+from collections.abc import Iterable
 from typing import Any
 
 from dbsession.backends.base import Backend, Connection, Counters
 from dbsession.backends.flow import Flow, execute
-from dbsession.backends.statements import Kind, Result, Row, Statement
+from dbsession.backends.statements import Kind, Result, Statement
 from dbsession.backends.urls import make_backend, make_backend_from_provider
 from dbsession.errors import (
     BindingError,
@@ -34,33 +34,13 @@ from dbsession.model.mapper import complete_mappings
 from dbsession.model.mapping import LinkTable, Mapping
 from dbsession.model.schema import Table, tables_of
 from dbsession.scope.gateway import ScopeGateway
-from dbsession.session.raw_sql import counts_as_write, send_raw
+from dbsession.session.raw_sql import RawResult, counts_as_write, execute_raw
 from dbsession.session.transaction import Phase
 
 __all__ = ["Database", "RawResult"]
 
 # What may follow the name of a provider without a keyword.
 _PROVIDERS = {"sqlite": "filename", "postgres": "dsn", "postgresql": "dsn"}
-
-
-class RawResult:
-    """What `Database.execute` answers: `rows` (tuples), `rowcount`, `columns`; iterates over the rows."""
-
-    __slots__ = ("columns", "rowcount", "rows")
-
-    def __init__(self, result: Result) -> None:
-        self.rows: list[Row] = result.rows
-        self.rowcount = result.rowcount
-        self.columns = result.columns
-
-    def __repr__(self) -> str:
-        return f"<RawResult of {len(self.rows)} rows, rowcount {self.rowcount}>"
-
-    def __iter__(self) -> Iterator[Row]:
-        return iter(self.rows)
-
-    def __len__(self) -> int:
-        return len(self.rows)
 
 
 class Database:
@@ -292,7 +272,7 @@ class Database:
         """
         if autocommit:
             return RawResult(self._raw_alone(sql, params))
-        return RawResult(self._raw(sql, params, writes=True))
+        return self._raw(sql, params, writes=True)
 
     def select(self, sql: str, params: Any = None) -> list[Any]:
         """Return the rows of the SELECT *sql*: named tuples, or plain values where there is one column.
@@ -324,11 +304,8 @@ class Database:
         """Tell whether the SELECT *sql* gives a row."""
         return bool(self._raw(sql, params, writes=False).rows)
 
-    def _raw(self, sql: str, params: Any, *, writes: bool) -> Result:
-        writes = counts_as_write(sql) or writes
-        unit = self.gateway.unit()
-        text, values = unit.dialect.raw(sql, params)
-        return unit.run(send_raw(unit, Statement(text, values, Kind.RAW, returns=True), writes=writes))
+    def _raw(self, sql: str, params: Any, *, writes: bool) -> RawResult:
+        return execute_raw(self.gateway.unit(), sql, params, writes=writes)
 
     def _raw_alone(self, sql: str, params: Any) -> Result:
         """Run *sql* outside any transaction."""

@@ -169,6 +169,11 @@ class Selection(Protocol[E]):
 class Gateway(Protocol):
     """What a class verb needs from above: ``User[1]``, ``User(...)``, ``User.select()``."""
 
+    @property
+    def database(self) -> Any:
+        """The database that the entity is of."""
+        ...
+
     def unit(self) -> Unit:
         """Return the unit of work of the current scope.
 

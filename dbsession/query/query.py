@@ -104,6 +104,10 @@ class Query(Generic[T]):
             selected.derived(tuple(changes.items()), lambda: selected.replace(**changes)), self._runner, self.values
         )
 
+    def through(self, runner: QueryRunner) -> Query[T]:
+        """Return this query, to be sent by *runner*."""
+        return Query(self.selected, runner, self.values)
+
     def filter(self, /, *conditions: Any, **values: Any) -> Query[T]:
         """Keep the results for which all *conditions* hold and the attributes equal *values*.
 

@@ -25,9 +25,9 @@ from typing import Any
 from dbsession.scope import stack
 from dbsession.scope.retry import Scope, rerun, warn_ignored, will_join
 from dbsession.scope.stack import Frame
+from dbsession.session.core import SessionCore
 from dbsession.session.lock_waits import set_aside
 from dbsession.session.options import Nesting, Options
-from dbsession.session.session import Session
 
 __all__ = ["Kind", "decorate", "kind_of", "what_it_gives"]
 
@@ -186,7 +186,8 @@ def _around_generator(
         consumer = stack.current_frame()
         stack.set_frame(None)  # a session of its own, whatever scope the consumer is in
         try:
-            with scope as session:
+            with scope:
+                session = stack.current_session()
                 session.outer = _session_of(consumer)
                 set_aside.add(session)
                 try:
@@ -273,7 +274,7 @@ def _warn_of_loss(name: str) -> None:
     )
 
 
-def _session_of(consumer: Frame | None) -> Session | None:
+def _session_of(consumer: Frame | None) -> SessionCore | None:
     """Return the session that waits for the generator: on SQLite it may hold the lock that the generator wants."""
     return consumer.session if consumer is not None and consumer.session.is_here() else None
 

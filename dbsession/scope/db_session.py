@@ -21,6 +21,7 @@ from dbsession.scope import stack
 from dbsession.scope.callables import decorate
 from dbsession.scope.retry import Attempts, may_retry, warn_ignored
 from dbsession.scope.stack import Frame
+from dbsession.session.core import SessionCore
 from dbsession.session.options import GivenOptions, Nesting, Options, OptionsButRetry, RetryPolicy, make_options
 from dbsession.session.session import Session
 
@@ -105,22 +106,32 @@ class DBSession:
     # --- with ---------------------------------------------------------------------------------
 
     def __enter__(self) -> Session:
+        return Session.of(self.enter())
+
+    def enter(self) -> SessionCore:
+        """Enter the scope, as `with` does, and return the session behind the one that `with` gives."""
         outer = stack.current_frame()
         options = self._options
         if outer is None or not outer.session.is_here():  # the scope of another task, in a copied context
-            session = Session(options)
+            session = SessionCore(options)
         elif options.nested is Nesting.INDEPENDENT:
-            session = Session(options, outer.session)
+            session = SessionCore(options, outer.session)
         elif options.nested is Nesting.FORBID:
-            raise NestedScopeError("this db_session is nested='forbid', and was entered within another one")
+            raise self.is_forbidden()
         else:
             session = outer.session
             if options is not _DEFAULT:
                 self._warn_if_ignored()
-            session.enter_inner(options)
+            stack.join(session, options, self)
+            return session
         frame = session.place = Frame(outer, session, self)
         stack.set_frame(frame)
         return session
+
+    @staticmethod
+    def is_forbidden() -> NestedScopeError:
+        """Return the error of a scope that wants to be the outermost, and is not."""
+        return NestedScopeError("this db_session is nested='forbid', and was entered within another one")
 
     def __exit__(
         self,
@@ -149,7 +160,7 @@ class DBSession:
             self._explain_retry(failure)
             raise
         finally:
-            session.place = frame.parent if frame.is_inner else None
+            session.place = frame.before
             if frame.is_inner or frame.parent is None:
                 stack.set_frame(frame.parent)
                 if session.ready_hooks:
@@ -171,7 +182,7 @@ class DBSession:
     def _warn_if_ignored(self) -> None:
         """Warn that a block within another scope has asked for *retry*."""
         if self._options.retry:
-            warn_ignored(self._options.retry, f"`with db_session` in {sys._getframe(2).f_code.co_qualname}()", 3)
+            warn_ignored(self._options.retry, f"`with db_session` in {sys._getframe(3).f_code.co_qualname}()", 4)
 
     # --- the same verbs as the functions of these names --------------------------------------------
 
@@ -206,7 +217,7 @@ class DBSession:
         return Attempts(_Rerun(chosen), chosen)
 
 
-def _run_hooks_alone(session: Session, outer: Frame) -> None:
+def _run_hooks_alone(session: SessionCore, outer: Frame) -> None:
     """Run the hooks of *session*, which was independent of *outer*, outside of that scope, too."""
     stack.set_frame(None)
     try:
@@ -241,9 +252,10 @@ class _Savepoint(DBSession):
     def __repr__(self) -> str:
         return "savepoint"
 
-    def __enter__(self) -> Session:
-        stack.current_session()  # raises if there is none to be within
-        return super().__enter__()
+    def enter(self) -> SessionCore:
+        """Enter the scope, if there is one that it is within."""
+        stack.current_session()  # raises if there is none
+        return super().enter()
 
 
 def _as_given(value: Any) -> Any:

@@ -44,6 +44,7 @@ from dbsession.errors import (
 )
 from dbsession.scope import stack
 from dbsession.scope.loops import goes_on
+from dbsession.session.core import SessionCore
 from dbsession.session.options import Nesting, Options, RetryPolicy
 from dbsession.session.session import Session
 
@@ -155,6 +156,7 @@ class Scope(Protocol):
     """A `db_session`, as far as it is entered and left."""
 
     def __enter__(self) -> Session: ...
+
     def __exit__(
         self,
         exc_type: type[BaseException] | None = None,
@@ -175,7 +177,7 @@ class Runs:
         self._delay = 0.0
         self.failed: list[Exception] = []
 
-    def go_on_after(self, error: Exception, session: Session | None, *, was_saved: bool) -> bool:
+    def go_on_after(self, error: Exception, session: SessionCore | None, *, was_saved: bool) -> bool:
         """Tell whether the work is to be run again because of *error*; if not, say in *error* what was tried.
 
         *was_saved*: the work is committed, *error* was allowed.
@@ -243,9 +245,10 @@ def rerun(scope: Scope, options: Options, function: Callable[..., R], args: Any,
     try:
         while True:
             raised: Exception | None = None
-            session: Session | None = None
+            session: SessionCore | None = None
             try:
-                with scope as session:
+                with scope:
+                    session = stack.current_session()
                     try:
                         return function(*args, **kwargs)
                     except Exception as error:
@@ -284,7 +287,7 @@ class Attempt:
         self._scope = scope
         self._options = options
         self._runs = runs
-        self._session: Session | None = None
+        self._session: SessionCore | None = None
         self._runs_once = False
         self._status = _Status.NEW
         self.number = len(runs.failed) + 1
@@ -303,9 +306,10 @@ class Attempt:
         if self._options.retry and will_join(self._options):
             warn_ignored(self._options.retry, f"the loop in {sys._getframe(1).f_code.co_qualname}()", 2)
             self._runs_once = True
-        self._session = self._scope.__enter__()
+        session = self._scope.__enter__()
+        self._session = stack.current_session()
         self._status = _Status.OPEN
-        return self._session
+        return session
 
     def __exit__(
         self,

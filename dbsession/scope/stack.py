@@ -13,18 +13,23 @@ from contextvars import ContextVar
 from typing import Any, NamedTuple
 
 from dbsession.errors import NestedScopeError, NoScopeError
-from dbsession.session.session import Session
+from dbsession.session.core import SessionCore
+from dbsession.session.options import Options
+from dbsession.session.unit_of_work import DatabaseLink
 
 __all__ = [
     "Frame",
     "commit",
+    "covering",
     "current_frame",
     "current_session",
     "flush",
     "is_inside",
+    "join",
     "no_scope",
     "not_innermost",
     "rollback",
+    "session_for",
     "set_frame",
 ]
 
@@ -33,8 +38,9 @@ class Frame(NamedTuple):
     """One entered scope."""
 
     parent: Frame | None
-    session: Session
+    session: SessionCore
     scope: Any  # the DBSession that was entered
+    before: Frame | None = None  # where the session stood before, if this scope has joined it
 
     def make_current(self) -> None:
         """Let this be the current frame of the context that calls.
@@ -55,7 +61,7 @@ class Frame(NamedTuple):
     @property
     def is_inner(self) -> bool:
         """Whether the scope joined an outer one."""
-        return self.parent is not None and self.parent.session is self.session
+        return self.before is not None
 
 
 _current: ContextVar[Frame | None] = ContextVar("dbsession_scope", default=None)
@@ -80,7 +86,16 @@ def not_innermost() -> NoScopeError:
     )
 
 
-def current_session() -> Session:
+def join(session: SessionCore, options: Options, scope: Any) -> None:
+    """Let *scope* be an inner one of *session*, which has one here already."""
+    session.enter_inner(options)
+    before = session.place
+    assert isinstance(before, Frame)
+    frame = session.place = Frame(_current.get(), session, scope, before)
+    _current.set(frame)
+
+
+def current_session() -> SessionCore:
     """Return the session of the current scope.
 
     Raises:
@@ -92,6 +107,39 @@ def current_session() -> Session:
         raise no_scope()
     frame.session.check_owner()
     return frame.session
+
+
+def session_for(database: DatabaseLink) -> SessionCore:
+    """Return the session of the innermost scope here that is for *database*.
+
+    Raises:
+        NoScopeError: there is no scope here, or each one is for another database.
+        ScopeOwnershipError: the scope belongs to another thread or task.
+    """
+    frame = _current.get()
+    if frame is None:
+        raise no_scope()
+    session = frame.session
+    session.check_owner()
+    if session.only is None or session.only is database:
+        return session
+    found = covering(frame.parent, database)
+    if found is None:
+        raise NoScopeError(
+            f"the scope here is a Session({session.only}), which is for that database alone: use {database} in a scope "
+            f"of its own, `with Session(...)` within this one, or put `with db_session:`, which is for every database, "
+            f"around both"
+        )
+    return found
+
+
+def covering(frame: Frame | None, database: DatabaseLink) -> SessionCore | None:
+    """Return the session of the innermost of *frame* and those around it that is here, and is for *database*."""
+    while frame is not None and frame.session.is_here():
+        if frame.session.only in (None, database):
+            return frame.session
+        frame = frame.parent
+    return None
 
 
 def no_scope() -> NoScopeError:

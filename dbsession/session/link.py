@@ -29,7 +29,11 @@ class Link:
 
     def __del__(self) -> None:
         """Give up the connection of a session that was never ended: of a thread that is gone, for instance."""
-        connection = self._connection
+        self.abandon()
+
+    def abandon(self) -> None:
+        """Give up the connection, if there is one, with a warning; takes no lock."""
+        connection, self._connection = self._connection, None
         if connection is None:
             return
         is_lost = connection.usable  # not one of a parent process, or one that has broken
@@ -37,9 +41,9 @@ class Link:
         if is_lost:
             warnings.warn(
                 f"a session on {self._backend.url} was never ended, and is gone: its connection was closed, so that "
-                f"what it had not committed is rolled back; use `with db_session:`, which ends it",
+                f"what it had not committed is rolled back; use `with db_session:`, or close it",
                 ResourceWarning,
-                stacklevel=2,
+                stacklevel=3,
             )
 
     def execute(self, batch: Batch) -> list[Result]:

@@ -3,16 +3,28 @@
 from __future__ import annotations
 
 import math
-from collections.abc import Callable, Iterable
+from collections.abc import Callable, Iterable, Mapping
 from dataclasses import dataclass, field
 from enum import Enum
 from typing import Any, Literal, TypeAlias, TypedDict
 
 from dbsession.backends.base import TransactionMode
 from dbsession.errors import TransactionError
+from dbsession.model.registration import suggest
 from dbsession.session.transaction import TransactionPolicy
 
-__all__ = ["ExceptionFilter", "GivenOptions", "Nesting", "Options", "OptionsButRetry", "RetryPolicy", "make_options"]
+__all__ = [
+    "CommonOptions",
+    "ExceptionFilter",
+    "GivenOptions",
+    "Nesting",
+    "Options",
+    "OptionsButRetry",
+    "RetryPolicy",
+    "SessionOptions",
+    "make_options",
+    "make_session_options",
+]
 
 ExceptionFilter: TypeAlias = Callable[[BaseException], bool]
 
@@ -71,10 +83,9 @@ _NO_RETRY = RetryPolicy(0)
 _Exceptions: TypeAlias = type[BaseException] | Iterable[type[BaseException]] | Callable[[Any], object]
 
 
-class OptionsButRetry(TypedDict, total=False):
-    """The options of a scope as users write them, without *retry*."""
+class CommonOptions(TypedDict, total=False):
+    """The options that scopes and sessions share."""
 
-    retry_exceptions: _Exceptions
     allowed_exceptions: _Exceptions
     optimistic: bool
     immediate: bool
@@ -89,6 +100,19 @@ class OptionsButRetry(TypedDict, total=False):
     ddl: bool
     sql_debug: bool | None
     show_values: bool | None
+
+
+class OptionsButRetry(CommonOptions, total=False):
+    """The options of a scope as users write them, without *retry*."""
+
+    retry_exceptions: _Exceptions
+
+
+class SessionOptions(CommonOptions, total=False):
+    """The options of a session that somebody holds, as users write them."""
+
+    autoflush: bool
+    info: dict[Any, Any]
 
 
 class GivenOptions(OptionsButRetry, total=False):
@@ -168,6 +192,25 @@ class Options:
         isolation = self.policy.mode.isolation
         return 0 if isolation is None else 1 + _ISOLATION.index(isolation)
 
+    def beyond(self, asked: Options) -> dict[str, Any]:
+        """Return what *asked*, the options of an inner scope, want that these do not give."""
+        more: dict[str, Any] = {}
+        if asked.isolation_rank > self.isolation_rank:
+            more |= {"serializable": asked.serializable, "isolation": asked.isolation}
+        if asked.immediate and not self.policy.immediate:
+            more["immediate"] = True
+        if not asked.optimistic and self.optimistic and not self.is_serializable:
+            more["optimistic"] = False
+        if asked.deferrable and self.read_only and not self.deferrable:  # else it would have no effect
+            more["deferrable"] = True
+        if asked.ddl and not self.ddl:
+            more["ddl"] = True
+        for name in ("statement_timeout", "lock_timeout"):
+            wanted, given = getattr(asked, name), getattr(self, name)
+            if wanted is not None and (given is None or wanted < given):
+                more[name] = wanted
+        return more
+
 
 _DEFAULT_RETRY_EXCEPTIONS = (TransactionError,)
 
@@ -230,6 +273,40 @@ def make_options(
     )
     options.require_agreement()
     return options
+
+
+def make_session_options(given: Mapping[str, Any]) -> tuple[Options, bool, dict[Any, Any] | None]:
+    """Check the options of ``Session(db, ...)``; return those of its scope, and its *autoflush* and *info*.
+
+    Raises:
+        TypeError, ValueError: as for `make_options`; *retry* was given; an option does not exist.
+    """
+    options = dict(given)
+    autoflush, info = options.pop("autoflush", True), options.pop("info", None)
+    if "retry" in options or "retry_exceptions" in options:
+        raise TypeError(
+            "a Session cannot run code again: retry is an option of @db_session and of "
+            "`for attempt in db_session.attempts(retry=3):`"
+        )
+    for name in options:
+        if name not in CommonOptions.__annotations__:
+            known = (*CommonOptions.__annotations__, "autoflush", "info")
+            hint = suggest(name, known) or _FOREIGN.get(name, "")
+            raise TypeError(f"Session has no option {name!r}{hint}; it has {', '.join(known)}")
+    if not isinstance(autoflush, bool):
+        raise TypeError(f"autoflush is True or False, not {autoflush!r}")
+    if info is not None and not isinstance(info, dict):
+        raise TypeError(f"info is a dict, not {info!r:.80}")
+    return make_options(**options), autoflush, None if info is None else dict(info)
+
+
+# What sessions elsewhere can be told, and this one need not be.
+_FOREIGN = {
+    "expire_on_commit": " (loaded values stay readable after a commit; session.expire_all() forgets them)",
+    "autocommit": " (a session without `with` commits when commit() is called)",
+    "autobegin": " (a transaction begins with the first statement that needs one)",
+    "bind": " (the Database is the first argument)",
+}
 
 
 def _nesting(given: str) -> Nesting:

@@ -3,16 +3,17 @@
 from __future__ import annotations
 
 import re
-from typing import TYPE_CHECKING
+from collections.abc import Iterator
+from typing import TYPE_CHECKING, Any
 
 from dbsession.backends.flow import Flow
-from dbsession.backends.statements import Result, Statement
+from dbsession.backends.statements import Kind, Result, Row, Statement
 from dbsession.errors import ProgrammingError
 
 if TYPE_CHECKING:
     from dbsession.session.unit_of_work import UnitOfWork
 
-__all__ = ["counts_as_write", "send_raw", "without_quoted"]
+__all__ = ["RawResult", "counts_as_write", "execute_raw", "send_raw", "without_quoted"]
 
 # What may stand before the first word of a statement: blanks, semicolons, parentheses, comments.
 _BEFORE = r"(?:[\s;(]|--[^\n]*(?:\n|$)|/\*.*?\*/)*"
@@ -29,6 +30,26 @@ _WRITE_WORD = re.compile(r"\b(?:INSERT|UPDATE|DELETE|MERGE|INTO|SHARE)\b", re.IG
 # Whatever begins first counts: a quote in a comment opens no text, and no comment begins within one.
 _QUOTED = re.compile(r"\$(\w*)\$.*?\$\1\$|\b[eE]'(?:\\.|[^'\\])*'|'[^']*'|\"[^\"]*\"|--[^\n]*|/\*.*?\*/", re.DOTALL)
 _STREAM = re.compile(r"\b(?:FROM\s+STDIN|TO\s+STDOUT)\b", re.IGNORECASE)
+
+
+class RawResult:
+    """What `Database.execute` answers: `rows` (tuples), `rowcount`, `columns`; iterates over the rows."""
+
+    __slots__ = ("columns", "rowcount", "rows")
+
+    def __init__(self, result: Result) -> None:
+        self.rows: list[Row] = result.rows
+        self.rowcount = result.rowcount
+        self.columns = result.columns
+
+    def __repr__(self) -> str:
+        return f"<RawResult of {len(self.rows)} rows, rowcount {self.rowcount}>"
+
+    def __iter__(self) -> Iterator[Row]:
+        return iter(self.rows)
+
+    def __len__(self) -> int:
+        return len(self.rows)
 
 
 def counts_as_write(sql: str) -> bool:
@@ -68,3 +89,10 @@ def send_raw(unit: UnitOfWork, statement: Statement, *, writes: bool) -> Flow[Re
     if unit.savepoint is not None:
         unit.savepoint.require_writable()
     return (yield from unit.transaction.write(statement, is_flush=False))[0]
+
+
+def execute_raw(unit: UnitOfWork, sql: str, params: Any, *, writes: bool) -> RawResult:
+    """Run *sql* in *unit*; it goes in the transaction if it *writes*, or looks as if it did."""
+    writes = counts_as_write(sql) or writes
+    text, values = unit.dialect.raw(sql, params)
+    return RawResult(unit.run(send_raw(unit, Statement(text, values, Kind.RAW, returns=True), writes=writes)))

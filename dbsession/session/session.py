@@ -1,164 +1,183 @@
-"""The session: what ``with db_session as session:`` gives. One unit of work for each database, made at first touch.
+"""The session as users hold it: what ``with db_session as session:`` and ``with Session(db) as session:`` give.
 
-A shell: it runs the flows of its units and decides in which order several databases are saved.
+A shell around a `SessionCore`, in which the work is done. One that is made by ``Session(db)`` is for
+that database alone. In a `with` block it is the current scope; without one it is no scope, and lives
+until `close`, or until nobody holds it any more.
 """
 
 from __future__ import annotations
 
-from collections.abc import Generator
-from contextlib import contextmanager
-from dataclasses import replace
-from functools import partial
-from threading import RLock
-from typing import Any, NamedTuple, Protocol
+import warnings
+from collections.abc import Iterable, Iterator
+from contextlib import AbstractContextManager
+from types import TracebackType
+from typing import Any, Protocol, Self, TypeVar, Unpack
 
-from dbsession.errors import (
-    DatabaseSessionIsOver,
-    InvalidRequestError,
-    NestedScopeError,
-    PartialCommitException,
-    ScopeOwnershipError,
-    TransactionError,
-)
-from dbsession.session.hooks import Event, Hook, run_hooks
-from dbsession.session.lock_waits import require_free
-from dbsession.session.options import Nesting, Options
-from dbsession.session.ownership import Owner
-from dbsession.session.several import commit_all, flush_all
-from dbsession.session.sql_log import SqlLog, make_sql_log
-from dbsession.session.transaction import Phase
+from dbsession.errors import InvalidRequestError
+from dbsession.model.entity import EntityBase
+from dbsession.model.mapping import Mapping, mapping_of
+from dbsession.query.query import Query
+from dbsession.query.verbs import select
+from dbsession.session.blocks import NestedBlock
+from dbsession.session.contents import IdentityMapView, among, describe, holds, session_objects
+from dbsession.session.core import SessionCore
+from dbsession.session.opened import register, unregister
+from dbsession.session.options import SessionOptions, make_session_options
+from dbsession.session.raw_sql import RawResult, execute_raw
+from dbsession.session.runner import SessionRunner
 from dbsession.session.unit_of_work import DatabaseLink, UnitOfWork
 
-__all__ = ["Place", "Session"]
+__all__ = ["Session", "sessionmaker"]
 
-_OVER = "the database session is over"
-
-_ENDED: dict[DatabaseLink, UnitOfWork] = {}  # stands for the units of a session that has ended
-
-
-class Place(Protocol):
-    """Where a scope stands among the scopes of a context."""
-
-    def make_current(self) -> None:
-        """Let the scope be the current one of this context.
-
-        Raises:
-            NestedScopeError: there is another one here.
-        """
-        ...
+E = TypeVar("E")
+T = TypeVar("T")
 
 
-class _Inner(NamedTuple):
-    """A scope that has joined the session."""
+class _Scope(Protocol):
+    """A scope that was entered for a session."""
 
-    options: Options
-    hooks: list[Hook]
+    session: SessionCore
+
+    def __exit__(
+        self,
+        exc_type: type[BaseException] | None = None,
+        exc: BaseException | None = None,
+        traceback: TracebackType | None = None,
+    ) -> None: ...
+
+
+class _Held:
+    """Goes with the last reference to an open session, and ends it."""
+
+    __slots__ = ("session",)
+
+    def __init__(self, session: SessionCore) -> None:
+        self.session = session
+
+    def __del__(self) -> None:
+        session = self.session
+        if session.is_over or session.place is not None:
+            return
+        unsaved = describe(session)
+        session.abandon()
+        if unsaved:
+            warnings.warn(
+                f"{session!r} was never closed, and is gone with unsaved changes: {unsaved}; call commit(), or use "
+                f"`with Session(db) as session:`, which does",
+                ResourceWarning,
+                stacklevel=2,
+            )
 
 
 class Session:
-    """The work of one scope: what it has loaded and changed, in each database that it has touched."""
+    """A unit of work that one holds: it loads objects, notes their changes, and saves them with `commit`.
 
-    __slots__ = (
-        "__weakref__",
-        "_autoflush",
-        "_busy",
-        "_hooks",
-        "_inner",
-        "_options",
-        "_owner",
-        "_units",
-        "has_committed",
-        "in_use",
-        "outer",
-        "place",
-        "ready_hooks",
-    )
+    ``with Session(db) as session:`` is the current scope, like `with db_session:`, for *database* alone: it commits
+    if the block ends well, rolls back if not, and is closed behind it. Within another scope on that database it is an
+    inner one, which joins the outer one's transaction.
 
-    def __init__(self, options: Options, outer: Session | None = None) -> None:
-        self._options = options
-        self.outer = outer  # the session that waits for what is done in this one, which is independent of it
-        self._owner = Owner()
-        self._busy: RLock | None = None  # one user at a time, also where the session is handed on
-        self._units: dict[DatabaseLink, UnitOfWork] = {}
-        self._inner: tuple[_Inner, ...] = ()  # the scopes that have joined, and not ended
-        self._hooks: tuple[Hook, ...] = ()
-        self.ready_hooks: tuple[Hook, ...] = ()  # what they wait for has happened
-        self._autoflush = True
-        self.has_committed = False  # something was saved before the end: running the work again would save it twice
-        self.in_use = False  # something was asked of it, or it was handed on: who may end it matters
-        self.place: Place | None = None  # where the scope stands among the scopes of its context
+    Without `with` it is open from its making until `close`, and is no scope: objects are built for it by
+    ``session.add(User(...))``, and read by `get` and `query`. It belongs to the thread and task that made it.
+
+    *options* are those of `db_session` but for ``retry``, which needs code to run again; and ``autoflush=False``
+    (queries see what is flushed only), ``info={...}`` (the first entries of `info`).
+
+    Raises:
+        TypeError: *database* is no `Database`; an option does not exist or does not fit.
+    """
+
+    __slots__ = ("__weakref__", "_core", "_held", "_scope")
+
+    def __init__(self, database: DatabaseLink, **options: Unpack[SessionOptions]) -> None:
+        chosen, autoflush, info = make_session_options(options)
+        _require_database("Session()", database)
+        core = self._core = SessionCore(chosen, only=database, autoflush=autoflush)
+        core.info = info
+        self._scope: _Scope | None = None
+        self._held: _Held | None = _Held(core)
+        register(core)
+
+    @classmethod
+    def of(cls, core: SessionCore) -> Session:
+        """Return a handle on *core*, which somebody else ends."""
+        session = object.__new__(cls)
+        session._core = core
+        session._held = session._scope = None
+        return session
 
     def __repr__(self) -> str:
-        return f"<Session of {self._owner}, {len(self._units)} database(s)>"
+        return repr(self._core)
 
-    def check_owner(self) -> None:
-        """Raise `ScopeOwnershipError` if the caller is not the thread and task that opened the scope."""
-        self._owner.check()
+    def __eq__(self, other: object) -> bool:
+        """Tell whether *other* stands for the same unit of work: the session of an inner scope that has joined, say."""
+        return isinstance(other, Session) and self._core is other._core
 
-    def require_here(self) -> None:
-        """Raise unless the session may be ended from here.
+    def __hash__(self) -> int:
+        return hash(self._core)
+
+    # --- with ---------------------------------------------------------------------------------
+
+    def __enter__(self) -> Self:
+        core = self._core
+        database = core.only
+        if database is None or self._held is None:
+            raise InvalidRequestError(f"{self!r} is the session of a scope that was entered already")
+        core.require_open("enter a session")
+        scope: _Scope = database.gateway.enter(core)
+        unregister(core)
+        self._scope, self._held, self._core = scope, None, scope.session
+        return self
+
+    def __exit__(
+        self,
+        exc_type: type[BaseException] | None = None,
+        exc: BaseException | None = None,
+        traceback: TracebackType | None = None,
+    ) -> None:
+        scope, self._scope = self._scope, None
+        if scope is None:
+            raise InvalidRequestError(f"{self!r} was left, and had not been entered by it: use `with Session(db):`")
+        scope.__exit__(exc_type, exc, traceback)
+
+    def close(self) -> None:
+        """End the session without saving; what was committed stays. A second call does nothing.
+
+        Warns with `RuntimeWarning`, naming them, if there are unsaved changes: they are lost.
 
         Raises:
-            ScopeOwnershipError: it belongs to another thread or task, or was handed on to one.
-            DatabaseSessionIsOver: it was ended elsewhere.
+            InvalidRequestError: it is the session of a scope, which ends with its block.
         """
-        self._require_open("leave a scope")
+        core = self._core
+        if core.is_over:
+            return
+        if core.place is not None:
+            raise InvalidRequestError(
+                f"{self!r} ends with the block that it is the scope of; rollback() undoes its work"
+            )
+        unsaved = describe(core)
+        core.close()
+        unregister(core)
+        if unsaved:
+            warnings.warn(f"close() has rolled back unsaved changes: {unsaved}", RuntimeWarning, stacklevel=2)
 
-    def is_here(self) -> bool:
-        """Tell whether the caller is the thread and task that opened the scope, and the scope has not ended."""
-        return self._units is not _ENDED and self._owner.is_here()
+    def adopt(self) -> None:
+        """Make this session the caller's: its thread and task may use it from now on, and no other may.
 
-    def move_here(self) -> None:
-        """Let the caller be the owner, without making this the current session."""
-        if not self._owner.is_here():
-            self._owner.move_here()
+        One that is a scope becomes the current scope here, and is no longer where it was. For frameworks that move a
+        request from one thread or task to another. What is entered here has to be left before it is handed on.
 
-    def has_unsaved(self) -> bool:
-        """Tell whether a rollback would undo something."""
-        return any(unit.has_pending() or unit.transaction.wrote for unit in self._units.values())
+        Raises:
+            ScopeOwnershipError: it is at work elsewhere at this very moment.
+            SessionForkError: it is the parent process's.
+            NestedScopeError: there is another scope here, which has to be left first.
+            DatabaseSessionIsOver: it has ended.
+        """
+        core = self._core
+        core.adopt()
+        if core.place is None:
+            register(core)
 
-    def unit(self, database: DatabaseLink) -> UnitOfWork:
-        """Return the unit of work for *database*, making it at first touch."""
-        unit = self._units.get(database)
-        if unit is None:
-            self._require_open("use the database")
-            options = self._options
-            busy = self._busy = self._busy or RLock()
-            unit = UnitOfWork(database, options.policy, self._owner.check, busy, optimistic=options.optimistic)
-            unit.autoflush = self._autoflush
-            if unit.dialect.one_writer:
-                unit.transaction.require_free = partial(require_free, self, database)
-                unit.transaction.reads_wait = database.backend.readers_wait
-            for inner in self._inner:
-                unit.enter_savepoint(read_only=inner.options.read_only)
-            if self._inner or options.sql_debug is not None or options.show_values is not None:
-                unit.link.log = self._sql_log()
-            self._units[database] = unit
-            self.in_use = True
-            if len(self._units) > 1:
-                for each in self._units.values():
-                    each.is_alone = False
-        return unit
-
-    def _sql_log(self) -> SqlLog:
-        """Return the log that the innermost scope wants which says anything about it."""
-        debug = shows_values = None
-        for options in (self._options, *[inner.options for inner in self._inner]):
-            debug = debug if options.sql_debug is None else options.sql_debug
-            shows_values = shows_values if options.show_values is None else options.show_values
-        return make_sql_log(debug, shows_values)
-
-    def _switch_log(self, options: Options) -> None:
-        """Log as wanted from here on, if *options* say anything about it."""
-        if options.sql_debug is not None or options.show_values is not None:
-            for unit in self._units.values():
-                unit.link.log = self._sql_log()
-
-    def unit_if_any(self, database: DatabaseLink) -> UnitOfWork | None:
-        """Return the unit of work for *database*, if there is one already."""
-        return self._units.get(database)
-
-    # --- verbs --------------------------------------------------------------------------------
+    # --- saving -------------------------------------------------------------------------------
 
     def flush(self) -> None:
         """Send pending changes to the database without committing them.
@@ -168,82 +187,20 @@ class Session:
             TransactionIntegrityError: a constraint was violated.
             SessionDoomed: an earlier failure has lost the transaction.
         """
-        self._require_open("flush")
-        self._require_no_hook("flush")
-        for unit in list(self._units.values()):
-            unit.run(unit.flush())
+        self._core.flush()
 
     def commit(self) -> None:
         """Save everything since the last commit; on return it is committed, verifiably. Objects stay as they are.
 
         Raises:
-            NestedScopeError: the current scope is an inner one, which has joined an outer one's transaction.
+            NestedScopeError: the current scope is an inner one, or a savepoint is open.
             SessionDoomed: an earlier failure has lost the transaction; nothing was committed.
             OptimisticCheckError, TransactionIntegrityError: as for `flush`; nothing was committed.
             CommitOutcomeUnknown: the connection broke while COMMIT was under way.
             PartialCommitException: of several databases, one had committed before another failed.
         """
-        self._require_open("commit")
-        self._require_outermost("commit")
-        self._require_no_hook("commit")
-        self._commit(goes_on=True)
-        self.run_hooks()
-
-    def _commit(self, *, goes_on: bool) -> None:
-        saves = self.has_unsaved()
-        try:
-            if saves or any(unit.transaction.phase is not Phase.IDLE for unit in self._units.values()):
-                self._commit_units()
-            elif goes_on:
-                for unit in self._units.values():
-                    unit.committed()
-        except BaseException as error:
-            if isinstance(error, PartialCommitException) or self._is_unknown():
-                self.has_committed = True  # a part of it, or all of it as far as anybody knows
-                self._hooks = ()  # neither event has happened, as far as anybody knows, to all of the work
-            raise
-        self.has_committed = self.has_committed or saves
-        self._happened(Event.COMMIT)
-
-    def _is_unknown(self) -> bool:
-        """Tell whether nobody knows if a commit was done."""
-        return any(unit.transaction.is_unknown for unit in self._units.values())
-
-    def _commit_units(self) -> None:
-        units = list(self._units.values())
-        if len(units) > 1:
-            commit_all(self._units, [])
-            return
-        unit = units[0]
-        unit.run(unit.commit())
-        if len(self._units) > 1:  # a hook has used another database, perhaps before this one has committed
-            commit_all(self._units, [unit] if unit.transaction.phase is Phase.IDLE else [])
-
-    def _require_no_hook(self, verb: str) -> None:
-        """Refuse to cut into a flush that is under way."""
-        for unit in self._units.values():
-            if unit.is_flushing:
-                raise InvalidRequestError(
-                    f"{verb}() was called from a hook of a flush, which is not done yet; what a hook changes is saved "
-                    f"without it"
-                )
-
-    def _require_open(self, doing: str) -> None:
-        """Refuse what would be done in vain, or in a session that nobody ends."""
-        self.check_owner()
-        if self._units is _ENDED:
-            raise DatabaseSessionIsOver(
-                f"Cannot {doing}: {_OVER}; do it within the scope, or open another one with `with db_session:`"
-            )
-
-    def _require_outermost(self, verb: str) -> None:
-        """Leave the end of the transaction to the outermost scope."""
-        if self._inner:
-            instead = "flush() sends changes now" if verb == "commit" else "an exception out of the inner one undoes it"
-            raise NestedScopeError(
-                f"{verb}() in an inner db_session would end the transaction of the outer one; only the outermost scope "
-                f"does that: leave it to it; {instead}"
-            )
+        self._core.commit()
+        self._rest()
 
     def rollback(self) -> None:
         """Undo everything since the last commit: changed objects show the database's values, new ones are transient.
@@ -251,206 +208,222 @@ class Session:
         Raises:
             RollbackException: the database did not answer; it rolls back by itself when the connection is closed.
         """
-        self._require_open("roll back")
-        self._require_outermost("rollback")
-        self._require_no_hook("rollback")
-        failure: TransactionError | None = None
-        for unit in self._units.values():
-            try:
-                unit.run(unit.rollback())
-            except TransactionError as error:
-                unit.link.release(discard=True)
-                failure = failure or error
-            else:
-                if unit.link.is_broken:  # or the session could not go on
-                    unit.link.release(discard=True)
-        self._happened(Event.ROLLBACK)
-        if failure is not None:
-            raise failure
-        self.run_hooks()
+        self._core.rollback()
+        self._rest()
 
-    def adopt(self) -> None:
-        """Make this session the current one here: in this thread, task and context, and no longer where it was.
+    def _rest(self) -> None:
+        """Give the connection back until it is needed again: nobody knows when that will be."""
+        if self._core.place is None:
+            self._core.rest()
 
-        For frameworks that move a request from one thread or task to another between the entering and
-        the leaving of its scope. What is entered here has to be left before the session is handed on.
+    def begin_nested(self) -> NestedBlock:
+        """Begin a part that may fail alone: ``with session.begin_nested():``.
+
+        At its end its changes are sent, so that what the database refuses is raised there; then, and if an exception
+        leaves the block, they are undone, and the rest of the session can go on.
 
         Raises:
-            ScopeOwnershipError: it is at work elsewhere at this very moment.
-            SessionForkError: it is the parent process's.
-            NestedScopeError: there is another scope here, which has to be left first.
-            DatabaseSessionIsOver: its scope has ended.
+            DatabaseSessionIsOver: the session has ended.
         """
-        if self._units is _ENDED or self.place is None:
-            raise DatabaseSessionIsOver(f"Cannot adopt a session: {_OVER}; open a scope here with `with db_session:`")
-        self._owner.check_process()
-        busy = self._busy = self._busy or RLock()
-        if not busy.acquire(blocking=False):
-            raise ScopeOwnershipError(
-                f"{self!r} cannot be adopted while it is at work there: two users of one session at the same time"
-            )
-        try:
-            self.place.make_current()
-            self._owner.move_here()
-            self.in_use = True
-        finally:
-            busy.release()
+        return NestedBlock(self._core)
 
-    @contextmanager
-    def no_autoflush(self) -> Generator[None]:
+    savepoint = begin_nested
+
+    # --- objects ------------------------------------------------------------------------------
+
+    def add(self, obj: EntityBase) -> None:
+        """Let *obj* be saved with the next commit, together with what it refers to; a known one stays as it is.
+
+        Raises:
+            TypeError: it is no entity object.
+            InvalidRequestError: it is of another live session, or was deleted in this one.
+            CacheIndexError: the session has another object with its key.
+        """
+        self.add_all((obj,))
+
+    def add_all(self, objects: Iterable[EntityBase]) -> None:
+        """Do as `add` for each of *objects*; if one is refused, none was added."""
+        for obj in objects:
+            self._require_mine(obj, "add")
+
+    def delete(self, obj: EntityBase) -> None:
+        """Delete *obj*, and what cascades from it, at the next flush.
+
+        Raises:
+            InvalidRequestError: it is not in this session.
+            ConstraintError: objects refer to it by a required attribute, and ``cascade_delete=False``.
+        """
+        self._require_mine(obj, "delete")
+        obj.delete()
+
+    def get(self, entity: type[E], /, *key: Any, for_update: bool = False, **values: Any) -> E | None:
+        """Return the object with the primary key *key*, or the one that fits *values*, or None.
+
+        ``session.get(User, 7)``; several key attributes as ``session.get(Line, (7, 3))``. An object that is in the
+        session already is returned without asking the database; *for_update* locks its row and takes its values.
+
+        Raises:
+            MultipleObjectsFoundError: more than one fits *values*.
+            TypeError: neither, or both, are given; *key* does not fit the entity.
+        """
+        mapping = self._mapping(entity)
+        if len(key) > 1 or bool(key) is bool(values):
+            raise TypeError(
+                f"session.get() takes a primary key, or attributes by name: session.get({mapping.name}, 7), "
+                f'session.get({mapping.name}, name="x"); a key of several parts is a tuple'
+            )
+        runner = self._runner(mapping)
+        found: Any
+        if key:
+            raw = mapping.entity._key_from_(key[0])
+            if not for_update:
+                found = runner.get(mapping, raw)
+                entity_object: E | None = found
+                return entity_object
+            parts = key[0] if isinstance(key[0], tuple) else key
+            values = {part.name: value for part, value in zip(mapping.key, parts, strict=True)}
+        query: Query[E] = runner.select(mapping, (), values)
+        return query.for_update().get() if for_update else query.get()
+
+    def query(self, what: Iterable[T], /) -> Query[T]:
+        """Return the query for all objects of an entity, or for what a generator expression asks for.
+
+        ``session.query(User).filter_by(name="x").first()``, ``session.query(u.name for u in User if u.age > 18)``.
+        Nothing is sent until it is read; then it runs in this session, whichever is current.
+
+        Raises:
+            TypeError, TranslationError: as for `select`.
+        """
+        query = select(what)
+        mapping = query.selected.mapping
+        return query.through(self._runner(mapping))
+
+    def execute(self, sql: str, params: Any = None) -> RawResult:
+        """Run *sql* in the session's transaction; it counts as a write. See `Database.execute`.
+
+        Raises:
+            InvalidRequestError: the session is for several databases, and it is not clear which is meant.
+            ProgrammingError: the SQL is wrong, or tries to end the transaction.
+        """
+        return execute_raw(self._core.unit(self._database()), sql, params, writes=True)
+
+    # --- what is in it ------------------------------------------------------------------------
+
+    @property
+    def new(self) -> frozenset[EntityBase]:
+        """The objects that are not in the database yet."""
+        return among(self._core, lambda unit: unit.new)
+
+    @property
+    def dirty(self) -> frozenset[EntityBase]:
+        """The objects with changed attributes that are not flushed yet."""
+        return among(self._core, lambda unit: [obj for obj in unit.dirty if obj._changes_])
+
+    @property
+    def deleted(self) -> frozenset[EntityBase]:
+        """The objects whose deletion is not flushed yet."""
+        return among(self._core, lambda unit: unit.deleted)
+
+    def __contains__(self, obj: object) -> bool:
+        return isinstance(obj, EntityBase) and holds(self._core, obj)
+
+    def __iter__(self) -> Iterator[EntityBase]:
+        return iter(session_objects(self._core))
+
+    @property
+    def identity_map(self) -> IdentityMapView:
+        """The saved objects that were loaded, by entity and key, to look at: ``session.identity_map[User, 7]``."""
+        return IdentityMapView(self._core)
+
+    @property
+    def info(self) -> dict[Any, Any]:
+        """A dict for notes of your own, which lives as long as the session."""
+        core = self._core
+        if core.info is None:
+            core.info = {}
+        return core.info
+
+    def no_autoflush(self) -> AbstractContextManager[None]:
         """Let queries in the block see what is flushed only, instead of flushing before they are sent."""
-        self._require_open("suspend the autoflush")
-        before, self._autoflush = self._autoflush, False
-        for unit in self._units.values():
-            unit.autoflush = False
-        try:
-            yield
-        finally:
-            self._autoflush = before
-            for unit in self._units.values():
-                unit.autoflush = before
+        return self._core.no_autoflush()
 
-    # --- for the scope ------------------------------------------------------------------------
+    # --- which unit of work -------------------------------------------------------------------
 
-    def enter_inner(self, options: Options) -> None:
-        """Let an inner scope join, which can be undone without this session; nothing is sent for it yet.
-
-        Raises:
-            NestedScopeError: it asks for what this session cannot give any more.
-        """
-        if options.is_demanding:
-            self._take_options(options)
-        self._inner = (*self._inner, _Inner(options, []))
-        self._switch_log(options)
-        for unit in self._units.values():
-            unit.enter_savepoint(read_only=options.read_only)
-
-    def _take_options(self, asked: Options) -> None:
-        """Take over what an inner scope asks for beyond this one, as long as nothing has been sent."""
-        mine = self._options
-        more: dict[str, Any] = {}
-        if asked.isolation_rank > mine.isolation_rank:
-            more |= {"serializable": asked.serializable, "isolation": asked.isolation}
-        if asked.immediate and not mine.policy.immediate:
-            more["immediate"] = True
-        if not asked.optimistic and mine.optimistic and not mine.is_serializable:
-            more["optimistic"] = False
-        if asked.deferrable and mine.read_only and not mine.deferrable:  # else it would have no effect
-            more["deferrable"] = True
-        if asked.ddl and not mine.ddl:
-            more["ddl"] = True
-        for name in ("statement_timeout", "lock_timeout"):
-            wanted, given = getattr(asked, name), getattr(mine, name)
-            if wanted is not None and (given is None or wanted < given):
-                more[name] = wanted
-        if not more:
-            return
-        try:
-            wanted = replace(mine, **more)
-            wanted.require_agreement()
-        except TypeError as error:
-            raise NestedScopeError(f"an inner db_session asks for what the outer one rules out: {error}") from None
-        touched = [unit for unit in self._units.values() if more.keys() != {"ddl"} or unit.dialect.ddl_is_special]
-        if any(unit.link.is_connected for unit in touched):
-            names = " and ".join(f"{name}={value!r}" for name, value in more.items() if value or name == "optimistic")
-            raise NestedScopeError(
-                f"an inner db_session asks for {names}, but the outer one, which it joins, has used the database "
-                f"without; ask for it on the outer db_session, or let the inner one be nested='independent'"
+    def _database(self) -> DatabaseLink:
+        core = self._core
+        if core.only is not None:
+            return core.only
+        units = core.units
+        if len(units) != 1:
+            core.require_open("run SQL")
+            raise InvalidRequestError(
+                f"a session of db_session is for every database, and has used {len(units) or 'none'} of them so far: "
+                f"use db.execute(...), which says which one is meant"
             )
-        self._options = wanted
-        for unit in self._units.values():
-            unit.take_policy(self._options.policy, optimistic=self._options.optimistic)
+        return units[0].database
 
-    def leave_inner(self, error: BaseException | None) -> None:
-        """End the innermost inner scope: undo its work because of *error*, or leave it to the scope around it.
+    @staticmethod
+    def _mapping(entity: Any) -> Mapping:
+        if not isinstance(entity, type) or not issubclass(entity, EntityBase):
+            raise TypeError(f"an entity class is needed here, such as User, not {entity!r:.80}")
+        return mapping_of(entity)
 
-        Raises:
-            SessionDoomed: the scope has swallowed an error that has lost its work.
-            OptimisticCheckError, TransactionIntegrityError: of a scope with a savepoint of its own; it is undone.
-        """
-        inner = self._inner[-1]
-        undoes = error is not None and not inner.options.is_allowed(error)
-        try:
-            if not undoes:
-                self._finish_inner(inner)
-        except BaseException:
-            undoes = True
-            raise
-        finally:
-            self._inner = self._inner[:-1]
-            self._switch_log(inner.options)
-            for unit in self._units.values():
-                if undoes:
-                    unit.rollback_savepoint()
-                else:
-                    unit.release_savepoint()
-            if undoes:
-                self.ready_hooks = (*self.ready_hooks, *[hook for hook in inner.hooks if hook.event is Event.ROLLBACK])
-            else:
-                self._register(inner.hooks)
+    def _runner(self, mapping: Mapping) -> SessionRunner:
+        core = self._core
+        database = mapping.gateway.database
+        if core.only not in (None, database):
+            raise InvalidRequestError(
+                f"{mapping.name} is of {database}, and {self!r} is for {core.only} alone; use a session of the former"
+            )
+        return SessionRunner(core, database, self._held)
 
-    def _finish_inner(self, inner: _Inner) -> None:
-        for unit in self._units.values():
-            unit.transaction.require_usable()
-        if inner.options.nested is Nesting.SAVEPOINT:
-            flush_all(self._units)
+    def _unit(self, obj: EntityBase) -> UnitOfWork:
+        """Return the unit of work that *obj* is, or would be, in."""
+        runner = self._runner(self._mapping(type(obj)))
+        return runner.unit()
 
-    def _register(self, hooks: list[Hook]) -> None:
-        """Let *hooks* be the innermost scope's."""
-        if self._inner:
-            self._inner[-1].hooks.extend(hooks)
-        else:
-            self._hooks = (*self._hooks, *hooks)
+    def _require_mine(self, obj: Any, verb: str) -> UnitOfWork:
+        """Return the unit of work of *obj*, which has to be in this session."""
+        if not isinstance(obj, EntityBase):
+            raise TypeError(f"session.{verb}() takes an object of an entity, not {obj!r:.80}")
+        unit = self._unit(obj)
+        if obj._state_.unit is not unit:
+            why = obj._state_.why_stranger(f"session.get({type(obj).__name__}, key)")
+            raise InvalidRequestError(f"{self!r} cannot {verb} {obj!r}, which is not in it{why}")
+        return unit
 
-    def add_hook(self, hook: Hook) -> None:
-        """Call *hook* when the innermost scope's work is committed, or rolled back."""
-        self._require_open(f"wait for its {hook.event.value}")
-        self._register([hook])
 
-    def _happened(self, event: Event) -> None:
-        if self._hooks:
-            self.ready_hooks = (*self.ready_hooks, *[hook for hook in self._hooks if hook.event is event])
-            self._hooks = ()
+class sessionmaker:  # noqa: N801 - the name that the field knows it by
+    """A factory of sessions with the same options: ``Session = sessionmaker(bind=db)``, then ``with Session() as s:``.
 
-    def run_hooks(self) -> None:
-        """Call what has waited for a commit or rollback that has happened."""
-        while self.ready_hooks:
-            ready, self.ready_hooks = self.ready_hooks, ()
-            run_hooks(ready)
+    *bind* is the `Database`. Options given to a call win over those of the factory.
 
-    def end(self, error: BaseException | None) -> None:
-        """End the session: commit without an *error* (or with an allowed one), else roll back; detach everything."""
-        is_success = error is None or self._options.is_allowed(error)
-        if not self._units:
-            self._units = _ENDED
-            self._happened(Event.COMMIT if is_success else Event.ROLLBACK)
-            return
-        if is_success:
-            try:
-                self._commit(goes_on=False)
-            except BaseException as failure:
-                self._abandon(failure)
-                raise
-            self._close(_OVER)
-        elif error is not None:
-            self._abandon(error)
+    Raises:
+        TypeError: *bind* is no `Database`; an option does not exist or does not fit.
+    """
 
-    def _abandon(self, error: BaseException) -> None:
-        """Roll back without hiding *error*, and close."""
-        why = "its commit ended in" if self._is_unknown() else "it was rolled back because of"
-        try:
-            for unit in self._units.values():
-                try:
-                    # What may have been committed is not put back: nobody could say that it is in no database.
-                    unit.run(unit.transaction.rollback() if unit.transaction.is_unknown else unit.rollback())
-                except Exception as second:  # the first error is the one that counts
-                    error.add_note(f"and the rollback failed: {second}")
-                    unit.link.release(discard=True)
-        finally:  # even if it is interrupted, the connections go back
-            self._close(f"{_OVER}: {why} {type(error).__name__}")
-        self._happened(Event.ROLLBACK)
+    __slots__ = ("_bind", "_options")
 
-    def _close(self, reason: str) -> None:
-        for unit in self._units.values():
-            unit.close(reason, strict=self._options.strict)
-        self._units = _ENDED
+    def __init__(self, bind: DatabaseLink, **options: Unpack[SessionOptions]) -> None:
+        _require_database("sessionmaker()", bind)
+        make_session_options(options)
+        self._bind = bind
+        self._options = options
+
+    def __repr__(self) -> str:
+        given = "".join([f", {name}={value!r}" for name, value in self._options.items()])
+        return f"sessionmaker(bind={self._bind}{given})"
+
+    def __call__(self, **options: Unpack[SessionOptions]) -> Session:
+        """Return a new session."""
+        merged: Any = {**self._options, **options}
+        if "info" in self._options and "info" in options:
+            merged["info"] = {**self._options["info"], **options["info"]}
+        return Session(self._bind, **merged)
+
+
+def _require_database(what: str, database: Any) -> None:
+    """Raise unless *database* is one."""
+    if not hasattr(type(database), "backend"):
+        hint = f": write Database({database!r})" if isinstance(database, str) else ""
+        raise TypeError(f"{what} takes a Database, not {database!r:.80}{hint}")

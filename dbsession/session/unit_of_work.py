@@ -18,7 +18,7 @@ from dbsession.errors import CacheIndexError, InvalidRequestError, NotLoadedErro
 from dbsession.model.attributes import Attribute, PendingExpression
 from dbsession.model.collections import Collection, CollectionAttribute
 from dbsession.model.entity import EntityBase
-from dbsession.model.mapping import LinkTable, Mapping
+from dbsession.model.mapping import Gateway, LinkTable, Mapping
 from dbsession.model.references import ReferenceAttribute
 from dbsession.model.state import States, Status, set_changes, set_state
 from dbsession.session import deleting, loading, relations
@@ -41,6 +41,8 @@ T = TypeVar("T")
 
 class DatabaseLink(Protocol):
     """The database as a unit of work sees it."""
+
+    gateway: Any
 
     @property
     def backend(self) -> Backend:
@@ -86,8 +88,7 @@ class UnitOfWork:
         self.collections_read: dict[Any, int] = {}  # by the attribute on the other side; of links, if any has changed
         self.referring: dict[ReferenceAttribute, dict[Any, EntityBase]] = {}  # who refers to a key, by the rows
         self.seen_for: dict[Any, int] = {}  # by attribute: how many objects there were when it was loaded for all
-        self.has_hooks = False
-        self.is_flushing = False
+        self.has_hooks = self.is_flushing = False
         self.is_alone = True  # no other database is in the session: COMMIT need not wait for its flush
         self.autoflush = True
         self.forgets_reads = False  # this session's own SQL may have changed anything
@@ -95,6 +96,7 @@ class UnitOfWork:
         self.ends = 0  # commits and rollbacks so far
         self.moves_keys = False  # an unsaved change concerns a key
         self.savepoint: Savepoint | None = None  # of the innermost inner scope
+        self.runner: Gateway | None = None  # of a session that need not be that of the current scope
 
     def _check_optimistically(self, policy: TransactionPolicy, *, optimistic: bool) -> None:
         # A serializable transaction needs no checks; but what was read in it is checked in the ones after it.
@@ -266,9 +268,10 @@ class UnitOfWork:
         """Return the query for the items of *collection*."""
         attribute, owner = collection.attribute, collection.owner
         target = attribute.target
+        door = self.runner or target.gateway
         if attribute.link is None:
-            return target.gateway.select(target, (attribute.reverse == owner,), {})
-        return target.gateway.select_linked(attribute, owner)
+            return door.select(target, (attribute.reverse == owner,), {})
+        return door.select_linked(attribute, owner)
 
     def is_linked(self, collection: Collection[Any], item: EntityBase) -> bool:
         """Ask the database whether *item* is in *collection*."""

@@ -177,7 +177,7 @@ class Program:
 
     @property
     def unit(self):
-        return self.session.unit(self.db)
+        return self.session._core.unit(self.db)
 
     def look(self):
         """Compare what the objects show without loading anything, and where the session keeps them."""

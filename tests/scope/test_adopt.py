@@ -18,6 +18,7 @@ from dbsession import (
     NoScopeError,
     Required,
     ScopeOwnershipError,
+    Session,
     Set,
     db_session,
     flush,
@@ -87,7 +88,7 @@ def test_from_thread_to_thread(desk, workers):
 
     def work():
         session.adopt()
-        assert stack.current_session() is session
+        assert Session.of(stack.current_session()) == session
         assert desk.Sheet.get(text="old") is sheet
         sheet.text = "changed"
         desk.Sheet(text="new", folder=sheet.folder)
@@ -134,7 +135,7 @@ def test_the_old_place_has_it_no_more(desk, workers):
 
     @db_session
     def own():
-        assert stack.current_session() is not session
+        assert Session.of(stack.current_session()) != session
         desk.Sheet(text="anna's own", folder=desk.Folder.get(name="blue"))
 
     anna.do(own)
@@ -225,8 +226,8 @@ def test_within_another_scope(desk, workers):
     own = bert.enter()
     with pytest.raises(NestedScopeError, match="leave that one first"):
         bert.do(session.adopt)
-    assert bert.do(stack.current_session) is own
-    assert anna.do(stack.current_session) is session
+    assert bert.do(lambda: Session.of(stack.current_session())) == own
+    assert anna.do(lambda: Session.of(stack.current_session())) == session
     bert.do(lambda: desk.Sheet(text="bert's", folder=desk.Folder.get(name="blue")))
     bert.leave()
     bert.do(session.adopt)
@@ -242,10 +243,10 @@ def test_an_independent_scope_is_handed_on_with_its_outer_one(desk, workers):
     outer, inner = anna.enter(), anna.enter(independent)
     bert.do(outer.adopt)
     bert.do(inner.adopt)
-    assert bert.do(stack.current_session) is inner
+    assert bert.do(lambda: Session.of(stack.current_session())) == inner
     bert.do(lambda: desk.Sheet(text="independent", folder=desk.Folder.get(name="blue")))
     bert.leave(independent)
-    assert bert.do(stack.current_session) is outer
+    assert bert.do(lambda: Session.of(stack.current_session())) == outer
     bert.leave(error=Odd())
     assert texts(desk) == ["independent", "old"]
 

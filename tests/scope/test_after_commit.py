@@ -205,7 +205,7 @@ def test_a_swallowed_error_of_postgresql(postgres_url, heard):
             heard.listen()
             Note(text="new").flush()
             if behind_our_back:
-                (unit,) = session._units.values()
+                (unit,) = session._core.units
                 with pytest.raises(psycopg.errors.DivisionByZero):
                     unit.link._connection.link.execute("SELECT 1 / 0")
             else:

@@ -82,4 +82,4 @@ def test_a_schema_change_outside_transactions_is_not_run_again(db):
     with db_session(ddl=True) as session:
         db.execute("CREATE TABLE made (id INTEGER)", autocommit=True)
         assert elsewhere(lambda: rows(db, "SELECT count(*) FROM made")) == [0]
-        assert session.has_committed
+        assert session._core.has_committed

@@ -6,8 +6,9 @@ import threading
 
 import pytest
 
-from dbsession import Database, PoolTimeout, Required, Session, db_session
+from dbsession import Database, PoolTimeout, Required, db_session
 from dbsession.model.entity import EntityBase
+from dbsession.session.core import SessionCore
 from dbsession.session.link import Link
 from dbsession.session.unit_of_work import UnitOfWork
 from tests.observing import elsewhere, rows, sent
@@ -64,7 +65,7 @@ def known():
 
 def leftovers():
     gc.collect()
-    kinds = EntityBase | Session | UnitOfWork | Link
+    kinds = EntityBase | SessionCore | UnitOfWork | Link
     return [obj for obj in gc.get_objects() if isinstance(obj, kinds) and id(obj) not in _known]
 
 

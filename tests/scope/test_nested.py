@@ -8,6 +8,7 @@ from dbsession import (
     NestedScopeError,
     Optional,
     Required,
+    Session,
     SessionDoomed,
     Set,
     TransactionIntegrityError,
@@ -72,12 +73,12 @@ def test_an_inner_scope_joins(db, entities):
     @db_session
     def inner():
         Note(text="inner")
-        return stack.current_session()
+        return Session.of(stack.current_session())
 
     with sent(db) as spent, db_session as outer:
-        assert inner() is outer
+        assert inner() == outer
         with db_session as session, db_session:
-            assert session is outer
+            assert session == outer
             Note(text="block")
         with sent(db) as at_inner_exits:
             with db_session:
@@ -121,7 +122,7 @@ def test_commit_and_rollback_belong_to_the_outermost(db, entities):
                 with pytest.raises(NestedScopeError, match=rf"{verb.__name__}\(\) in an inner db_session .*{way_out}"):
                     verb()
             flush()
-        assert session is stack.current_session()
+        assert session == Session.of(stack.current_session())
         note.likes = 5
         commit()
     assert rows(db, "SELECT likes FROM note WHERE text = 'outer'") == [5]
@@ -447,7 +448,7 @@ def test_the_handle_of_an_inner_scope_does_not_end_the_transaction(entities, ver
     with pytest.raises(ZeroDivisionError), db_session as outer:
         entities["Tag"]()
         with db_session as session:
-            assert session is outer
+            assert session == outer
             with pytest.raises(NestedScopeError, match=f"{verb}\\(\\) in an inner db_session"):
                 getattr(session, verb)()
         outer.flush()

@@ -250,7 +250,7 @@ def test_unsaved_changes_without_autoflush(squad):
         with sent(squad.db) as spent:
             flush()
         assert spent.statements == 0
-        assert (ann in session.unit(squad.db).dirty, gold in session.unit(squad.db).dirty) == (False, False)
+        assert (ann in session._core.unit(squad.db).dirty, gold in session._core.unit(squad.db).dirty) == (False, False)
         session.rollback()
         assert (ann.note, gold.name, gold.litres) == (None, "gold", 3)
         ann.note = "again"

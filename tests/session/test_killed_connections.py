@@ -296,7 +296,7 @@ def test_a_connection_that_was_idle_in_the_pool_for_too_long(db, Note, server):
     """107. idle_session_timeout ends a pooled connection: the next scope takes another one and sends nothing more."""
     with db_session as session:
         number = pid(db)
-        (unit,) = session._units.values()
+        (unit,) = session._core._units.values()
         unit.link._connection.link.execute("SET idle_session_timeout = '10ms'")
     wait_for_the_end_of(number, server)
     with sent(db) as spent, db_session:

@@ -47,7 +47,7 @@ def texts(db):
 
 def driver_of(session):
     """Return the driver's own connection."""
-    (unit,) = session._units.values()
+    (unit,) = session._core._units.values()
     return unit.link._connection._db
 
 

@@ -57,7 +57,7 @@ def test_what_has_come_is_locked(db, library):
         assert try_to_lock(library, 20) is is_postgres(db)
         assert [book.year for book in books] == YEARS[1:]
         assert not try_to_lock(library, 20)
-        assert session.unit(db).transaction.phase is Phase.OPEN
+        assert session._core.unit(db).transaction.phase is Phase.OPEN
     assert try_to_lock(library, 3)
 
 

@@ -194,7 +194,7 @@ def test_a_filter_by_a_reference(db, library):
         assert len(list(Book.select(Book.author != None).stream(BATCH))) == BOOKS  # noqa: E711
         gc.collect()
         assert alive(Author) == 0
-        assert not session.unit(db).identity.hollow_of(Author._mapping_)
+        assert not session._core.unit(db).identity.hollow_of(Author._mapping_)
         kept = [book.author for book in Book.select(Book.author != None).order_by(Book.year).stream(BATCH)]  # noqa: E711
         gc.collect()
         assert alive(Author) == 5

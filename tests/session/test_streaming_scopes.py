@@ -44,7 +44,7 @@ def is_postgres(db):
 
 
 def phase(session, db):
-    return session.unit(db).transaction.phase
+    return session._core.unit(db).transaction.phase
 
 
 def cursors(db):

@@ -60,7 +60,7 @@ def texts(db):
 
 def driver_of(session):
     """Return the driver's own connection: what the session does not know of can be done with it."""
-    (unit,) = session._units.values()
+    (unit,) = session._core._units.values()
     connection = unit.link._connection
     return connection._db if hasattr(connection, "_db") else connection.link
 

@@ -1,0 +1,475 @@
+"""What a session does, whoever holds it: one unit of work for each database, made at first touch.
+
+It runs the flows of its units and decides in which order several databases are saved. Scopes hold it
+by their frames, users by a `Session`.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Generator
+from contextlib import contextmanager
+from dataclasses import replace
+from functools import partial
+from threading import RLock
+from typing import Any, NamedTuple, Protocol
+
+from dbsession.errors import (
+    DatabaseSessionIsOver,
+    InvalidRequestError,
+    NestedScopeError,
+    PartialCommitException,
+    ScopeOwnershipError,
+    TransactionError,
+)
+from dbsession.session.hooks import Event, Hook, run_hooks
+from dbsession.session.lock_waits import require_free
+from dbsession.session.options import Nesting, Options
+from dbsession.session.ownership import Owner
+from dbsession.session.runner import SessionRunner
+from dbsession.session.several import commit_all, flush_all
+from dbsession.session.sql_log import SqlLog, make_sql_log
+from dbsession.session.transaction import Phase
+from dbsession.session.unit_of_work import DatabaseLink, UnitOfWork
+
+__all__ = ["Place", "SessionCore"]
+
+_OVER = "the database session is over"
+
+_ENDED: dict[DatabaseLink, UnitOfWork] = {}  # stands for the units of a session that has ended
+
+
+class Place(Protocol):
+    """Where a scope stands among the scopes of a context."""
+
+    def make_current(self) -> None:
+        """Let the scope be the current one of this context.
+
+        Raises:
+            NestedScopeError: there is another one here.
+        """
+        ...
+
+
+class _Inner(NamedTuple):
+    """A scope that has joined the session."""
+
+    options: Options
+    hooks: list[Hook]
+
+
+class SessionCore:
+    """The work of one scope: what it has loaded and changed, in each database that it has touched."""
+
+    __slots__ = (
+        "__weakref__",
+        "_autoflush",
+        "_busy",
+        "_hooks",
+        "_inner",
+        "_options",
+        "_owner",
+        "_units",
+        "has_committed",
+        "in_use",
+        "info",
+        "only",
+        "outer",
+        "place",
+        "ready_hooks",
+    )
+
+    def __init__(
+        self,
+        options: Options,
+        outer: SessionCore | None = None,
+        only: DatabaseLink | None = None,
+        *,
+        autoflush: bool = True,
+    ) -> None:
+        self._options = options
+        self.outer = outer  # the session that waits for what is done in this one, which is independent of it
+        self.only = only  # the one database that it is for, if it is not for every one
+        self.info: dict[Any, Any] | None = None  # the user's notes, made when somebody asks
+        self._owner = Owner()
+        self._busy: RLock | None = None  # one user at a time, also where the session is handed on
+        self._units: dict[DatabaseLink, UnitOfWork] = {}
+        self._inner: tuple[_Inner, ...] = ()  # the scopes that have joined, and not ended
+        self._hooks: tuple[Hook, ...] = ()
+        self.ready_hooks: tuple[Hook, ...] = ()  # what they wait for has happened
+        self._autoflush = autoflush
+        self.has_committed = False  # something was saved before the end: running the work again would save it twice
+        self.in_use = False  # something was asked of it, or it was handed on: who may end it matters
+        self.place: Place | None = None  # where the scope stands among the scopes of its context
+
+    def __repr__(self) -> str:
+        return f"<Session of {self._owner}, {len(self._units)} database(s)>"
+
+    @property
+    def options(self) -> Options:
+        """What was asked of it."""
+        return self._options
+
+    @property
+    def is_over(self) -> bool:
+        """Whether it has ended."""
+        return self._units is _ENDED
+
+    @property
+    def depth(self) -> int:
+        """How many scopes and savepoints in it are open."""
+        return len(self._inner)
+
+    @property
+    def units(self) -> list[UnitOfWork]:
+        """The units of work of the databases that were touched."""
+        return list(self._units.values())
+
+    def check_owner(self) -> None:
+        """Raise `ScopeOwnershipError` if the caller is not the thread and task that opened the scope."""
+        self._owner.check()
+
+    def require_here(self) -> None:
+        """Raise unless the session may be ended from here.
+
+        Raises:
+            ScopeOwnershipError: it belongs to another thread or task, or was handed on to one.
+            DatabaseSessionIsOver: it was ended elsewhere.
+        """
+        self.require_open("leave a scope")
+
+    def is_here(self) -> bool:
+        """Tell whether the caller is the thread and task that opened the scope, and the scope has not ended."""
+        return self._units is not _ENDED and self._owner.is_here()
+
+    def move_here(self) -> None:
+        """Let the caller be the owner, without making this the current session."""
+        if not self._owner.is_here():
+            self._owner.move_here()
+
+    def has_unsaved(self) -> bool:
+        """Tell whether a rollback would undo something."""
+        return any(unit.has_pending() or unit.transaction.wrote for unit in self._units.values())
+
+    def unit(self, database: DatabaseLink) -> UnitOfWork:
+        """Return the unit of work for *database*, making it at first touch."""
+        unit = self._units.get(database)
+        if unit is None:
+            self.require_open("use the database")
+            options = self._options
+            busy = self._busy = self._busy or RLock()
+            unit = UnitOfWork(database, options.policy, self._owner.check, busy, optimistic=options.optimistic)
+            unit.autoflush = self._autoflush
+            if self.only is not None:
+                unit.runner = SessionRunner(self, database)
+            if unit.dialect.one_writer:
+                unit.transaction.require_free = partial(require_free, self, database)
+                unit.transaction.reads_wait = database.backend.readers_wait
+            for inner in self._inner:
+                unit.enter_savepoint(read_only=inner.options.read_only)
+            if self._inner or options.sql_debug is not None or options.show_values is not None:
+                unit.link.log = self._sql_log()
+            self._units[database] = unit
+            self.in_use = True
+            if len(self._units) > 1:
+                for each in self._units.values():
+                    each.is_alone = False
+        return unit
+
+    def _sql_log(self) -> SqlLog:
+        """Return the log that the innermost scope wants which says anything about it."""
+        debug = shows_values = None
+        for options in (self._options, *[inner.options for inner in self._inner]):
+            debug = debug if options.sql_debug is None else options.sql_debug
+            shows_values = shows_values if options.show_values is None else options.show_values
+        return make_sql_log(debug, shows_values)
+
+    def _switch_log(self, options: Options) -> None:
+        """Log as wanted from here on, if *options* say anything about it."""
+        if options.sql_debug is not None or options.show_values is not None:
+            for unit in self._units.values():
+                unit.link.log = self._sql_log()
+
+    def unit_if_any(self, database: DatabaseLink) -> UnitOfWork | None:
+        """Return the unit of work for *database*, if there is one already."""
+        return self._units.get(database)
+
+    # --- verbs --------------------------------------------------------------------------------
+
+    def flush(self) -> None:
+        """Send pending changes to the database; see `Session.flush`."""
+        self.require_open("flush")
+        self._require_no_hook("flush")
+        for unit in list(self._units.values()):
+            unit.run(unit.flush())
+
+    def commit(self) -> None:
+        """Save everything since the last commit; see `Session.commit`."""
+        self.require_open("commit")
+        self._require_outermost("commit")
+        self._require_no_hook("commit")
+        self._commit(goes_on=True)
+        self.run_hooks()
+
+    def _commit(self, *, goes_on: bool) -> None:
+        saves = self.has_unsaved()
+        try:
+            if saves or any(unit.transaction.phase is not Phase.IDLE for unit in self._units.values()):
+                self._commit_units()
+            elif goes_on:
+                for unit in self._units.values():
+                    unit.committed()
+        except BaseException as error:
+            if isinstance(error, PartialCommitException) or self._is_unknown():
+                self.has_committed = True  # a part of it, or all of it as far as anybody knows
+                self._hooks = ()  # neither event has happened, as far as anybody knows, to all of the work
+            raise
+        self.has_committed = self.has_committed or saves
+        self._happened(Event.COMMIT)
+
+    def _is_unknown(self) -> bool:
+        """Tell whether nobody knows if a commit was done."""
+        return any(unit.transaction.is_unknown for unit in self._units.values())
+
+    def _commit_units(self) -> None:
+        units = list(self._units.values())
+        if len(units) > 1:
+            commit_all(self._units, [])
+            return
+        unit = units[0]
+        unit.run(unit.commit())
+        if len(self._units) > 1:  # a hook has used another database, perhaps before this one has committed
+            commit_all(self._units, [unit] if unit.transaction.phase is Phase.IDLE else [])
+
+    def _require_no_hook(self, verb: str) -> None:
+        """Refuse to cut into a flush that is under way."""
+        for unit in self._units.values():
+            if unit.is_flushing:
+                raise InvalidRequestError(
+                    f"{verb}() was called from a hook of a flush, which is not done yet; what a hook changes is saved "
+                    f"without it"
+                )
+
+    def require_open(self, doing: str) -> None:
+        """Refuse what would be done in vain, or in a session that nobody ends."""
+        self.check_owner()
+        if self._units is _ENDED:
+            raise DatabaseSessionIsOver(
+                f"Cannot {doing}: {_OVER}; do it within the scope, or open another one with `with db_session:`"
+            )
+
+    def _require_outermost(self, verb: str) -> None:
+        """Leave the end of the transaction to the outermost scope."""
+        if self._inner:
+            instead = "flush() sends changes now" if verb == "commit" else "an exception out of the inner one undoes it"
+            raise NestedScopeError(
+                f"{verb}() in an inner db_session would end the transaction of the outer one; only the outermost scope "
+                f"does that: leave it to it; {instead}"
+            )
+
+    def rollback(self) -> None:
+        """Undo everything since the last commit; see `Session.rollback`."""
+        self.require_open("roll back")
+        self._require_outermost("rollback")
+        self._require_no_hook("rollback")
+        failure: TransactionError | None = None
+        for unit in self._units.values():
+            try:
+                unit.run(unit.rollback())
+            except TransactionError as error:
+                unit.link.release(discard=True)
+                failure = failure or error
+            else:
+                if unit.link.is_broken:  # or the session could not go on
+                    unit.link.release(discard=True)
+        self._happened(Event.ROLLBACK)
+        if failure is not None:
+            raise failure
+        self.run_hooks()
+
+    def adopt(self) -> None:
+        """Make this session that of the caller, and the current one if it is a scope; see `Session.adopt`."""
+        if self._units is _ENDED or (self.place is None and self.only is None):
+            raise DatabaseSessionIsOver(f"Cannot adopt a session: {_OVER}; open a scope here with `with db_session:`")
+        self._owner.check_process()
+        busy = self._busy = self._busy or RLock()
+        if not busy.acquire(blocking=False):
+            raise ScopeOwnershipError(
+                f"{self!r} cannot be adopted while it is at work there: two users of one session at the same time"
+            )
+        try:
+            if self.place is not None:
+                self.place.make_current()
+            self._owner.move_here()
+            self.in_use = True
+        finally:
+            busy.release()
+
+    @contextmanager
+    def no_autoflush(self) -> Generator[None]:
+        """Let queries in the block see what is flushed only, instead of flushing before they are sent."""
+        self.require_open("suspend the autoflush")
+        before, self._autoflush = self._autoflush, False
+        for unit in self._units.values():
+            unit.autoflush = False
+        try:
+            yield
+        finally:
+            self._autoflush = before
+            for unit in self._units.values():
+                unit.autoflush = before
+
+    # --- for the scope ------------------------------------------------------------------------
+
+    def enter_inner(self, options: Options) -> None:
+        """Let an inner scope join, which can be undone without this session; nothing is sent for it yet.
+
+        Raises:
+            NestedScopeError: it asks for what this session cannot give any more.
+        """
+        if options.is_demanding:
+            self._take_options(options)
+        self._inner = (*self._inner, _Inner(options, []))
+        self._switch_log(options)
+        for unit in self._units.values():
+            unit.enter_savepoint(read_only=options.read_only)
+
+    def _take_options(self, asked: Options) -> None:
+        """Take over what an inner scope asks for beyond this one, as long as nothing has been sent."""
+        mine = self._options
+        more = mine.beyond(asked)
+        if not more:
+            return
+        try:
+            wanted = replace(mine, **more)
+            wanted.require_agreement()
+        except TypeError as error:
+            raise NestedScopeError(f"an inner db_session asks for what the outer one rules out: {error}") from None
+        touched = [unit for unit in self._units.values() if more.keys() != {"ddl"} or unit.dialect.ddl_is_special]
+        if any(unit.link.is_connected for unit in touched):
+            names = " and ".join(f"{name}={value!r}" for name, value in more.items() if value or name == "optimistic")
+            raise NestedScopeError(
+                f"an inner db_session asks for {names}, but the outer one, which it joins, has used the database "
+                f"without; ask for it on the outer db_session, or let the inner one be nested='independent'"
+            )
+        self._options = wanted
+        for unit in self._units.values():
+            unit.take_policy(self._options.policy, optimistic=self._options.optimistic)
+
+    def leave_inner(self, error: BaseException | None) -> None:
+        """End the innermost inner scope: undo its work because of *error*, or leave it to the scope around it.
+
+        Raises:
+            SessionDoomed: the scope has swallowed an error that has lost its work.
+            OptimisticCheckError, TransactionIntegrityError: of a scope with a savepoint of its own; it is undone.
+        """
+        inner = self._inner[-1]
+        undoes = error is not None and not inner.options.is_allowed(error)
+        try:
+            if not undoes:
+                self._finish_inner(inner)
+        except BaseException:
+            undoes = True
+            raise
+        finally:
+            self._inner = self._inner[:-1]
+            self._switch_log(inner.options)
+            for unit in self._units.values():
+                if undoes:
+                    unit.rollback_savepoint()
+                else:
+                    unit.release_savepoint()
+            if undoes:
+                self.ready_hooks = (*self.ready_hooks, *[hook for hook in inner.hooks if hook.event is Event.ROLLBACK])
+            else:
+                self._register(inner.hooks)
+
+    def _finish_inner(self, inner: _Inner) -> None:
+        for unit in self._units.values():
+            unit.transaction.require_usable()
+        if inner.options.nested is Nesting.SAVEPOINT:
+            flush_all(self._units)
+
+    def _register(self, hooks: list[Hook]) -> None:
+        """Let *hooks* be the innermost scope's."""
+        if self._inner:
+            self._inner[-1].hooks.extend(hooks)
+        else:
+            self._hooks = (*self._hooks, *hooks)
+
+    def add_hook(self, hook: Hook) -> None:
+        """Call *hook* when the innermost scope's work is committed, or rolled back."""
+        self.require_open(f"wait for its {hook.event.value}")
+        self._register([hook])
+
+    def _happened(self, event: Event) -> None:
+        if self._hooks:
+            self.ready_hooks = (*self.ready_hooks, *[hook for hook in self._hooks if hook.event is event])
+            self._hooks = ()
+
+    def run_hooks(self) -> None:
+        """Call what has waited for a commit or rollback that has happened."""
+        while self.ready_hooks:
+            ready, self.ready_hooks = self.ready_hooks, ()
+            run_hooks(ready)
+
+    def end(self, error: BaseException | None) -> None:
+        """End the session: commit without an *error* (or with an allowed one), else roll back; detach everything."""
+        is_success = error is None or self._options.is_allowed(error)
+        if not self._units:
+            self._units = _ENDED
+            self._happened(Event.COMMIT if is_success else Event.ROLLBACK)
+            return
+        if is_success:
+            try:
+                self._commit(goes_on=False)
+            except BaseException as failure:
+                self._abandon(failure)
+                raise
+            self._close(_OVER)
+        elif error is not None:
+            self._abandon(error)
+
+    def _abandon(self, error: BaseException) -> None:
+        """Roll back without hiding *error*, and close."""
+        why = "its commit ended in" if self._is_unknown() else "it was rolled back because of"
+        try:
+            for unit in self._units.values():
+                try:
+                    # What may have been committed is not put back: nobody could say that it is in no database.
+                    unit.run(unit.transaction.rollback() if unit.transaction.is_unknown else unit.rollback())
+                except Exception as second:  # the first error is the one that counts
+                    error.add_note(f"and the rollback failed: {second}")
+                    unit.link.release(discard=True)
+        finally:  # even if it is interrupted, the connections go back
+            self._close(f"{_OVER}: {why} {type(error).__name__}")
+        self._happened(Event.ROLLBACK)
+
+    def close(self) -> None:
+        """End the session without saving; what was committed stays."""
+        self.require_open("close the session")
+        self._require_no_hook("close")
+        gone = DatabaseSessionIsOver("the session was closed")
+        while self._inner:
+            self.leave_inner(gone)
+        try:
+            self.rollback()
+        finally:
+            self._close(_OVER)
+
+    def rest(self) -> None:
+        """Give back the connections over which nothing is under way."""
+        for unit in self._units.values():
+            if unit.transaction.phase is Phase.IDLE and not unit.transaction.open_cursors:
+                unit.link.release()
+
+    def abandon(self) -> None:
+        """Give up the connections of the session, which nobody can end any more; the garbage collector may call it."""
+        for unit in self._units.values():
+            unit.link.abandon()
+            unit.states.end("its session was never closed, and is gone")
+        self._units = _ENDED
+
+    def _close(self, reason: str) -> None:
+        for unit in self._units.values():
+            unit.close(reason, strict=self._options.strict)
+        self._units = _ENDED
