@@ -337,6 +337,11 @@ class Collection(Generic[T]):
         """The items as far as they are in memory."""
         return list(self._items if self._items is not None else self._added)
 
+    @property
+    def changed(self) -> list[Any]:
+        """The items that were added or removed since the last commit."""
+        return [*self._added, *self._removed]
+
     def note_added(self, item: Any, unit: Unit) -> None:
         """Take *item* in; the other end of the relation has been told."""
         unit.collection_changing(self, item)
@@ -370,9 +375,13 @@ class Collection(Generic[T]):
         loaded.update(self._added)
         self._items = loaded
 
-    def forget(self) -> None:
-        """Load the items again when they are needed."""
+    def forget(self, keeping: Iterable[Any] | None = None) -> None:
+        """Load the items again when they are needed; of what was added and removed only *keeping* (None: all) stays."""
         self._items = None
+        if keeping is not None:
+            kept = set(keeping)
+            self._added = {item: None for item in self._added if item in kept}
+            self._removed = {item: None for item in self._removed if item in kept}
 
     def empty(self) -> None:
         """Let go of everything: the scope was strict, and is over."""

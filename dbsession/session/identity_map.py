@@ -13,7 +13,7 @@ from __future__ import annotations
 
 from collections.abc import Iterable, Iterator
 from itertools import islice
-from typing import Any
+from typing import Any, NamedTuple
 from weakref import WeakSet, WeakValueDictionary, ref
 
 from dbsession.model.entity import EntityBase
@@ -21,7 +21,7 @@ from dbsession.model.mapping import Mapping
 from dbsession.model.references import ReferenceAttribute
 from dbsession.session.changes import row_seen, unsaved
 
-__all__ = ["IdentityMap", "ObjectSet"]
+__all__ = ["IdentityMap", "ObjectSet", "Watcher"]
 
 _AHEAD = ", loaded ahead"  # behind the name of a reference, in the __dict__ of an object: no attribute's name
 
@@ -36,7 +36,7 @@ class IdentityMap:
         self._hollow: dict[Mapping, dict[Any, EntityBase]] = {}
         self._followed: dict[ReferenceAttribute, ObjectSet] = {}
         self.released: dict[Mapping, WeakValueDictionary[Any, EntityBase]] = {}  # those let go that live
-        self._watchers: tuple[set[tuple[Mapping, Any]], ...] = ()
+        self._watchers: tuple[Watcher, ...] = ()
 
     def __len__(self) -> int:
         return sum(map(len, self._objects.values()))
@@ -180,9 +180,9 @@ class IdentityMap:
         if released is not None:
             released.pop(key, None)
 
-    def watch(self, left: set[tuple[Mapping, Any]]) -> None:
-        """Add to *left*, from now on, the tables and keys whose rows are no longer there: deleted, or moved."""
-        self._watchers = (*self._watchers, left)
+    def watch(self, watcher: Watcher) -> None:
+        """Tell *watcher*, from now on, which rows are no longer there, and which objects are expired."""
+        self._watchers = (*self._watchers, watcher)
 
     @property
     def is_watched(self) -> bool:
@@ -192,12 +192,24 @@ class IdentityMap:
     def note_left(self, mapping: Mapping, keys: Iterable[Any]) -> None:
         """Note that rows are no longer there, whether or not anybody has loaded them."""
         rows = [(mapping.root, key) for key in keys]
-        for left in self._watchers:
-            left.update(rows)
+        for watcher in self._watchers:
+            watcher.left.update(rows)
 
-    def unwatch(self, left: set[tuple[Mapping, Any]]) -> None:
-        """Add nothing to *left* any more."""
-        self._watchers = tuple([each for each in self._watchers if each is not left])
+    def note_expired(self, mapping: Mapping, key: Any) -> None:
+        """Note that what was known of a row until now is not to be believed any more."""
+        for watcher in self._watchers:
+            watcher.expired.add((mapping.root, key))
+
+    def unwatch(self, watcher: Watcher) -> None:
+        """Tell *watcher* nothing any more."""
+        self._watchers = tuple([each for each in self._watchers if each is not watcher])
+
+
+class Watcher(NamedTuple):
+    """What a stream has to know of rows that it may still bring, as they were when it was opened."""
+
+    left: set[tuple[Mapping, Any]]  # no longer there: deleted, or moved to another key
+    expired: set[tuple[Mapping, Any]]
 
 
 class ObjectSet:

@@ -298,13 +298,16 @@ def rows_load(
 
 def load_attribute(unit: UnitOfWork, obj: EntityBase, attribute: Attribute[Any]) -> Flow[None]:
     """Load what *obj* lacks of *attribute*; for an object of which only the key is known, all of its like too."""
-    yield from _load_if_hollow(unit, obj, attribute.name)
+    yield from _load_if_hollow(unit, obj, attribute.name, attribute.columns if attribute.is_lazy else ())
     if obj._row_[attribute.position] is NOT_LOADED:
         yield from load_missing(unit, obj, [attribute])
 
 
-def _load_if_hollow(unit: UnitOfWork, obj: EntityBase, wanted: str) -> Flow[None]:
-    """Load *obj*, and all of its like, if only its key is known; it may turn out to be of a subclass."""
+def _load_if_hollow(unit: UnitOfWork, obj: EntityBase, wanted: str, lazy: tuple[Column, ...] = ()) -> Flow[None]:
+    """Load *obj*, and all of its like, if only its key is known; it may turn out to be of a subclass.
+
+    *lazy*: columns of *obj* alone to come along.
+    """
     mapping = obj._mapping_
     hollow = unit.identity.hollow_of(mapping)
     key = mapping.key_of(obj._row_)
@@ -312,7 +315,7 @@ def _load_if_hollow(unit: UnitOfWork, obj: EntityBase, wanted: str) -> Flow[None
         hollow[key] = obj
     elif hollow.get(key) is not obj:
         return
-    yield from _load_hollow(unit, mapping, hollow, key)
+    yield from _load_hollow(unit, mapping, hollow, key, [columns_load(unit, mapping, lazy, [key])] if lazy else [])
     if _is_hollow(obj):
         raise ObjectNotFound(
             f"{obj!r} does not exist: there is no row with this key (anymore), so {wanted} cannot be read",
@@ -335,13 +338,17 @@ def _is_hollow(obj: EntityBase) -> bool:
     )
 
 
-def _load_hollow(unit: UnitOfWork, mapping: Mapping, hollow: dict[Any, EntityBase], first: Any) -> Flow[None]:
-    """Load the objects of which only keys are known, *first* among them, in one round trip."""
+def _load_hollow(
+    unit: UnitOfWork, mapping: Mapping, hollow: dict[Any, EntityBase], first: Any, more: list[Load]
+) -> Flow[None]:
+    """Load the objects of which only keys are known, *first* among them, and *more* in one round trip."""
     base = mapping.root
     keys = list(dict.fromkeys([first, *hollow, *_referred_like(unit, base, first)]))
-    yield from run_loads(unit, [rows_load(unit, base, keys)])
-    for key in keys:
-        hollow.pop(key, None)
+    yield from run_loads(unit, [rows_load(unit, base, keys), *more])
+    for key in keys:  # what has no row is not there to be found by its key, so it stays
+        obj = hollow.get(key)
+        if obj is not None and not obj._state_.may_change:
+            del hollow[key]
 
 
 def _referred_like(unit: UnitOfWork, base: Mapping, first: Any) -> list[Any]:

@@ -19,7 +19,7 @@ from dbsession.session.conflicts import key_statement
 if TYPE_CHECKING:
     from dbsession.session.unit_of_work import UnitOfWork
 
-__all__ = ["KEYS_AT_ONCE", "Load", "among", "by_keys", "chunks", "referring", "run_loads", "with_columns"]
+__all__ = ["KEYS_AT_ONCE", "Load", "among", "by_keys", "chunks", "deliver", "referring", "run_loads", "with_columns"]
 
 KEYS_AT_ONCE = 500  # keys in one IN (...) list
 
@@ -37,6 +37,11 @@ def run_loads(unit: UnitOfWork, loads: Sequence[Load]) -> Flow[None]:
     if not statements:
         return
     results = yield from unit.transaction.read(*statements)
+    deliver(loads, results)
+
+
+def deliver(loads: Sequence[Load], results: list[Result]) -> None:
+    """Let each of *loads* take its results, of those to all of their statements."""
     start = 0
     for load in loads:
         end = start + len(load.statements)

@@ -49,17 +49,20 @@ def partners_load(
     lazy: Iterable[Attribute[Any]] = (),
     *,
     is_read: bool,
+    refresh: bool = False,
 ) -> Load:
     """Return what finds who refers to *owners*, the other end of a one-to-one *attribute* without a column.
 
     *lazy*: attributes to be loaded too. *is_read*: the program asked for it, so that the references count as read.
+    *refresh*: what was read of them before is forgotten.
     """
     owners = list(owners)
     reference: ReferenceAttribute = attribute.reverse
     source = with_columns(reference.mapping.wide, (reference, *lazy))
 
     def take(results: list[Result]) -> None:
-        found = [obj for result in results for obj in materialize(unit, reference.mapping, result.rows, source)]
+        rows = [row for result in results for row in result.rows]
+        found = materialize(unit, reference.mapping, rows, source, refresh=refresh)
         entity = attribute.target.entity
         unsaved = [other for other in (*unit.new, *unit.dirty) if isinstance(other, entity)]
         # Memory counts, not the row: somebody else may refer to the owner by now.
@@ -147,20 +150,22 @@ def items_load(
     lazy: Iterable[Attribute[Any]] = (),
     *,
     is_read: bool,
+    refresh: bool = False,
 ) -> Load:
     """Return what loads the collections *attribute* of *owners*.
 
     *lazy*: attributes of the items to be loaded too. *is_read*: the program asked for the items, so that their
-    references to the owners count as read.
+    references to the owners count as read. *refresh*: what was read of them before is forgotten.
     """
     owners = list(owners)
     if attribute.link is not None:
-        return _linked_load(unit, attribute, owners, lazy)
+        return _linked_load(unit, attribute, owners, lazy, refresh=refresh)
     reference: ReferenceAttribute = attribute.reverse
     source = with_columns(reference.mapping.wide, (reference, *lazy))
 
     def take(results: list[Result]) -> None:
-        found = [item for result in results for item in materialize(unit, reference.mapping, result.rows, source)]
+        rows = [row for result in results for row in result.rows]
+        found = materialize(unit, reference.mapping, rows, source, refresh=refresh)
         items: dict[EntityBase, list[Any]] = {owner: [] for owner in owners}
         for item in found:
             owner = _referred(unit, item, reference, is_read=is_read)  # memory, not the row: it may have moved here
@@ -187,7 +192,12 @@ def _fill(unit: UnitOfWork, attribute: CollectionAttribute, items: dict[EntityBa
 
 
 def _linked_load(
-    unit: UnitOfWork, attribute: CollectionAttribute, owners: Sequence[EntityBase], lazy: Iterable[Attribute[Any]]
+    unit: UnitOfWork,
+    attribute: CollectionAttribute,
+    owners: Sequence[EntityBase],
+    lazy: Iterable[Attribute[Any]],
+    *,
+    refresh: bool,
 ) -> Load:
     link = attribute.link
     assert link is not None
@@ -212,7 +222,8 @@ def _linked_load(
     def take(results: list[Result]) -> None:
         rows = [row for result in results for row in result.rows]
         # A new object may have the key of a deleted one, whose links go with it.
-        linked = {item._key_: item for item in materialize(unit, target, [row[width:] for row in rows], source)}
+        found = materialize(unit, target, [row[width:] for row in rows], source, refresh=refresh)
+        linked = {item._key_: item for item in found}
         items: dict[EntityBase, list[Any]] = {owner: [] for owner in owners}
         for row in rows:
             item = linked.get(item_key(row))

@@ -28,6 +28,7 @@ from dbsession.query.selected import Selected
 from dbsession.query.sql.compiled import compile_fetch
 from dbsession.query.sql.results import Item
 from dbsession.session.changes import row_seen, unsaved
+from dbsession.session.identity_map import Watcher
 from dbsession.session.loading import materialize
 from dbsession.session.querying import fetch, key_in, load_ahead, received
 
@@ -72,12 +73,12 @@ class Stream:
         "_ends",
         "_is_exhausted",
         "_known",
-        "_left",
         "_marks",
         "_selected",
         "_state",
         "_unit",
         "_values",
+        "_watcher",
     )
 
     def __init__(self, unit: UnitOfWork, selected: Selected, values: tuple[Any, ...], batch: int) -> None:
@@ -92,9 +93,9 @@ class Stream:
         self._ends = unit.ends
         self._marks = tuple(unit.transaction.marks)
         self._brought: dict[Mapping, list[Any]] = {}  # keys of what the last step has loaded, by the roots
-        # What was known when it was opened, and whose rows are not there any more since.
+        # What was known when it was opened, and what has become of rows since.
         self._known: dict[Mapping, dict[Any, Row]] = {}
-        self._left: set[tuple[Mapping, Any]] = set()
+        self._watcher = Watcher(set(), set())
 
     # --- whether it may go on ---------------------------------------------------------------------
 
@@ -125,7 +126,7 @@ class Stream:
 
     def is_there(self, result: Any) -> bool:
         """Tell whether *result*, which was loaded with others, is still there: the program may have deleted it."""
-        if not self._unit.deleted and not self._left:
+        if not self._unit.deleted and not self._watcher.left:
             return True
         parts = result if isinstance(result, tuple) else (result,)
         return all(part._state_.may_change for part in parts if isinstance(part, EntityBase))
@@ -225,14 +226,14 @@ class Stream:
             raise
         self._cursor = cursor
         transaction.open_cursors += 1
-        unit.identity.watch(self._left)
+        unit.identity.watch(self._watcher)
         return results
 
     def close(self) -> None:
         """Close the cursor. Nothing is sent: what has to be said to the database goes with the next statement."""
         self._close_cursor()
         self._known = {}
-        self._unit.identity.unwatch(self._left)
+        self._unit.identity.unwatch(self._watcher)
 
     def _close_cursor(self) -> None:
         cursor, self._cursor = self._cursor, None
@@ -264,9 +265,9 @@ class Stream:
             keys = list(map(key_in(item), rows))
             if identity.released:
                 identity.hold_again(root, keys)
-            if not self._left and held.keys().isdisjoint(keys):
+            if not self._watcher.left and held.keys().isdisjoint(keys):
                 continue
-            gone = {key for key in keys if key not in held and (root, key) in self._left}
+            gone = {key for key in keys if key not in held and (root, key) in self._watcher.left}
             rows = [
                 self._newest(item, row, key, held[key]) if key in held else row
                 for key, row in zip(keys, rows, strict=True)
@@ -281,10 +282,14 @@ class Stream:
             return row
         seen = row_seen(obj, unsaved(obj))
         positions = {column.name: column.position for column in obj._mapping_.columns}
+        is_expired = (item.mapping.root, key) in self._watcher.expired  # what the cursor has of it may be older
+        kind = item.mapping.root.discriminator
         newest = list(row)
         for place, column in enumerate(item.source, item.start):
             position = positions.get(column.name)
-            if position is not None and position < len(seen) and seen[position] is not NOT_LOADED:
+            if position is None or position >= len(seen):
+                continue
+            if seen[position] is not NOT_LOADED or (is_expired and (kind is None or column is not kind.columns[0])):
                 newest[place] = seen[position]
         return tuple(newest)
 

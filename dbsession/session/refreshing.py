@@ -1,0 +1,302 @@
+"""Forgetting what was loaded of an object, and loading it again: `expire`, `expire_all`, `refresh`.
+
+An expired object is one of which only the key is known, like one that was only referred to; with some attributes
+expired, one whose row was loaded in part. Nothing is sent. The first touch loads it, and all of its like with it, in
+one round trip, and may find what it wants: nothing counts as read any more.
+
+Within an inner scope the object is kept as it was before, so that a failure of the scope leaves the outer one what it
+had read. A rollback of everything needs no such thing: what is to be loaded will be loaded as it is then.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterable
+from typing import TYPE_CHECKING, Any, NamedTuple
+
+from dbsession.backends.flow import Flow
+from dbsession.backends.statements import Result, Statement
+from dbsession.errors import InvalidRequestError, ObjectNotFound, OperationWithDeletedObjectError
+from dbsession.model.attributes import Attribute
+from dbsession.model.collections import Collection, CollectionAttribute
+from dbsession.model.entity import EntityBase
+from dbsession.model.mapping import Column, Mapping
+from dbsession.model.references import ReferenceAttribute
+from dbsession.model.state import NOT_LOADED, set_row
+from dbsession.session.changes import row_seen, unsaved
+from dbsession.session.discarding import discard_changes, discard_links, forget_items
+from dbsession.session.loading import materialize
+from dbsession.session.lookups import Load, deliver, with_columns
+from dbsession.session.relations import items_load, partners_load
+
+if TYPE_CHECKING:
+    from dbsession.session.unit_of_work import UnitOfWork
+
+__all__ = ["expire", "expire_all", "refresh"]
+
+
+class _Parts(NamedTuple):
+    """What of an object is meant: columns of its own, one-to-one relations whose column is elsewhere, collections."""
+
+    attributes: tuple[Attribute[Any], ...]
+    ends: tuple[ReferenceAttribute, ...]
+    collections: tuple[CollectionAttribute, ...]
+    is_whole: bool
+
+
+def expire(unit: UnitOfWork, obj: EntityBase, names: Iterable[Any] = (), *, discard: bool = False) -> None:
+    """Forget what was loaded of *obj* (or of the attributes *names* alone); the next access loads it again.
+
+    What was read counts as read no more. The key stays, and so does what is unsaved in collections, which are loaded
+    again, too. *discard*: throw unsaved changes away.
+
+    Raises:
+        InvalidRequestError: it has unsaved changes, is not saved yet, or is another session's.
+        OperationWithDeletedObjectError: it was deleted.
+        DatabaseSessionIsOver: it is no session's any more.
+        TypeError: there is no such attribute.
+    """
+    _require_saved(unit, obj, "expire")
+    parts = _parts(obj, names)
+    _require_settled(obj, parts, "expire", discard=discard)
+    if discard:
+        _discard(unit, obj, parts)
+    _forget(unit, obj, parts)
+
+
+def expire_all(unit: UnitOfWork) -> None:
+    """Forget what was loaded of all objects but those with unsaved changes.
+
+    Collections, and one-to-one relations whose column is elsewhere, are forgotten even of these; what is unsaved in a
+    collection stays.
+    """
+    unit.check_owner()
+    for obj in list(unit.identity):
+        state = obj._state_
+        if not state.may_change or state.is_new:
+            continue
+        parts = _whole(obj._mapping_)
+        _forget(unit, obj, parts._replace(attributes=(), is_whole=False) if unsaved(obj) else parts)
+
+
+def refresh(
+    unit: UnitOfWork,
+    obj: EntityBase,
+    names: Iterable[Any] = (),
+    *,
+    for_update: bool = False,
+    nowait: bool = False,
+    discard: bool = False,
+) -> Flow[None]:
+    """Load *obj* (or the attributes *names* alone, collections among them) again, in one round trip.
+
+    What was read counts as read no more. Lazy attributes are loaded again if they were loaded; collections when they
+    are touched, unless they are named. *for_update*: lock the row until the transaction ends; then all of it is loaded
+    again. *nowait*: do not wait for the lock. *discard*: throw unsaved changes away.
+
+    Raises:
+        ObjectNotFound: the row is gone; the object stays as it was.
+        LockNotAvailable: *nowait*, and somebody else has the lock.
+        InvalidRequestError, OperationWithDeletedObjectError, DatabaseSessionIsOver, TypeError: as for `expire`.
+        OptimisticCheckError: an attribute that has an unsaved change, and is not among *names*, was read before that,
+            and is not any more what was read.
+    """
+    _require_saved(unit, obj, "refresh")
+    if nowait and not for_update:
+        raise TypeError("nowait=True says not to wait for a lock, and without for_update=True none is asked for")
+    parts = _parts(obj, names)
+    _require_settled(obj, parts, "refresh", discard=discard)
+    # Nothing is flushed before. The row is found by the key that it has in the database; what is unsaved of other
+    # objects is not asked for, and what is unsaved in a named collection is merged into what comes.
+    loads = [_row_load(unit, obj, parts, lock=for_update, nowait=nowait, discard=discard)]
+    if not parts.is_whole:
+        loads += [items_load(unit, each, [obj], is_read=True, refresh=True) for each in parts.collections]
+        loads += [partners_load(unit, each, [obj], is_read=True, refresh=True) for each in parts.ends]
+    statements = [statement for load in loads for statement in load.statements]
+    if for_update:
+        results = yield from unit.transaction.write(*statements, is_flush=False, nowait=nowait)
+    else:
+        results = yield from unit.transaction.read(*statements)
+    deliver(loads, results)
+    if for_update and not unsaved(obj):  # else it may rest on what the row had before
+        unit.exempt.add(obj)
+
+
+# --- which object, and what of it -----------------------------------------------------------------
+
+
+def _require_saved(unit: UnitOfWork, obj: Any, verb: str) -> None:
+    """Raise unless *obj* is an object of *unit* that has a row to be loaded from."""
+    unit.check_owner()
+    if not isinstance(obj, EntityBase):
+        raise TypeError(f"{verb}() takes an object of an entity, not {type(obj).__name__} ({obj!r:.60})")
+    state = obj._state_
+    doing = f"{verb} object {obj!r}"
+    if state.unit is None:
+        raise state.over(doing, "get the object again in the session that needs it")
+    if state.unit is not unit:
+        raise InvalidRequestError(f"Cannot {doing}{state.why_stranger(f'{type(obj).__name__}[key]')}")
+    if state.is_new:
+        raise InvalidRequestError(
+            f"Cannot {doing}: it is not saved yet, so that there is nothing to be loaded again; flush() saves it"
+        )
+    if not state.may_change:
+        raise OperationWithDeletedObjectError(
+            f"Cannot {doing}: it was deleted in this session; rollback() would bring it back"
+        )
+
+
+def _parts(obj: EntityBase, names: Iterable[Any]) -> _Parts:
+    """Return what *names* (names, or attributes: ``User.name``) mean; no names: the whole object."""
+    chosen = dict.fromkeys([obj._attribute_(name) for name in names])
+    if not chosen:
+        return _whole(obj._mapping_)
+    return _Parts(
+        tuple([each for each in chosen if isinstance(each, Attribute) and not each.is_virtual]),
+        tuple([each for each in chosen if isinstance(each, ReferenceAttribute) and each.is_virtual]),
+        tuple([each for each in chosen if isinstance(each, CollectionAttribute)]),
+        is_whole=False,
+    )
+
+
+def _whole(mapping: Mapping) -> _Parts:
+    whole: _Parts | None = mapping.sql.get("whole")
+    if whole is None:
+        attributes = mapping.attributes.values()
+        whole = mapping.sql["whole"] = _Parts(
+            tuple([each for each in attributes if not each.is_virtual]),
+            tuple([each for each in mapping.reference_attributes if each.is_virtual]),
+            tuple(mapping.collections.values()),
+            is_whole=True,
+        )
+    return whole
+
+
+def _require_settled(obj: EntityBase, parts: _Parts, verb: str, *, discard: bool) -> None:
+    """Raise if *parts* of *obj* have unsaved changes, unless they are to be thrown away."""
+    changes = unsaved(obj)
+    names = [attribute.name for attribute in parts.attributes if attribute.name in changes]
+    if names and not discard:
+        have = "has an unsaved change" if len(names) == 1 else "have unsaved changes"
+        raise InvalidRequestError(
+            f"Cannot {verb} object {obj!r}: {', '.join(names)} {have}, which would be lost; flush() saves what is "
+            f"unsaved, and {verb}(..., discard=True) throws it away"
+        )
+
+
+# --- what becomes of it ---------------------------------------------------------------------------
+
+
+def _discard(unit: UnitOfWork, obj: EntityBase, parts: _Parts) -> None:
+    discard_changes(unit, obj, [attribute.name for attribute in parts.attributes])
+    discard_links(unit, obj, parts.collections)
+
+
+def _forget(unit: UnitOfWork, obj: EntityBase, parts: _Parts) -> None:
+    """Forget *parts* of *obj*, but for what is unsaved."""
+    if unit.savepoint is not None:
+        unit.savepoint.keep_all((obj,))
+    mapping, values, changes = obj._mapping_, obj.__dict__, unsaved(obj)
+    key = obj._key_
+    if parts.is_whole and not changes:
+        collections = [item for item in values.items() if isinstance(item[1], Collection)]
+        values.clear()
+        values.update(collections)
+        set_row(obj, mapping.hollow_row(key))
+    else:
+        row = list(obj._row_)
+        for attribute in parts.attributes:
+            if attribute.name not in changes:
+                values.pop(attribute.name, None)
+                for column in attribute.columns:
+                    if not column.is_key:
+                        row[column.position] = NOT_LOADED
+        set_row(obj, tuple(row))
+    for end in parts.ends:
+        values.pop(end.name, None)
+    for collection_attribute in parts.collections:
+        if collection_attribute.name in values:
+            forget_items(unit, values[collection_attribute.name])
+    identity = unit.identity
+    if mapping.is_hollow(row_seen(obj, changes)) and identity.of(mapping).get(key) is obj:
+        identity.hollow_of(mapping)[key] = obj
+    identity.note_expired(mapping, key)
+
+
+def _row_load(unit: UnitOfWork, obj: EntityBase, parts: _Parts, *, lock: bool, nowait: bool, discard: bool) -> Load:
+    """Return what loads *parts* of *obj* again as far as its row has them; all of it, if it is to be locked."""
+    mapping = obj._mapping_
+    # What a lock returns is what the locked row holds.
+    forgotten = parts._replace(attributes=_whole(mapping).attributes) if lock else parts
+    source = _source(obj, parts, whole=parts.is_whole or lock)
+
+    def take(results: list[Result]) -> None:
+        rows = results[0].rows if source else []
+        if source and not rows:
+            raise ObjectNotFound(
+                f"{obj!r} cannot be refreshed: there is no row with this key (anymore); somebody has deleted it",
+                entity=type(obj),
+                key=obj.get_pk(),
+            )
+        before = _references(obj)
+        if discard:
+            _discard(unit, obj, parts)
+        _forget(unit, obj, forgotten)
+        materialize(unit, mapping, rows, source, refresh=True)
+        _tell_ends(unit, obj, before)
+
+    return Load([_select(unit, obj, source, lock=lock, nowait=nowait)] if source else [], take)
+
+
+def _source(obj: EntityBase, parts: _Parts, *, whole: bool) -> tuple[Column, ...]:
+    """Return the columns to be loaded; none, if *parts* all lie in other tables."""
+    mapping, row = obj._mapping_, obj._row_
+    named = () if parts.is_whole else parts.attributes
+    if whole:
+        lazy = [each for each in mapping.attributes.values() if each.is_lazy and not each.is_virtual]
+        loaded = [each for each in lazy if each.name in obj.__dict__ or row[each.position] is not NOT_LOADED]
+        return with_columns(mapping.wide, (*named, *loaded))
+    if not named:
+        return ()
+    kind = mapping.root.discriminator
+    return with_columns(mapping.key_columns, (kind, *named) if kind is not None else named)
+
+
+def _select(unit: UnitOfWork, obj: EntityBase, source: tuple[Column, ...], *, lock: bool, nowait: bool) -> Statement:
+    mapping, key = obj._mapping_, obj._key_
+    mark = unit.dialect.placeholder
+    columns = ", ".join([column.quoted for column in source])
+    where = " AND ".join([f"{column.quoted} = {mark}" for column in mapping.key_columns])
+    sql = f"SELECT {columns} FROM {mapping.quoted} WHERE {where}"
+    if lock and unit.dialect.has_row_locks:
+        sql += " FOR UPDATE NOWAIT" if nowait else " FOR UPDATE"
+    return Statement(sql, key if isinstance(key, tuple) else (key,), returns=True)
+
+
+def _references(obj: EntityBase) -> dict[str, Any]:
+    """Return the keys that the row of *obj* refers to, as far as they are loaded, by attribute."""
+    found = {each.name: each.key_in(obj._row_) for each in obj._mapping_.reference_attributes if not each.is_virtual}
+    return {name: key for name, key in found.items() if key is not NOT_LOADED}
+
+
+def _tell_ends(unit: UnitOfWork, obj: EntityBase, before: dict[str, Any]) -> None:
+    """Let the other ends of references that have changed be loaded again when they are needed."""
+    now = _references(obj)
+    for name, old in before.items():
+        reference: Any = obj._mapping_.attributes[name]
+        new = now.get(name, old)
+        if new == old or reference.reverse is None or name in unsaved(obj):
+            continue
+        for key in (old, new):
+            owner = None if key is None else unit.find(reference.target, key)
+            if owner is not None and owner._state_.may_change and reference.reverse.name in owner.__dict__:
+                _forget_end(unit, owner, reference.reverse)
+
+
+def _forget_end(unit: UnitOfWork, owner: EntityBase, attribute: Any) -> None:
+    if isinstance(attribute, CollectionAttribute):
+        if not owner._state_.is_new:
+            forget_items(unit, owner.__dict__[attribute.name])
+    elif attribute.is_virtual:
+        if unit.savepoint is not None:
+            unit.savepoint.back_reference_changing(owner, attribute.name)
+        del owner.__dict__[attribute.name]
