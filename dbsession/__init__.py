@@ -105,6 +105,7 @@ from dbsession.query.verbs import (
 )
 from dbsession.scope.db_session import DBSession, db_session, savepoint, with_transaction
 from dbsession.scope.hooks import on_commit, on_rollback
+from dbsession.scope.proxy import EntityProxy, make_proxy
 from dbsession.scope.stack import commit, flush, rollback
 from dbsession.session.options import RetryPolicy
 from dbsession.session.session import Session, sessionmaker
@@ -130,6 +131,7 @@ __all__ = [
     "Discriminator",
     "ERDiagramError",
     "Entity",
+    "EntityProxy",
     "IntegrityError",
     "InterfaceError",
     "InternalError",
@@ -195,6 +197,7 @@ __all__ = [
     "get",
     "group_concat",
     "left_join",
+    "make_proxy",
     "max",
     "min",
     "on_commit",

@@ -12,10 +12,11 @@ from __future__ import annotations
 from collections.abc import Iterable, Iterator
 from typing import TYPE_CHECKING, Any, Generic, NoReturn, TypeVar
 
-from dbsession.errors import ConstraintError
+from dbsession.errors import ConstraintError, ObjectNotFound
 from dbsession.model.expressions import Expression, ReferenceExpression
 from dbsession.model.iterators import over, over_loaded
 from dbsession.model.mapping import LinkTable, Mapping, Selection
+from dbsession.model.stand_ins import object_behind, object_in
 from dbsession.model.state import Status
 
 if TYPE_CHECKING:
@@ -149,7 +150,7 @@ class Collection(Generic[T]):
 
     def __contains__(self, item: object) -> bool:
         if not hasattr(item, "_state_"):
-            return False
+            return self._has_behind(item)
         candidate: Any = item
         self._require_same_session(candidate)
         if self._items is not None:
@@ -165,6 +166,26 @@ class Collection(Generic[T]):
         if attribute.link is None:
             return getattr(candidate, attribute.reverse.name) is self._owner
         return unit.is_linked(self, candidate)
+
+    def _has_behind(self, item: object) -> bool:
+        """Tell whether *item*, which is no object, stands for one that is in the collection."""
+        behind = object_behind(item)
+        if behind is None or behind._mapping_.root is not self._attribute.target.root:
+            return False
+        unit, mapping, key = self._owner._state_.unit, behind._mapping_, behind._key_
+        if unit is None:  # the scope is over
+            self.load()
+            return any(each._key_ == key for each in self.known)
+        known = unit.find(mapping, key)
+        if known is None:  # so it has neither come nor gone here
+            shown = mapping.shown_key(key)
+            parts = shown if len(mapping.key) > 1 else (shown,)
+            named = {part.name: value for part, value in zip(mapping.key, parts, strict=True)}
+            return self._items is None and self.select(**named).exists()
+        try:
+            return known in self
+        except ObjectNotFound:  # its row is gone
+            return False
 
     def _require_same_session(self, item: Any) -> None:
         """Raise where *item* stands for a row that may be here by another object, so that False might be wrong.
@@ -223,9 +244,22 @@ class Collection(Generic[T]):
                     self._refuse(value)
                 yield value
             elif hasattr(value, "_state_") or isinstance(value, str) or not isinstance(value, Iterable):
+                if (behind := self._object_behind(value)) is not None:
+                    yield from self.checked(behind)
+                    continue
                 raise TypeError(f"{self._owner!r}.{attribute.name} holds {attribute.target.name}, not {value!r:.80}")
             else:
                 yield from self.checked(value)
+
+    def _object_behind(self, value: Any) -> Any:
+        """Return the object that *value* stands for; None if it is nothing of the kind, or has been looked up."""
+        unit, target = self._owner._state_.unit, self._attribute.target
+        if hasattr(value, "_state_"):
+            if unit is None or not target.may_turn_out(value):
+                return None
+            value.load()
+            return value if isinstance(value, target.entity) else None
+        return None if unit is None else object_in(unit, value)
 
     def _refuse(self, item: Any) -> NoReturn:
         why = item._state_.why_stranger(f"{type(item).__name__}[key]")

@@ -6,13 +6,15 @@ until an attribute is touched. It knows its unit of work through its state, and 
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Iterator
+from collections.abc import Iterator
 from typing import TYPE_CHECKING, Any, ClassVar, Never, TypeVar, cast
 
 from dbsession.errors import ERDiagramError, ObjectNotFound
+from dbsession.model import export
 from dbsession.model.attributes import Attribute, ValueAttribute
 from dbsession.model.collections import CollectionAttribute
 from dbsession.model.declarations import Declaration, PrimaryKey
+from dbsession.model.export import Names
 from dbsession.model.expressions import Expression, plain_expression
 from dbsession.model.iterators import over
 from dbsession.model.keys import assign_key
@@ -20,8 +22,8 @@ from dbsession.model.mapping import Catalog, Gateway, Mapping, Selection, mappin
 from dbsession.model.raw_verbs import RawVerbs
 from dbsession.model.references import ReferenceAttribute
 from dbsession.model.registration import begin_mapping, suggest
+from dbsession.model.stand_ins import stands_for
 from dbsession.model.state import UNSET, KeyRow, Slots, Status, set_row, set_state
-from dbsession.model.tracked import plain
 
 __all__ = ["Entity", "EntityBase", "EntityMeta"]
 
@@ -312,7 +314,13 @@ class EntityBase(Slots, metaclass=EntityMeta, abstract=True):
         if isinstance(attribute, ReferenceAttribute):
             if isinstance(part, attribute.target.entity):
                 return part._key_
-            return attribute.target.entity._key_from_(part)
+            try:
+                return attribute.target.entity._key_from_(part)
+            except (TypeError, ValueError):
+                key = stands_for(attribute.target, part)
+                if key is None:
+                    raise
+                return key
         assert isinstance(attribute, ValueAttribute)
         return attribute.raw(attribute.coerce(part))
 
@@ -429,39 +437,42 @@ class EntityBase(Slots, metaclass=EntityMeta, abstract=True):
 
     def to_dict(
         self,
-        only: str | Iterable[Any] | None = None,
-        exclude: str | Iterable[Any] | None = None,
+        only: Names = None,
+        exclude: Names = None,
         with_collections: bool = False,
         with_lazy: bool = False,
         related_objects: bool = False,
     ) -> dict[str, Any]:
         """Return the attributes as a dict.
 
-        Related objects stand as their keys unless *related_objects*. Collections (as sorted lists
-        of keys) and lazy attributes are left out unless asked for, or named in *only*.
+        Related objects stand as their keys, for which nothing is loaded, unless *related_objects*. Collections (as
+        sorted lists of keys) and lazy attributes are left out unless asked for, or named in *only*.
 
         Raises:
             TypeError: *only* or *exclude* names an attribute that does not exist.
+            DatabaseSessionIsOver: something that is asked for was not loaded, and the scope has ended.
         """
-        chosen = {self._attribute_(name).name for name in _names(only)}
-        left_out = {self._attribute_(name).name for name in _names(exclude)}
-        result: dict[str, Any] = {}
-        for name, attribute in self._attributes_.items():
-            if name in left_out or (chosen and name not in chosen):
-                continue
-            if isinstance(attribute, CollectionAttribute):
-                if with_collections or chosen:
-                    items = sorted(getattr(self, name), key=lambda item: (item.get_pk() is None, item.get_pk()))
-                    result[name] = items if related_objects else [item.get_pk() for item in items]
-            elif not attribute.is_lazy or with_lazy or chosen:
-                value = getattr(self, name)
-                is_key = isinstance(value, EntityBase) and not related_objects
-                result[name] = value.get_pk() if is_key else plain(value)
-        return result
+        return export.to_dict(self, only, exclude, with_collections, with_lazy, related_objects)
 
+    def to_json(
+        self,
+        only: Names = None,
+        exclude: Names = None,
+        with_collections: bool = False,
+        with_lazy: bool = False,
+        related_objects: bool = False,
+        **json_options: Any,
+    ) -> str:
+        """Return the attributes as JSON text; the arguments are those of `to_dict`, and of ``json.dumps``.
 
-def _names(names: str | Iterable[Any] | None) -> Iterable[Any]:
-    return names.replace(",", " ").split() if isinstance(names, str) else (names or ())
+        Dates, times and timedeltas are ISO 8601, Decimal and UUID their text, an Enum its value, bytes base64.
+        *related_objects* nests dicts: for references all the way, for collections as far as they are
+        one-to-many; an object whose dict is being written stands in it as its key. `Session.merge` takes it back.
+
+        Raises:
+            TypeError, DatabaseSessionIsOver: as for `to_dict`.
+        """
+        return export.to_json(self, only, exclude, with_collections, with_lazy, related_objects, json_options)
 
 
 class Entity(EntityBase, abstract=True):

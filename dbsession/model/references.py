@@ -14,6 +14,7 @@ from dbsession.model.attributes import Attribute
 from dbsession.model.expressions import ReferenceExpression
 from dbsession.model.keys import change_key
 from dbsession.model.mapping import Mapping
+from dbsession.model.stand_ins import object_in
 from dbsession.model.state import NOT_LOADED, UNSET, State, Status, set_row, set_state
 
 if TYPE_CHECKING:
@@ -94,7 +95,7 @@ class ReferenceAttribute(Attribute[Any]):
         return obj.__dict__[self.name]
 
     def coerce(self, obj: EntityBase | None, unit: Unit, value: Any) -> EntityBase | None:
-        """Return the object that *value* (an object, its key, or None) stands for.
+        """Return the object that *value* (an object, a proxy, a key, or None) stands for.
 
         Raises:
             TypeError: it is no object of the target, and no key of one.
@@ -120,11 +121,15 @@ class ReferenceAttribute(Attribute[Any]):
         try:
             key = target.entity._key_from_(value)
         except (TypeError, ValueError) as error:
+            stand_in = object_in(unit, value)
+            if stand_in is not None:
+                return self.coerce(obj, unit, stand_in)
             raise type(error)(
                 f"{self!r} refers to {target.name}, and {value!r:.60} is no object or key of it: {error}"
             ) from None
         found = unit.reference(target, key)
-        return found if isinstance(found, target.entity) else self.coerce(obj, unit, found)
+        is_usual = isinstance(found, target.entity) and found._state_.may_change
+        return found if is_usual else self.coerce(obj, unit, found)
 
     def _refuse_stranger(self, obj: EntityBase | None, other: EntityBase) -> NoReturn:
         mine = repr(obj) if obj is not None else f"a new {self.mapping.name}"

@@ -15,6 +15,7 @@ from dbsession import (
     Database,
     DBSession,
     Entity,
+    EntityProxy,
     Json,
     Optional,
     PrimaryKey,
@@ -37,6 +38,7 @@ from dbsession import (
     get,
     group_concat,
     left_join,
+    make_proxy,
     max,
     min,
     raw_sql,
@@ -396,3 +398,22 @@ def block() -> User:
         assert_type(session, Session)
     with db_session:  # a scope swallows no exception, so that this returns in any case
         return User[1]
+
+
+# --- proxies and export ----------------------------------------------------------------------------------
+
+
+def proxies(user: User, order: Order) -> None:
+    assert_type(make_proxy(user), EntityProxy[User])
+    proxy: EntityProxy[User] = EntityProxy(User, 7)
+    assert_type(make_proxy(proxy), EntityProxy[User])
+    assert_type(EntityProxy(User, (1, "a")), EntityProxy[User])
+    assert_type(EntityProxy.from_key(User, proxy.key()), EntityProxy[User])
+    assert_type(proxy.get(), User)
+    assert_type(proxy.exists(), bool)
+    proxy.name  # what a proxy forwards is Any
+    proxy.login_count += 1
+    order.user = proxy  # error: mypy[assignment] pyright[reportAttributeAccessIssue]
+    make_proxy(7)  # error: mypy[call-overload] pyright[reportCallIssue] pyright[reportArgumentType]
+    assert_type(user.to_json(indent=2), str)
+    assert_type(user.to_dict(only="name", related_objects=True), dict[str, Any])
