@@ -10,8 +10,8 @@ from collections import namedtuple
 from collections.abc import Iterable
 from typing import Any
 
-from dbsession.backends.base import Backend, Connection, Counters
-from dbsession.backends.flow import Flow, execute
+from dbsession.backends.base import Backend, Counters
+from dbsession.backends.flow import Executor, Flow, execute
 from dbsession.backends.statements import Kind, Result, Statement
 from dbsession.backends.urls import make_backend, make_backend_from_provider
 from dbsession.errors import (
@@ -35,6 +35,7 @@ from dbsession.model.mapping import LinkTable, Mapping
 from dbsession.model.schema import Table, tables_of
 from dbsession.scope.gateway import ScopeGateway
 from dbsession.session.raw_sql import RawResult, counts_as_write, execute_raw
+from dbsession.session.taps import tapped
 from dbsession.session.transaction import Phase
 
 __all__ = ["Database", "RawResult"]
@@ -353,9 +354,9 @@ class _Direct:
     def __init__(self, backend: Backend) -> None:
         self._backend = backend
 
-    def __enter__(self) -> Connection:
+    def __enter__(self) -> Executor:
         self._connection = self._backend.acquire()
-        return self._connection
+        return tapped(self._backend, self._connection)
 
     def __exit__(self, *exc_info: object) -> None:
         self._backend.release(self._connection)
@@ -382,14 +383,14 @@ def _alone(dialect: str) -> tuple[Statement, ...]:
     return (Statement("BEGIN", kind=Kind.BEGIN), lock)
 
 
-def _run_ddl(connection: Connection, statements: Iterable[str]) -> None:
+def _run_ddl(connection: Executor, statements: Iterable[str]) -> None:
     """Run *statements* as one transaction."""
     batch = [Statement(sql, kind=Kind.WRITE) for sql in statements]
     if batch:
         connection.execute((Statement("BEGIN", kind=Kind.BEGIN), *batch, _COMMIT))
 
 
-def _existing(connection: Connection, tables: Iterable[Table], dialect: str) -> set[str]:
+def _existing(connection: Executor, tables: Iterable[Table], dialect: str) -> set[str]:
     """Return the quoted names of those of *tables* that are there, found as a statement would find them."""
     if dialect == "sqlite":
         sql = "SELECT name FROM sqlite_master WHERE type IN ('table', 'view')"

@@ -296,6 +296,16 @@ class SqliteConnection:
         if limits.statement_timeout is not None:
             self._cursor = TimedCursor(self._db, limits.statement_timeout)
 
+    def limit(self, limits: Limits | None) -> None:
+        """Let *limits* hold from here on, within the open transaction; None: none. Foreign keys stay as they are."""
+        self._lift()
+        if limits is not None:
+            self._limits = limits
+            limits.impose(self._db, self._timeout)
+            limits.begun(self._db, self._timeout)
+            if limits.statement_timeout is not None:
+                self._cursor = TimedCursor(self._db, limits.statement_timeout)
+
     def _ended(self) -> None:
         """Note that the transaction has ended, in whatever way."""
         self._open = False

@@ -56,6 +56,7 @@ __all__ = [
     "Case",
     "Runs",
     "Scope",
+    "listeners",
     "may_retry",
     "rerun",
     "warn_ignored",
@@ -63,6 +64,9 @@ __all__ = [
 ]
 
 R = TypeVar("R")
+
+listeners: list[Callable[[Exception], None]] = []
+"""Called with the error of each run after which there is to be another one: tests count retries by it."""
 
 
 # --- which errors -----------------------------------------------------------------------------------------
@@ -188,6 +192,8 @@ class Runs:
                 error.add_note("not retried: commit() had saved a part of the work, and would have saved it again")
             elif self._draw_delay():
                 self.failed.append(error)
+                for listener in listeners:
+                    listener(error)
                 return True
             else:
                 error.add_note(f"not retried: no run may begin {self._options.retry.deadline} s after the first one")

@@ -8,6 +8,7 @@ from dbsession.backends.base import Backend, Connection
 from dbsession.backends.statements import Batch, Kind, Result
 from dbsession.errors import ConnectionLost, OrmError
 from dbsession.session.sql_log import SqlLog, make_sql_log
+from dbsession.session.taps import tapped, taps
 
 __all__ = ["Link"]
 
@@ -55,7 +56,7 @@ class Link:
         if connection is None:
             connection = self._connection = self._acquire()
         try:
-            return connection.execute(batch)
+            return tapped(self._backend, connection).execute(batch) if taps else connection.execute(batch)
         except ConnectionLost as error:
             if not is_first or (error.commit_sent and not _is_harmless(batch)):
                 raise

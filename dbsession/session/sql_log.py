@@ -35,13 +35,14 @@ class SqlLog:
         if is_configured and not _logger.isEnabledFor(logging.INFO):
             return
         for statement in batch:
-            line = self._line(statement)
+            line = self.line(statement)
             if is_configured:
                 _logger.info("%s", line)
             else:  # whoever asks for the SQL wants to see it, with or without logging.basicConfig()
                 sys.stderr.write(f"{line}\n")
 
-    def _line(self, statement: Statement) -> str:
+    def line(self, statement: Statement) -> str:
+        """Return *statement* in one line."""
         line = _NEWLINE.sub(" ", statement.sql.strip())
         params = statement.params
         if params is None or statement.kind is Kind.BEGIN:

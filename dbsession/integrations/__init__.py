@@ -1,0 +1,1 @@
+"""What dbsession has for the tools and frameworks of others."""
