@@ -107,8 +107,9 @@ from dbsession.scope.db_session import DBSession, db_session, savepoint, with_tr
 from dbsession.scope.hooks import on_commit, on_rollback
 from dbsession.scope.proxy import EntityProxy, make_proxy
 from dbsession.scope.stack import commit, flush, rollback
+from dbsession.session.factory import sessionmaker
 from dbsession.session.options import RetryPolicy
-from dbsession.session.session import Session, sessionmaker
+from dbsession.session.session import Session
 from dbsession.session.sql_log import set_sql_debug
 
 __version__ = "0.1.0"

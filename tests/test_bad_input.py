@@ -390,7 +390,7 @@ def test_an_object_that_was_never_saved(db, entities):
         ):
             lost.age = 5
         for obj in (gone, lost):
-            with pytest.raises(ConstraintError, match=r"Order\.user cannot refer to User\[new\]"):
+            with pytest.raises(ConstraintError, match=r"Order\.user cannot refer to User\[transient\]"):
                 Order(user=obj, total=1)
             assert obj.name
         assert rows(db, 'SELECT count(*) FROM "user"') == [1]

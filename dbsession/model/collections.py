@@ -10,11 +10,12 @@ unit of work is told of each link.
 from __future__ import annotations
 
 from collections.abc import Iterable, Iterator
-from typing import TYPE_CHECKING, Any, Generic, NoReturn, TypeVar
+from typing import TYPE_CHECKING, Any, Generic, TypeVar
 
 from dbsession.errors import ConstraintError, ObjectNotFound
 from dbsession.model.expressions import Expression, ReferenceExpression
 from dbsession.model.iterators import over, over_loaded
+from dbsession.model.linking import joined, require_linkable
 from dbsession.model.mapping import LinkTable, Mapping, Selection
 from dbsession.model.stand_ins import object_behind, object_in
 from dbsession.model.state import Status
@@ -196,6 +197,8 @@ class Collection(Generic[T]):
         mine, theirs = self._owner._state_, item._state_
         if mine.unit is theirs.unit or Status.TRANSIENT in {mine.status, theirs.status}:
             return
+        if mine.is_new or theirs.is_new:  # in no database: there is no other object for it
+            return
         if isinstance(item, self._attribute.target.entity):
             other = item if theirs.unit is None or mine.unit is not None else self._owner
             why = other._state_.why_stranger(f"{type(other).__name__}[key]")
@@ -241,7 +244,7 @@ class Collection(Generic[T]):
         for value in values if isinstance(values, Iterable) and not hasattr(values, "_state_") else (values,):
             if isinstance(value, attribute.target.entity):
                 if value._state_.unit is not self._owner._state_.unit:
-                    self._refuse(value)
+                    self._require_linkable(value)
                 yield value
             elif hasattr(value, "_state_") or isinstance(value, str) or not isinstance(value, Iterable):
                 if (behind := self._object_behind(value)) is not None:
@@ -261,9 +264,11 @@ class Collection(Generic[T]):
             return value if isinstance(value, target.entity) else None
         return None if unit is None else object_in(unit, value)
 
-    def _refuse(self, item: Any) -> NoReturn:
-        why = item._state_.why_stranger(f"{type(item).__name__}[key]")
-        raise ConstraintError(f"{self._owner!r}.{self._attribute.name} cannot take {item!r}{why}")
+    def _require_linkable(self, item: Any) -> None:
+        owner, attribute = self._owner, self._attribute
+        unit = self._changing()
+        doing = f"{owner!r}.{attribute.name} cannot take"
+        require_linkable(owner, unit, item, doing, one_sided=attribute.link is not None)
 
     def _changing(self) -> Unit:
         owner = self._owner
@@ -279,12 +284,14 @@ class Collection(Generic[T]):
         unit = self._changing()
         reverse = self._attribute.reverse
         for item in list(self.checked(items)):
+            # A session need not know of what is transient.
+            is_here = item._state_.unit is unit or joined(unit, item)
             if self._attribute.link is None:
                 reverse.assign(item, self._owner)
             elif item not in self._added and (known := self._knows(item)) is not True:
                 item._state_.require_change(item, f"add {item!r} to {self!r}")
                 self.note_added(item, unit)
-                if reverse is not self._attribute or item is not self._owner:
+                if is_here and (reverse is not self._attribute or item is not self._owner):
                     reverse.of(item).note_added(self._owner, unit)
                 unit.link_changed(self._attribute, self._owner, item, add=True, known=known is False)
 
@@ -303,7 +310,8 @@ class Collection(Generic[T]):
                 if item in self._removed or (known := self._knows(item)) is False:
                     continue
                 self.note_removed(item, unit)
-                reverse.of(item).note_removed(self._owner, unit)
+                if item._state_.unit is unit:
+                    reverse.of(item).note_removed(self._owner, unit)
                 unit.link_changed(self._attribute, self._owner, item, add=False, known=known is True)
             elif getattr(item, reverse.name) is self._owner:
                 if self._attribute.cascade_delete:

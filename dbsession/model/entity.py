@@ -160,7 +160,7 @@ class EntityBase(Slots, metaclass=EntityMeta, abstract=True):
 
     def __init__(self, /, *unnamed: Never, **values: Any) -> None:
         mapping = mapping_of(type(self))
-        unit = mapping.gateway.unit()
+        unit = mapping.gateway.unit_for_new(values)
         attributes = self._attributes_
         if unnamed:
             first = next((name for name, member in attributes.items() if not getattr(member, "is_auto", False)), "name")
@@ -257,7 +257,8 @@ class EntityBase(Slots, metaclass=EntityMeta, abstract=True):
     def __repr__(self) -> str:
         key = self._key_
         if key is None:
-            return f"{type(self).__name__}[new]"
+            label = self._state_.label
+            return f"{type(self).__name__}[{label}]"
         return self._mapping_.describe_key(key)
 
     def __lt__(self, other: Any) -> bool:

@@ -25,7 +25,7 @@ if TYPE_CHECKING:
     from dbsession.model.references import ReferenceAttribute
     from dbsession.model.state import Unit
 
-__all__ = ["Catalog", "Column", "Gateway", "LinkTable", "Mapping", "Selection", "mapping_of"]
+__all__ = ["Catalog", "Column", "Gateway", "LinkTable", "Mapping", "Selection", "Selector", "mapping_of"]
 
 E = TypeVar("E")
 U = TypeVar("U")
@@ -166,7 +166,19 @@ class Selection(Protocol[E]):
     def __getitem__(self, index: slice) -> list[E]: ...
 
 
-class Gateway(Protocol):
+class Selector(Protocol):
+    """Whoever makes queries for objects."""
+
+    def select(self, mapping: Mapping, conditions: tuple[Any, ...], values: dict[str, Any]) -> Selection[Any]:
+        """Return the query for the objects of *mapping*."""
+        ...
+
+    def select_linked(self, attribute: CollectionAttribute, owner: EntityBase) -> Selection[Any]:
+        """Return the query for the objects that *owner* is linked to by a many-to-many *attribute*."""
+        ...
+
+
+class Gateway(Selector, Protocol):
     """What a class verb needs from above: ``User[1]``, ``User(...)``, ``User.select()``."""
 
     @property
@@ -183,12 +195,24 @@ class Gateway(Protocol):
         """
         ...
 
-    def get(self, mapping: Mapping, key: Any) -> EntityBase | None:
-        """Return the object with *key*, from the identity map or the database."""
+    def unit_for_new(self, values: dict[str, Any]) -> Unit:
+        """Return the unit of work for an object that is being constructed with *values*.
+
+        It is that of the current scope. Outside of any it is one without a session: that of the detached objects
+        among *values*, or, while a `Session` is open here, a new one.
+
+        Raises:
+            NoScopeError: there is neither.
+            ScopeOwnershipError: the scope belongs to another thread or task.
+        """
         ...
 
-    def select(self, mapping: Mapping, conditions: tuple[Any, ...], values: dict[str, Any]) -> Selection[Any]:
-        """Return the query for the objects of *mapping*."""
+    def make_detached(self) -> Unit:
+        """Return a new unit of work without a session, for copies and what comes out of a pickle."""
+        ...
+
+    def get(self, mapping: Mapping, key: Any) -> EntityBase | None:
+        """Return the object with *key*, from the identity map or the database."""
         ...
 
     def query(self, selected: Any, values: tuple[Any, ...]) -> Any:
@@ -197,10 +221,6 @@ class Gateway(Protocol):
 
     def select_by_sql(self, mapping: Mapping, sql: str, params: Any) -> list[Any]:
         """Return the objects of *mapping* whose rows *sql* gives."""
-        ...
-
-    def select_linked(self, attribute: CollectionAttribute, owner: EntityBase) -> Selection[Any]:
-        """Return the query for the objects that *owner* is linked to by a many-to-many *attribute*."""
         ...
 
 

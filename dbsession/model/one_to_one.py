@@ -9,6 +9,7 @@ from __future__ import annotations
 from typing import TYPE_CHECKING
 
 from dbsession.errors import CacheIndexError, ConstraintError
+from dbsession.model.linking import joined
 from dbsession.model.state import NOT_LOADED, UNSET, set_row
 
 if TYPE_CHECKING:
@@ -84,6 +85,8 @@ def refer_virtual(attribute: ReferenceAttribute, obj: EntityBase, target: Entity
     if old is not None:
         reverse.refer(old, None, unit)
     if target is not None:
+        if target._state_.unit is not unit:
+            joined(unit, target)
         reverse.refer(target, obj, unit)
     else:
         _follow(attribute, obj, None, unit)

@@ -6,13 +6,14 @@ about one-to-one relations stands in `one_to_one`.
 
 from __future__ import annotations
 
-from typing import TYPE_CHECKING, Any, NoReturn
+from typing import TYPE_CHECKING, Any
 
 from dbsession.errors import ConstraintError
 from dbsession.model import one_to_one
 from dbsession.model.attributes import Attribute
 from dbsession.model.expressions import ReferenceExpression
 from dbsession.model.keys import change_key
+from dbsession.model.linking import joined, require_linkable
 from dbsession.model.mapping import Mapping
 from dbsession.model.stand_ins import object_in
 from dbsession.model.state import NOT_LOADED, UNSET, State, Status, set_row, set_state
@@ -79,9 +80,8 @@ class ReferenceAttribute(Attribute[Any]):
         hollow = self.target.entity.__new__(self.target.entity)
         set_row(hollow, self.target.hollow_row(key))
         reason = f"{obj._state_.reason}, and {obj!r}.{self.name} was not read in it"
-        set_state(
-            hollow, State(Status.DETACHED, None, reason, f"{self.mapping.variable}.{self.name}.load()", repr(self))
-        )
+        example = f"{self.mapping.variable}.{self.name}.load()"
+        set_state(hollow, State(Status.DETACHED, None, reason, example, repr(self), obj._state_.group))
         return hollow
 
     def _read_virtual(self, obj: EntityBase) -> Any:
@@ -109,7 +109,9 @@ class ReferenceAttribute(Attribute[Any]):
         if isinstance(value, target.entity):
             other: EntityBase = value
             if other._state_.unit is not unit:
-                self._refuse_stranger(obj, other)
+                mine = repr(obj) if obj is not None else f"a new {self.mapping.name}"
+                doing = f"{mine}.{self.name} cannot refer to"
+                require_linkable(obj, unit, other, doing, one_sided=not self.is_virtual)
             if not other._state_.may_change:
                 raise ConstraintError(f"{self!r} cannot refer to {other!r}, which was deleted in this session")
             return other
@@ -130,11 +132,6 @@ class ReferenceAttribute(Attribute[Any]):
         found = unit.reference(target, key)
         is_usual = isinstance(found, target.entity) and found._state_.may_change
         return found if is_usual else self.coerce(obj, unit, found)
-
-    def _refuse_stranger(self, obj: EntityBase | None, other: EntityBase) -> NoReturn:
-        mine = repr(obj) if obj is not None else f"a new {self.mapping.name}"
-        why = other._state_.why_stranger(f"{type(other).__name__}[key]")
-        raise ConstraintError(f"{mine}.{self.name} cannot refer to {other!r}{why}")
 
     def checked(self, obj: EntityBase, value: Any) -> EntityBase | None:
         """Return the object that *value* stands for, or raise as `coerce` does."""
@@ -167,15 +164,19 @@ class ReferenceAttribute(Attribute[Any]):
 
     def require_free_end(self, obj: EntityBase, target: EntityBase) -> None:
         """Raise unless *target* is free for *obj*, where the relation is one-to-one and needs both ends."""
-        unit = obj._state_.unit
+        unit = target._state_.unit  # not that of *obj*, which may be in no session yet
         if self.is_required and unit is not None and isinstance(self.reverse, ReferenceAttribute):
             one_to_one.require_free_end(self, obj, target, unit)
 
     def tell(self, obj: EntityBase, old: EntityBase | None, target: EntityBase | None, unit: Unit) -> None:
         """Tell both other ends that *obj* has left *old* for *target*."""
-        if old is not None and self.reverse is not None:
+        if old is not None and self.reverse is not None and (not unit.is_detached or old._state_.unit is unit):
             self.reverse.released(old, obj, unit)
-        if target is not None and self.reverse is not None:
+        if (
+            target is not None
+            and self.reverse is not None
+            and (target._state_.unit is unit or joined(unit, target))  # a session need not know of what is transient
+        ):
             self.reverse.taken(target, obj, unit)
 
     def _has_key(self, obj: EntityBase) -> bool:

@@ -9,14 +9,21 @@ objects by changing a handful of states.
 status                persistent  may change   how an object gets here
 ====================  ==========  ===========  ==================================================
 TRANSIENT             no          no           its insert was rolled back, or it was deleted unsaved
-NEW                   not yet     yes          constructed in a scope
+NEW                   not yet     yes          constructed in a scope, or added to a session
+... of no session     no          yes          constructed outside any scope: users see it as *transient*
 CLEAN                 yes         yes          loaded, or flushed
 DIRTY                 yes         yes          an attribute of a clean one was assigned
 MARKED_FOR_DELETION   still       no           ``delete()``, until the next flush
+... of no session     unknown     yes, no      copied or unpickled: users see all three as *detached*
 DELETED               no          no           flushed; lives again after a rollback
 DETACHED              unknown     no           its scope has ended
 EMPTIED               unknown     no           its scope was strict, and has ended: the key is all it has
 ====================  ==========  ===========  ==================================================
+
+An object *of no session* has a unit of work all the same, one without a connection (`Unit.is_detached`), in which it is
+new, clean, dirty or marked for deletion like any other. So the same code changes it, and records what has changed.
+Every status but TRANSIENT, DETACHED and EMPTIED has a unit of work. Objects in TRANSIENT and DETACHED can become
+objects of a session (again) by ``session.add`` and ``session.attach``.
 """
 
 from __future__ import annotations
@@ -40,6 +47,7 @@ __all__ = [
     "NOT_LOADED",
     "ROLLED_BACK",
     "UNSET",
+    "Group",
     "KeyRow",
     "Savepoint",
     "Slots",
@@ -74,6 +82,7 @@ UNSET: Final[Any] = _Sentinel("UNSET")
 """Stands for an argument that was not given."""
 
 _AGAIN = "get the object again in the db_session that needs it"
+_ANOTHER = "make a new object, or session.add(...) this one"
 
 
 class KeyRow(tuple[Any, ...]):
@@ -109,12 +118,20 @@ class Status(Enum):
         self.has_row = has_row  # the row holds the key
 
 
+class Group:
+    """Stands for a unit of work, also when it is gone: its objects belong together."""
+
+    __slots__ = ("__weakref__",)
+
+
 class State:
     """A status together with the unit of work that it holds in; shared by all objects that are so."""
 
     __slots__ = (
         "ahead",
+        "before",
         "example",
+        "group",
         "has_changes",
         "has_row",
         "is_new",
@@ -125,7 +142,17 @@ class State:
         "unit",
     )
 
-    def __init__(self, status: Status, unit: Unit | None, reason: str = "", example: str = "", ahead: str = "") -> None:
+    def __init__(
+        self,
+        status: Status,
+        unit: Unit | None,
+        reason: str = "",
+        example: str = "",
+        ahead: str = "",
+        group: Group | None = None,
+    ) -> None:
+        self.group = group or Group()
+        self.before = status  # what it was when the scope ended
         self.reason = reason
         self.example = example  # a call that would have loaded such objects
         self.ahead = ahead  # what query.prefetch() would have had to be given
@@ -142,6 +169,7 @@ class State:
         """Detach every object that has this state; *reason* says why, in later messages."""
         self.reason = reason
         self.unit = None
+        self.before = self.status
         self.status = Status.TRANSIENT if self.is_new else Status.DETACHED
         self.is_new = self.has_changes = self.is_persistent = self.may_change = False
 
@@ -151,9 +179,9 @@ class State:
         *way_out*: what would have been possible; *also*: what else is to be known of the object.
         """
         if self is DISCARDED:
-            return OperationWithDeletedObjectError(f"Cannot {doing}: {self.reason}; make a new object")
+            return OperationWithDeletedObjectError(f"Cannot {doing}: {self.reason}; {_ANOTHER}")
         if self.status is Status.TRANSIENT:
-            way_out = "make a new object"
+            way_out = _ANOTHER
         return DatabaseSessionIsOver(f"Cannot {doing}: {self.reason}{also}; {way_out}")
 
     def unreadable(self, what: str, call: str, ahead: str, also: str = "") -> OrmError:
@@ -170,10 +198,24 @@ class State:
         """Say, behind the name of an object, why another session cannot take it; *example* would get it there."""
         way_out = f"get it {'again ' if self.unit is None else ''}in this scope, for instance with {example}"
         if self.status is Status.TRANSIENT:
-            return f": {self.reason}; make a new object"
+            return f": {self.reason}; {_ANOTHER}"
         if self.unit is None:
-            return f": {self.reason}; {way_out}"
+            return f": {self.reason}; {way_out}, or session.attach(...) it first"
+        if self.unit.is_detached:
+            return f", which is in no session; {self.way_in} it first"
         return f", which belongs to another live session (or database); {way_out}"
+
+    @property
+    def label(self) -> str:
+        """What users see of the status."""
+        if self.unit is None or not self.unit.is_detached:
+            return self.status.label
+        return "transient" if self.is_new else f"detached, {self.status.label}"
+
+    @property
+    def way_in(self) -> str:
+        """The verb that makes an object of no session one of a session's."""
+        return f"session.{'add' if self.is_new or self.status is Status.TRANSIENT else 'attach'}(...)"
 
     def require_unit(self, obj: EntityBase, doing: str, way_out: str = _AGAIN) -> Unit:
         """Return the unit of work of *obj*, checked to be usable from here.
@@ -240,7 +282,7 @@ _SHARED: Final = {
 class States:
     """The shared states of one unit of work, each made when the first object needs it."""
 
-    __slots__ = ("_made", "_unit", "clean", "deleted", "dirty", "marked", "new")
+    __slots__ = ("_group", "_made", "_unit", "clean", "deleted", "dirty", "marked", "new")
 
     new: State
     clean: State
@@ -251,11 +293,13 @@ class States:
     def __init__(self, unit: Unit) -> None:
         self._unit: Unit | None = unit
         self._made: list[State] = []
+        self._group: Group | None = None
 
     def __getattr__(self, name: str) -> State:  # asked for a slot that is empty still
         if name not in _SHARED:
             raise AttributeError(f"no state is called {name!r}")
-        state = State(_SHARED[name], self._unit)
+        state = State(_SHARED[name], self._unit, group=self._group)
+        self._group = state.group
         self._made.append(state)
         setattr(self, name, state)
         return state
@@ -265,6 +309,12 @@ class States:
         for state in self._made:
             state.end(reason)
         self._unit = None  # no cycle is left for the garbage collector
+
+    def belong_to(self, unit: Unit) -> None:
+        """Let all objects that have one of these states be objects of *unit*."""
+        self._unit = unit
+        for state in self._made:
+            state.unit = unit
 
 
 class Savepoint(Protocol):
@@ -281,6 +331,11 @@ class Unit(Protocol):
     states: States
 
     @property
+    def is_detached(self) -> bool:
+        """Whether it has no session: its objects are transient, or copies."""
+        ...
+
+    @property
     def savepoint(self) -> Savepoint | None:
         """Whom to tell of a change before it is made: there only within an inner scope."""
         ...
@@ -291,6 +346,19 @@ class Unit(Protocol):
 
     def add_new(self, obj: EntityBase) -> None:
         """Take in an object that the program has constructed."""
+        ...
+
+    def require_room(self, obj: EntityBase) -> None:
+        """Raise unless *obj*, of a unit without a session, can be taken in with all that it reaches in memory.
+
+        Raises:
+            CacheIndexError: there is another object here for the row of one of them.
+            ConstraintError: one of them is neither transient nor of this unit.
+        """
+        ...
+
+    def take_in(self, obj: EntityBase) -> None:
+        """Let *obj*, of a unit without a session, be an object of this one, with all that it reaches in memory."""
         ...
 
     def mark_dirty(self, obj: EntityBase) -> dict[str, bool]:

@@ -120,6 +120,10 @@ class Query(Generic[T]):
         """
         return self._narrowed(conditions, values, by_name=False)
 
+    def filter_by(self, /, **values: Any) -> Query[T]:
+        """Keep the results whose attributes equal *values*: ``filter_by(name="x")``."""
+        return self._narrowed((), values, by_name=False)
+
     def where(self, /, *conditions: Any, **values: Any) -> Query[T]:
         """Keep the results as `filter` does, but the parameters of a lambda are the loop variables that it names.
 

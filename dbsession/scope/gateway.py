@@ -2,11 +2,17 @@
 
 from __future__ import annotations
 
+from typing import Any
+
 from dbsession.errors import QueryLeftScope
+from dbsession.model.collections import Collection
+from dbsession.model.entity import EntityBase
 from dbsession.query.selected import Selected
 from dbsession.scope import stack
 from dbsession.scope.handles import HandleScope
 from dbsession.session.core import SessionCore
+from dbsession.session.detached import DetachedUnit
+from dbsession.session.opened import is_open_here
 from dbsession.session.runner import Runner
 from dbsession.session.unit_of_work import DatabaseLink, UnitOfWork
 
@@ -30,6 +36,31 @@ class ScopeGateway(Runner):
             ScopeOwnershipError: the scope belongs to another thread or task.
         """
         return stack.session_for(self.database).unit(self.database)
+
+    def unit_for_new(self, values: dict[str, Any]) -> UnitOfWork:
+        """Return the unit of work for an object that is being constructed with *values*; see the model's `Gateway`."""
+        if stack.current_frame() is None:
+            return self._unit_outside(values)
+        return stack.session_for(self.database).unit(self.database)
+
+    def _unit_outside(self, values: dict[str, Any]) -> UnitOfWork:
+        """Return the unit of work for a new object outside of any scope."""
+        for value in values.values():
+            for related in value if isinstance(value, (list, tuple, set, Collection)) else (value,):
+                unit: Any = related._state_.unit if isinstance(related, EntityBase) else None
+                if unit is not None and unit.is_detached:
+                    found: UnitOfWork = unit
+                    return found
+        if not is_open_here():
+            raise stack.no_scope(
+                "; while a Session(db) is open, an object may be built outside of any scope, and given to "
+                "session.add(...)"
+            )
+        return self.make_detached()
+
+    def make_detached(self) -> UnitOfWork:
+        """Return a new unit of work without a session."""
+        return DetachedUnit(self.database)
 
     def saving_now(self) -> None:
         """Note that something is about to be saved before the end of the current scope."""

@@ -142,8 +142,8 @@ def covering(frame: Frame | None, database: DatabaseLink) -> SessionCore | None:
     return None
 
 
-def no_scope() -> NoScopeError:
-    """Return the error for using the database outside any scope, naming the function that did."""
+def no_scope(also: str = "") -> NoScopeError:
+    """Return the error for using the database outside any scope, naming the function that did; *also*: more to say."""
     frame = sys._getframe(1)
     while frame.f_back is not None and frame.f_globals.get("__name__", "").split(".")[0] == "dbsession":
         frame = frame.f_back
@@ -151,7 +151,7 @@ def no_scope() -> NoScopeError:
     where = f"{name}()" if not name.startswith("<") else "this code"
     return NoScopeError(
         f"{where} uses the database outside any db_session (line {frame.f_lineno} of {frame.f_code.co_filename}): "
-        f"put @db_session on the function, or `with db_session:` around the code"
+        f"put @db_session on the function, or `with db_session:` around the code{also}"
     )
 
 

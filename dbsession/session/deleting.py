@@ -148,7 +148,8 @@ def _mark(unit: UnitOfWork, obj: EntityBase) -> None:
                 attribute.reverse.released(owner, obj, unit)
     for collection_attribute in obj._mapping_.collections.values():
         if isinstance(collection_attribute.reverse, CollectionAttribute):
-            for item in _linked(unit, obj, collection_attribute):
+            linked = [item for item in _linked(unit, obj, collection_attribute) if item._state_.unit is unit]
+            for item in linked:
                 collection_attribute.reverse.of(item).note_removed(obj, unit)
     if obj._state_.is_new:
         unit.new.pop(obj, None)

@@ -1,43 +1,45 @@
-"""The sessions that were made by hand and are open in this thread: ``Session(db)`` without `with`.
+"""Which sessions are open in this thread without being the current scope: ``Session(db)`` without ``with``.
 
-Each is held weakly, and known to its thread only, so that nothing has to be locked.
+While there is one, an object that is built outside any scope is transient, and waits for ``session.add(obj)``.
 """
 
 from __future__ import annotations
 
 import threading
-from typing import TYPE_CHECKING
+from typing import Protocol
 from weakref import WeakSet
 
-if TYPE_CHECKING:
-    from dbsession.session.core import SessionCore
-
-__all__ = ["is_open_here", "open_here", "register", "unregister"]
+__all__ = ["Openable", "is_open_here", "register", "unregister"]
 
 
-class _Opened(threading.local):
+class Openable(Protocol):
+    """A session, as far as it matters here."""
+
+    def is_here(self) -> bool:
+        """Tell whether the caller is the thread and task that opened it, and it has not ended."""
+        ...
+
+
+class _Here(threading.local):
+    """The open sessions of this thread. They are held weakly: a session that nobody holds is not open."""
+
     def __init__(self) -> None:
-        self.sessions: WeakSet[SessionCore] = WeakSet()
+        self.cores: WeakSet[Openable] = WeakSet()
 
 
-_opened = _Opened()
+_here = _Here()
 
 
-def register(session: SessionCore) -> None:
-    """Note that *session* is open in this thread."""
-    _opened.sessions.add(session)
+def register(core: Openable) -> None:
+    """Note that *core* is open in this thread."""
+    _here.cores.add(core)
 
 
-def unregister(session: SessionCore) -> None:
-    """Note that *session* is closed, or has become a scope."""
-    _opened.sessions.discard(session)
-
-
-def open_here() -> list[SessionCore]:
-    """Return the sessions that belong to the thread and task that asks."""
-    return [session for session in _opened.sessions if session.is_here()]
+def unregister(core: Openable) -> None:
+    """Note that *core* is open no more; in a thread where it was not, nothing happens."""
+    _here.cores.discard(core)
 
 
 def is_open_here() -> bool:
-    """Tell whether there is one."""
-    return bool(_opened.sessions) and bool(open_here())
+    """Tell whether a session is open in this thread and task."""
+    return any(core.is_here() for core in list(_here.cores))

@@ -18,6 +18,7 @@ from dbsession.model.entity import EntityBase
 from dbsession.model.mapping import Mapping, mapping_of
 from dbsession.query.query import Query
 from dbsession.query.verbs import select
+from dbsession.session import attaching, refreshing
 from dbsession.session.blocks import NestedBlock
 from dbsession.session.contents import IdentityMapView, among, describe, holds, session_objects
 from dbsession.session.core import SessionCore
@@ -27,9 +28,10 @@ from dbsession.session.raw_sql import RawResult, execute_raw
 from dbsession.session.runner import SessionRunner
 from dbsession.session.unit_of_work import DatabaseLink, UnitOfWork
 
-__all__ = ["Session", "sessionmaker"]
+__all__ = ["Session", "require_database"]
 
 E = TypeVar("E")
+Obj = TypeVar("Obj", bound=EntityBase)
 T = TypeVar("T")
 
 
@@ -90,7 +92,7 @@ class Session:
 
     def __init__(self, database: DatabaseLink, **options: Unpack[SessionOptions]) -> None:
         chosen, autoflush, info = make_session_options(options)
-        _require_database("Session()", database)
+        require_database("Session()", database)
         core = self._core = SessionCore(chosen, only=database, autoflush=autoflush)
         core.info = info
         self._scope: _Scope | None = None
@@ -232,19 +234,38 @@ class Session:
     # --- objects ------------------------------------------------------------------------------
 
     def add(self, obj: EntityBase) -> None:
-        """Let *obj* be saved with the next commit, together with what it refers to; a known one stays as it is.
+        """Let *obj* be saved with the next commit; one that is in the session already stays as it is.
+
+        What it refers to, and the items of its collections, come with it, as far as they are in memory. A detached
+        object, or a copy of one, is attached: see `attach`.
 
         Raises:
             TypeError: it is no entity object.
-            InvalidRequestError: it is of another live session, or was deleted in this one.
             CacheIndexError: the session has another object with its key.
+            ConstraintError: it is of another live session.
+            OperationWithDeletedObjectError: it was deleted in this session.
         """
         self.add_all((obj,))
 
     def add_all(self, objects: Iterable[EntityBase]) -> None:
         """Do as `add` for each of *objects*; if one is refused, none was added."""
-        for obj in objects:
-            self._require_mine(obj, "add")
+        for unit, group in self._grouped(objects, "add").items():
+            attaching.add(unit, group)
+
+    def attach(self, obj: Obj) -> Obj:
+        """Let *obj*, a copy or of a scope that has ended, be in this session, with what it reaches; return it.
+
+        A copy is what `copy.copy` and `pickle` make. It may have been changed: the changes are saved with the next
+        commit, if nobody has changed what was read, or changed, of it since its row was loaded. Nothing is sent yet.
+
+        Raises:
+            TypeError: it is no entity object.
+            CacheIndexError: the session has another object for its row, or that of one that it reaches; see `merge`.
+            ConstraintError: it is of another live session.
+            DatabaseSessionIsOver: nothing but its key is left since its strict scope has ended.
+        """
+        self._require_entity(obj, "attach")
+        return attaching.attach(self._unit(obj), obj)
 
     def delete(self, obj: EntityBase) -> None:
         """Delete *obj*, and what cascades from it, at the next flush.
@@ -255,6 +276,46 @@ class Session:
         """
         self._require_mine(obj, "delete")
         obj.delete()
+
+    def expire(self, obj: EntityBase, *attributes: Any, discard: bool = False) -> None:
+        """Forget what was loaded of *obj*, or of its *attributes*: the next access loads it again.
+
+        What was read of it counts as not read. *discard* throws unsaved changes away.
+
+        Raises:
+            InvalidRequestError: it has unsaved changes, is new or deleted, or is not in this session.
+        """
+        refreshing.expire(self._require_mine(obj, "expire"), obj, attributes, discard=discard)
+
+    def expire_all(self) -> None:
+        """Forget what was loaded of all objects but those with unsaved changes; the next access loads it again.
+
+        It loads all objects of a kind that were forgotten, in one round trip.
+        """
+        self._core.require_open("expire objects")
+        for unit in self._core.units:
+            refreshing.expire_all(unit)
+
+    def refresh(
+        self,
+        obj: EntityBase,
+        *attributes: Any,
+        for_update: bool = False,
+        nowait: bool = False,
+        discard: bool = False,
+    ) -> None:
+        """Load *obj*, or its *attributes*, again now, in one round trip; what was read of it is forgotten.
+
+        *for_update* locks its row until the transaction ends, with *nowait* without waiting for others. *discard*
+        throws unsaved changes away.
+
+        Raises:
+            ObjectNotFound: the row is gone.
+            LockNotAvailable: *nowait*, and somebody else has the lock.
+            InvalidRequestError: it has unsaved changes, is new or deleted, or is not in this session.
+        """
+        unit = self._require_mine(obj, "refresh")
+        unit.run(refreshing.refresh(unit, obj, attributes, for_update=for_update, nowait=nowait, discard=discard))
 
     def get(self, entity: type[E], /, *key: Any, for_update: bool = False, **values: Any) -> E | None:
         """Return the object with the primary key *key*, or the one that fits *values*, or None.
@@ -382,47 +443,31 @@ class Session:
         runner = self._runner(self._mapping(type(obj)))
         return runner.unit()
 
-    def _require_mine(self, obj: Any, verb: str) -> UnitOfWork:
-        """Return the unit of work of *obj*, which has to be in this session."""
+    @staticmethod
+    def _require_entity(obj: Any, verb: str) -> None:
         if not isinstance(obj, EntityBase):
             raise TypeError(f"session.{verb}() takes an object of an entity, not {obj!r:.80}")
+
+    def _grouped(self, objects: Iterable[EntityBase], verb: str) -> dict[UnitOfWork, list[EntityBase]]:
+        """Return *objects* by the units of work that they are, or would be, in."""
+        groups: dict[UnitOfWork, list[EntityBase]] = {}
+        for obj in objects:
+            self._require_entity(obj, verb)
+            groups.setdefault(self._unit(obj), []).append(obj)
+        return groups
+
+    def _require_mine(self, obj: Any, verb: str) -> UnitOfWork:
+        """Return the unit of work of *obj*, which has to be in this session."""
+        self._require_entity(obj, verb)
         unit = self._unit(obj)
         if obj._state_.unit is not unit:
             why = obj._state_.why_stranger(f"session.get({type(obj).__name__}, key)")
             raise InvalidRequestError(f"{self!r} cannot {verb} {obj!r}, which is not in it{why}")
-        return unit
+        mine: UnitOfWork = unit
+        return mine
 
 
-class sessionmaker:  # noqa: N801 - the name that the field knows it by
-    """A factory of sessions with the same options: ``Session = sessionmaker(bind=db)``, then ``with Session() as s:``.
-
-    *bind* is the `Database`. Options given to a call win over those of the factory.
-
-    Raises:
-        TypeError: *bind* is no `Database`; an option does not exist or does not fit.
-    """
-
-    __slots__ = ("_bind", "_options")
-
-    def __init__(self, bind: DatabaseLink, **options: Unpack[SessionOptions]) -> None:
-        _require_database("sessionmaker()", bind)
-        make_session_options(options)
-        self._bind = bind
-        self._options = options
-
-    def __repr__(self) -> str:
-        given = "".join([f", {name}={value!r}" for name, value in self._options.items()])
-        return f"sessionmaker(bind={self._bind}{given})"
-
-    def __call__(self, **options: Unpack[SessionOptions]) -> Session:
-        """Return a new session."""
-        merged: Any = {**self._options, **options}
-        if "info" in self._options and "info" in options:
-            merged["info"] = {**self._options["info"], **options["info"]}
-        return Session(self._bind, **merged)
-
-
-def _require_database(what: str, database: Any) -> None:
+def require_database(what: str, database: Any) -> None:
     """Raise unless *database* is one."""
     if not hasattr(type(database), "backend"):
         hint = f": write Database({database!r})" if isinstance(database, str) else ""

@@ -18,19 +18,20 @@ from dbsession.errors import CacheIndexError, InvalidRequestError, NotLoadedErro
 from dbsession.model.attributes import Attribute, PendingExpression
 from dbsession.model.collections import Collection, CollectionAttribute
 from dbsession.model.entity import EntityBase
-from dbsession.model.mapping import Gateway, LinkTable, Mapping
+from dbsession.model.mapping import LinkTable, Mapping, Selector
 from dbsession.model.references import ReferenceAttribute
 from dbsession.model.state import States, Status, set_changes, set_state
-from dbsession.session import deleting, loading, relations
+from dbsession.session import attaching, deleting, loading, relations
 from dbsession.session.autoflush import flush_ahead_of
 from dbsession.session.changes import Places, checked_places
 from dbsession.session.flush import flush
 from dbsession.session.identity_map import IdentityMap, ObjectSet
 from dbsession.session.journal import Journal, empty
 from dbsession.session.link import Link
+from dbsession.session.links import Links, change_link, take_links
 from dbsession.session.ordering import Pending, frees_values
 from dbsession.session.origins import Origin, origin
-from dbsession.session.savepoint import LinkChange, Savepoint
+from dbsession.session.savepoint import Savepoint
 from dbsession.session.strict import empty_objects
 from dbsession.session.transaction import Transaction, TransactionPolicy
 
@@ -57,6 +58,8 @@ class DatabaseLink(Protocol):
 class UnitOfWork:
     """Everything that one scope knows of one database."""
 
+    is_detached = False  # but see `detached`
+
     def __init__(
         self,
         database: DatabaseLink,
@@ -81,7 +84,7 @@ class UnitOfWork:
         self.dirty: dict[EntityBase, None] = {}
         self.deleted: dict[EntityBase, None] = {}
         self.gone: list[ref[EntityBase]] = []  # deleted, and in the identity map no more
-        self.links: dict[LinkTable, dict[tuple[Any, Any], bool]] = {}
+        self.links: Links = {}
         self.known_links: set[tuple[LinkTable, tuple[Any, Any]]] = set()  # those of links that surely change something
         self.exempt: set[EntityBase] = set()  # locked, or made, in the open transaction: nobody else can change them
         self.held: dict[EntityBase, Places] = {}  # updated in the open transaction: the columns that it set or compared
@@ -96,7 +99,7 @@ class UnitOfWork:
         self.ends = 0  # commits and rollbacks so far
         self.moves_keys = False  # an unsaved change concerns a key
         self.savepoint: Savepoint | None = None  # of the innermost inner scope
-        self.runner: Gateway | None = None  # of a session that need not be that of the current scope
+        self.runner: Selector | None = None  # of a session that need not be that of the current scope
 
     def _check_optimistically(self, policy: TransactionPolicy, *, optimistic: bool) -> None:
         # A serializable transaction needs no checks; but what was read in it is checked in the ones after it.
@@ -134,6 +137,14 @@ class UnitOfWork:
         self.new[obj] = origin()
         if mapping.hooks:
             self.has_hooks = True
+
+    def require_room(self, obj: EntityBase) -> None:
+        """Raise unless the transient *obj* can be taken in with all that it reaches in memory."""
+        attaching.require_room(self, obj)
+
+    def take_in(self, obj: EntityBase) -> None:
+        """Add the transient *obj*, and all that it reaches in memory."""
+        attaching.add(self, (obj,))
 
     def mark_dirty(self, obj: EntityBase) -> dict[str, Any]:
         """Note that *obj* has its first unsaved change, and return the dict of its changes."""
@@ -174,10 +185,10 @@ class UnitOfWork:
         if key is None:
             return
         other = self.identity.find(obj._mapping_, key)
-        if other is not None and other is not obj and other._state_.may_change and not self._moves_away(other, key):
+        if other is not None and other is not obj and other._state_.may_change and not self.moves_away(other, key):
             raise CacheIndexError(
                 f"{obj._mapping_.describe_key(key)} exists in this session already: {other!r} "
-                f"({other._state_.status.label}); "
+                f"({other._state_.label}); "
                 f"change that object, or delete it first"
             )
         if obj._state_.is_new:
@@ -186,7 +197,8 @@ class UnitOfWork:
             self.moves_keys = True
 
     @staticmethod
-    def _moves_away(other: EntityBase, key: Any) -> bool:
+    def moves_away(other: EntityBase, key: Any) -> bool:
+        """Tell whether *other*, which has *key*, will have another one after the flush."""
         return other._state_.status is Status.DIRTY and loading.assigned_key(other) != key
 
     def delete(self, *objects: EntityBase) -> None:
@@ -242,27 +254,7 @@ class UnitOfWork:
 
         *known*: what the database has is certain, so that taking the change back leaves nothing to send.
         """
-        link = attribute.link
-        assert link is not None
-        pair = (owner, item) if attribute.is_left else (item, owner)
-        self.collections_read[link] = 1
-        pairs = self.links.setdefault(link, {})
-        if link.is_symmetric and (item, owner) in pairs:
-            pair = (item, owner)
-        if self.savepoint is not None:
-            known_before = (link, pair) in self.known_links
-            self.savepoint.link_changing(LinkChange(link, pair, pairs.get(pair), known_before))
-        if pair not in pairs:
-            pairs[pair] = add
-            if known:
-                self.known_links.add((link, pair))
-        elif pairs[pair] is not add and (link, pair) in self.known_links:
-            self.known_links.discard((link, pair))
-            del pairs[pair]
-            if not pairs:
-                del self.links[link]
-        else:
-            pairs[pair] = add
+        change_link(self, attribute, owner, item, add=add, known=known)
 
     def select_items(self, collection: Collection[Any]) -> Any:
         """Return the query for the items of *collection*."""
@@ -316,22 +308,13 @@ class UnitOfWork:
         lists = (self.new, self.dirty, self.deleted)
         return Pending(*[[obj for obj in objects if obj in only] for objects in lists])
 
-    def take_links(self, only: set[EntityBase] | None = None) -> dict[LinkTable, dict[tuple[Any, Any], bool]]:
+    def take_links(self, only: set[EntityBase] | None = None) -> Links:
         """Take over the links to be made and removed, those of deleted objects left out."""
         if not self.links or only is not None:
             return {}
-        if self.savepoint is not None:
-            self.savepoint.links_taken(self.links, self.known_links)
-        taken, self.links = self.links, {}
-        self.known_links = set()
-        alive: dict[LinkTable, dict[tuple[Any, Any], bool]] = {}
-        for link, pairs in taken.items():
-            kept = {pair: add for pair, add in pairs.items() if all(end._state_.may_change for end in pair)}
-            if kept:
-                alive[link] = kept
-        return alive
+        return take_links(self)
 
-    def give_links_back(self, links: dict[LinkTable, dict[tuple[Any, Any], bool]]) -> None:
+    def give_links_back(self, links: Links) -> None:
         """Take back the *links* of `take_links`, which were not sent."""
         self.links = links
 

@@ -275,8 +275,10 @@ def test_objects_after_a_rollback_in_the_middle(shop):
     for use in (lambda: setattr(new, "name", "x"), lambda: new.tags.add([]), new.delete, new.flush, new.load):
         with pytest.raises(DatabaseSessionIsOver) as caught:
             use()
-        assert str(caught.value).startswith("Cannot ") and "Customer[new]" in str(caught.value)
-        assert str(caught.value).endswith(": its creation was rolled back, it is in no database; make a new object")
+        assert str(caught.value).startswith("Cannot ") and "Customer[transient]" in str(caught.value)
+        assert str(caught.value).endswith(
+            ": its creation was rolled back, it is in no database; make a new object, or session.add(...) this one"
+        )
 
 
 @pytest.mark.parametrize("send", [lambda: None, flush], ids=["unflushed", "flushed"])
@@ -308,7 +310,7 @@ def test_the_end_of_a_relation_of_a_new_object_after_a_savepoint(shop, send):
         card.number = "3"
     assert (new.card, other.card, card.customer.name, card.number) == (None, None, "Ann", "3")
     with pytest.raises(
-        DatabaseSessionIsOver, match=r"Customer\[new\]: its creation was rolled back, .*; make a new object"
+        DatabaseSessionIsOver, match=r"Customer\[transient\]: its creation was rolled back, .*; make a new object"
     ):
         new.delete()
 
@@ -409,14 +411,16 @@ def test_looking_for_an_object_of_no_database(shop):
         assert order not in shop.Customer[1].orders and order not in shop.Customer[2].orders
         assert new not in shop.Tag[1].customers
         with pytest.raises(
-            ConstraintError, match=r"cannot refer to Customer\[new\]: its creation was .*; make a new object"
+            ConstraintError, match=r"cannot refer to Customer\[transient\]: its creation was .*; make a new object"
         ):
             shop.Order(total=1, customer=new)
         with pytest.raises(
-            ConstraintError, match=r"cannot take Order\[new\]: its creation was rolled back.*; make a new"
+            ConstraintError, match=r"cannot take Order\[transient\]: its creation was rolled back.*; make a new"
         ):
             shop.Customer[1].orders.add(order)
-        with pytest.raises(ConstraintError, match=r"Customer\[new\] has no key, .* compared with it; its creation was"):
+        with pytest.raises(
+            ConstraintError, match=r"Customer\[transient\] has no key, .* compared with it; its creation was"
+        ):
             shop.Order.select(customer=new).fetch()
 
 

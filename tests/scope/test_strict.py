@@ -213,7 +213,7 @@ def test_a_failed_scope_is_strict_as_well(shop, send):
     for obj in (a, b):
         with pytest.raises(DatabaseSessionIsOver, match="it was rolled back because of Odd, and it was strict"):
             obj.name
-    assert (new.name, new.id, repr(new)) == ("n", None, "Customer[new]")
+    assert (new.name, new.id, repr(new)) == ("n", None, "Customer[transient]")
 
 
 def test_after_a_rollback_in_the_middle(shop):
