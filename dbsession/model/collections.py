@@ -346,11 +346,12 @@ class Collection(Generic[T]):
 
     def create(self, /, **values: Any) -> T:
         """Create a new object of the target that belongs to the owner: ``user.orders.create(total=5)``."""
-        self._changing()
+        unit = self._changing()
         attribute = self._attribute
         if attribute.reverse.name in values:
             raise TypeError(f"{self!r}.create() sets {attribute.reverse.name} itself")
         item: Any = attribute.target.entity(**values, **{attribute.reverse.name: self._owner})
+        joined(unit, item)  # outside of any scope it was built for no session
         created: T = item
         return created
 

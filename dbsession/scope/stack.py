@@ -14,6 +14,7 @@ from typing import Any, NamedTuple
 
 from dbsession.errors import NestedScopeError, NoScopeError
 from dbsession.session.core import SessionCore
+from dbsession.session.opened import is_open_here
 from dbsession.session.options import Options
 from dbsession.session.unit_of_work import DatabaseLink
 
@@ -147,6 +148,8 @@ def no_scope(also: str = "") -> NoScopeError:
     frame = sys._getframe(1)
     while frame.f_back is not None and frame.f_globals.get("__name__", "").split(".")[0] == "dbsession":
         frame = frame.f_back
+    if is_open_here():
+        also += "; the Session that is open here is asked by session.get(...) and session.query(...)"
     name = frame.f_code.co_qualname
     where = f"{name}()" if not name.startswith("<") else "this code"
     return NoScopeError(

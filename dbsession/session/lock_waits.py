@@ -1,36 +1,18 @@
 """Locks that the waiting code itself holds: where one transaction writes at a time, waiting for them is in vain.
 
 A session waits for nobody but for sessions of other threads and tasks. Those that cannot end before
-the code at hand goes on are the ones around it, and those of suspended generators of the same task.
+the code at hand goes on are the ones around it, those of suspended generators of the same task, and those
+that somebody here holds open.
 """
 
 from __future__ import annotations
 
-from collections.abc import Iterator
-from typing import Protocol
-
 from dbsession.errors import LockNotAvailable
+from dbsession.session.opened import Holder, open_here
 from dbsession.session.transaction import Phase
-from dbsession.session.unit_of_work import DatabaseLink, UnitOfWork
+from dbsession.session.unit_of_work import DatabaseLink
 
-__all__ = ["Holder", "require_free", "set_aside"]
-
-
-class Holder(Protocol):
-    """A session, as far as it may hold a lock."""
-
-    @property
-    def outer(self) -> Holder | None:
-        """The session that waits for what is done in this one."""
-        ...
-
-    def is_here(self) -> bool:
-        """Tell whether it belongs to the thread and task that asks."""
-        ...
-
-    def unit_if_any(self, database: DatabaseLink) -> UnitOfWork | None:
-        """Return its unit of work for *database*, if it has touched it."""
-        ...
+__all__ = ["require_free", "set_aside"]
 
 
 set_aside: set[Holder] = set()
@@ -46,18 +28,25 @@ def require_free(session: Holder, database: DatabaseLink, writes: bool) -> None:
     """
     outer = session.outer
     while outer is not None:
-        _refuse_if_held(session, outer, database, writes=writes, is_outer=True)
+        _refuse_if_held(session, outer, database, writes=writes, place=_OUTER)
         outer = outer.outer
     if set_aside:
-        for other in _suspended(session):
-            _refuse_if_held(session, other, database, writes=writes, is_outer=False)
+        for other in [other for other in list(set_aside) if other is not session and other.is_here()]:
+            _refuse_if_held(session, other, database, writes=writes, place=_SUSPENDED)
+    for other in open_here():
+        if other is not session:
+            _refuse_if_held(session, other, database, writes=writes, place=_OPEN)
 
 
-def _suspended(session: Holder) -> Iterator[Holder]:
-    return (other for other in list(set_aside) if other is not session and other.is_here())
+# Which session is in the way, and what can be done about it.
+_OUTER = ("the outer", "the outer one first, or join it")
+_SUSPENDED = ("a suspended generator's", "in the generator before it yields")
+_OPEN = ("another open", "that one first, or close it")
 
 
-def _refuse_if_held(session: Holder, holder: Holder, database: DatabaseLink, *, writes: bool, is_outer: bool) -> None:
+def _refuse_if_held(
+    session: Holder, holder: Holder, database: DatabaseLink, *, writes: bool, place: tuple[str, str]
+) -> None:
     unit = holder.unit_if_any(database)
     if unit is None or unit.transaction.phase is not Phase.OPEN:
         return
@@ -66,8 +55,7 @@ def _refuse_if_held(session: Holder, holder: Holder, database: DatabaseLink, *, 
     if not (all(excludes) or (readers_wait and any(excludes))):
         return
     readers = ", and nobody else read meanwhile" if readers_wait else ""
-    which = "the outer" if is_outer else "a suspended generator's"
-    way_out = "the outer one first, or join it" if is_outer else "in the generator before it yields"
+    which, way_out = place
     raise LockNotAvailable(
         f"{database} lets one transaction write at a time{readers}, and {which} {holder!r} is in one; {session!r} "
         f"would wait for it in vain: commit() {way_out}",
