@@ -29,7 +29,7 @@ _AHEAD = ", loaded ahead"  # behind the name of a reference, in the __dict__ of 
 class IdentityMap:
     """The objects of one unit of work, by entity and key."""
 
-    __slots__ = ("_followed", "_hollow", "_objects", "_watchers", "released")
+    __slots__ = ("_followed", "_hollow", "_objects", "_watchers", "expired_ends", "released")
 
     def __init__(self) -> None:
         self._objects: dict[Mapping, dict[Any, EntityBase]] = {}
@@ -37,6 +37,9 @@ class IdentityMap:
         self._followed: dict[ReferenceAttribute, ObjectSet] = {}
         self.released: dict[Mapping, WeakValueDictionary[Any, EntityBase]] = {}  # those let go that live
         self._watchers: tuple[Watcher, ...] = ()
+        # Collections, and ends of one-to-one relations without a column, that the program wants to be loaded again: by
+        # owner and name. What was read of their items may have changed.
+        self.expired_ends: set[tuple[EntityBase, str]] = set()
 
     def __len__(self) -> int:
         return sum(map(len, self._objects.values()))
@@ -112,6 +115,7 @@ class IdentityMap:
         self._objects.clear()
         self._hollow.clear()
         self.released.clear()
+        self.expired_ends.clear()
 
     def _targets(
         self, reference: ReferenceAttribute, owners: Iterable[EntityBase]
@@ -139,9 +143,10 @@ class IdentityMap:
 
     def let_go(self, keys: dict[Mapping, list[Any]]) -> None:
         """Hold the objects with *keys*, by the roots of their hierarchies, no longer."""
-        if self._followed:
+        if self._followed or self.expired_ends:
             going = {obj for root, some in keys.items() for obj in map(self.of(root).get, some) if obj is not None}
             self._let_go_of_followed(going)
+            self.expired_ends = {end for end in self.expired_ends if end[0] not in going}
             del going
         for root, some in keys.items():
             objects, hollow = self.of(root), self.hollow_of(root)
@@ -194,6 +199,11 @@ class IdentityMap:
         rows = [(mapping.root, key) for key in keys]
         for watcher in self._watchers:
             watcher.left.update(rows)
+
+    def note_expired_end(self, owner: EntityBase, name: str) -> None:
+        """Note that the program wants the collection, or one-to-one end, *name* of *owner* to be loaded again."""
+        if self.of(owner._mapping_).get(owner._key_) is owner:  # one that was let go is not to be held by this
+            self.expired_ends.add((owner, name))
 
     def note_expired(self, mapping: Mapping, key: Any) -> None:
         """Note that what was known of a row until now is not to be believed any more."""

@@ -21,7 +21,7 @@ from dbsession.model.state import NOT_LOADED, UNSET, Status
 from dbsession.query.prefetched import Prefetched, Relation
 from dbsession.session.loading import columns_load, rows_load
 from dbsession.session.lookups import Load, run_loads, with_columns
-from dbsession.session.relations import items_load, partners_load
+from dbsession.session.relations import asked_again, items_load, partners_load
 
 if TYPE_CHECKING:
     from dbsession.session.unit_of_work import UnitOfWork
@@ -152,10 +152,12 @@ class _RoundTrip:
         for (mapping, columns), keys in self._columns.items():
             loads.append(columns_load(unit, mapping, columns, keys))
         for relation, owners in self._owners.values():
-            if isinstance(relation, CollectionAttribute):
-                loads.append(items_load(unit, relation, owners, lazy(relation.target), is_read=False))
-            else:
-                loads.append(partners_load(unit, relation, owners, lazy(relation.target), is_read=False))
+            more = lazy(relation.target)
+            for group, again in asked_again(unit, relation, owners):
+                if isinstance(relation, CollectionAttribute):
+                    loads.append(items_load(unit, relation, group, more, is_read=False, refresh=again))
+                else:
+                    loads.append(partners_load(unit, relation, group, more, is_read=False, refresh=again))
         return loads
 
 

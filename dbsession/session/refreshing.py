@@ -21,7 +21,7 @@ from dbsession.model.collections import Collection, CollectionAttribute
 from dbsession.model.entity import EntityBase
 from dbsession.model.mapping import Column, Mapping
 from dbsession.model.references import ReferenceAttribute
-from dbsession.model.state import NOT_LOADED, set_row
+from dbsession.model.state import NOT_LOADED, UNSET, set_row
 from dbsession.session.changes import row_seen, unsaved
 from dbsession.session.discarding import discard_changes, discard_links, forget_items
 from dbsession.session.loading import materialize
@@ -198,9 +198,10 @@ def _forget(unit: UnitOfWork, obj: EntityBase, parts: _Parts) -> None:
     mapping, values, changes = obj._mapping_, obj.__dict__, unsaved(obj)
     key = obj._key_
     if parts.is_whole and not changes:
-        collections = [item for item in values.items() if isinstance(item[1], Collection)]
+        # Whoever holds a collection keeps it; the ends of one-to-one relations are popped below.
+        in_other_tables = {name: values[name] for name in values if getattr(mapping.member(name), "is_virtual", False)}
         values.clear()
-        values.update(collections)
+        values.update(in_other_tables)
         set_row(obj, mapping.hollow_row(key))
     else:
         row = list(obj._row_)
@@ -211,15 +212,22 @@ def _forget(unit: UnitOfWork, obj: EntityBase, parts: _Parts) -> None:
                     if not column.is_key:
                         row[column.position] = NOT_LOADED
         set_row(obj, tuple(row))
+    identity = unit.identity
     for end in parts.ends:
-        values.pop(end.name, None)
+        if values.pop(end.name, UNSET) is not UNSET:
+            identity.note_expired_end(obj, end.name)
     for collection_attribute in parts.collections:
         if collection_attribute.name in values:
-            forget_items(unit, values[collection_attribute.name])
-    identity = unit.identity
+            _forget_items(unit, values[collection_attribute.name])
     if mapping.is_hollow(row_seen(obj, changes)) and identity.of(mapping).get(key) is obj:
         identity.hollow_of(mapping)[key] = obj
     identity.note_expired(mapping, key)
+
+
+def _forget_items(unit: UnitOfWork, collection: Collection[Any]) -> None:
+    if collection.is_loaded:
+        unit.identity.note_expired_end(collection.owner, collection.attribute.name)
+    forget_items(unit, collection)
 
 
 def _row_load(unit: UnitOfWork, obj: EntityBase, parts: _Parts, *, lock: bool, nowait: bool, discard: bool) -> Load:
@@ -295,8 +303,9 @@ def _tell_ends(unit: UnitOfWork, obj: EntityBase, before: dict[str, Any]) -> Non
 def _forget_end(unit: UnitOfWork, owner: EntityBase, attribute: Any) -> None:
     if isinstance(attribute, CollectionAttribute):
         if not owner._state_.is_new:
-            forget_items(unit, owner.__dict__[attribute.name])
+            _forget_items(unit, owner.__dict__[attribute.name])
     elif attribute.is_virtual:
         if unit.savepoint is not None:
             unit.savepoint.back_reference_changing(owner, attribute.name)
         del owner.__dict__[attribute.name]
+        unit.identity.note_expired_end(owner, attribute.name)

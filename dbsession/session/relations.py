@@ -24,6 +24,7 @@ if TYPE_CHECKING:
     from dbsession.session.unit_of_work import UnitOfWork
 
 __all__ = [
+    "asked_again",
     "find_referring",
     "is_linked",
     "items_load",
@@ -39,7 +40,27 @@ def load_back_reference(unit: UnitOfWork, obj: EntityBase, attribute: ReferenceA
     owners = [obj]
     if _is_second(unit, reference):
         owners += [other for other in _like(unit, attribute, obj) if attribute.name not in other.__dict__]
-    yield from run_loads(unit, [partners_load(unit, attribute, owners, is_read=True)])
+    groups = asked_again(unit, attribute, owners)
+    yield from run_loads(
+        unit, [partners_load(unit, attribute, group, is_read=True, refresh=again) for group, again in groups]
+    )
+
+
+def asked_again(
+    unit: UnitOfWork, attribute: ReferenceAttribute | CollectionAttribute, owners: Iterable[EntityBase]
+) -> list[tuple[list[EntityBase], bool]]:
+    """Return *owners* in one or two groups, with whether the program wants what they have of *attribute* again."""
+    owners, expired = list(owners), unit.identity.expired_ends
+    if not expired:
+        return [(owners, False)]
+    again = [owner for owner in owners if (owner, attribute.name) in expired]
+    others = [owner for owner in owners if (owner, attribute.name) not in expired]
+    return [(group, is_again) for group, is_again in ((again, True), (others, False)) if group]
+
+
+def _note_loaded(unit: UnitOfWork, name: str, owners: Iterable[EntityBase]) -> None:
+    if unit.identity.expired_ends:
+        unit.identity.expired_ends.difference_update([(owner, name) for owner in owners])
 
 
 def partners_load(
@@ -75,6 +96,7 @@ def partners_load(
             if shows_changes:
                 unit.journal.back_reference_changing(owner, attribute.name)
             owner.__dict__[attribute.name] = partners.get(owner)
+        _note_loaded(unit, attribute.name, owners)
 
     return Load(referring(reference, [owner._key_ for owner in owners], source), take)
 
@@ -140,7 +162,10 @@ def load_collection(unit: UnitOfWork, collection: Collection[Any]) -> Flow[None]
     owners = [collection.owner]
     if _is_second(unit, attribute.reverse):  # the same for a class and its subclasses
         owners += [other for other in _like(unit, attribute, collection.owner) if not attribute.of(other).is_loaded]
-    yield from run_loads(unit, [items_load(unit, attribute, owners, is_read=True)])
+    groups = asked_again(unit, attribute, owners)
+    yield from run_loads(
+        unit, [items_load(unit, attribute, group, is_read=True, refresh=again) for group, again in groups]
+    )
 
 
 def items_load(
@@ -189,6 +214,7 @@ def _fill(unit: UnitOfWork, attribute: CollectionAttribute, items: dict[EntityBa
         if shows_changes:
             unit.journal.filling(collection)
         collection.fill(belonging)
+    _note_loaded(unit, attribute.name, items)
 
 
 def _linked_load(

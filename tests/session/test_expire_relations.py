@@ -387,3 +387,22 @@ def test_rollback_behind_expire(shop):
         session.expire_all()
         rollback()
         assert (a.name, first.customer) == ("a", a)
+
+
+def test_items_that_came_from_elsewhere(shop):
+    """Whom an item belonged to was read; behind expire, that it belongs here now is no error, prefetched or touched."""
+    with db_session as session:
+        a, b = shop.Customer[1], shop.Customer[2]
+        first, second = sorted(a.orders)
+        card = a.card
+        assert (len(b.orders), b.card, first.customer, card.owner) == (0, None, a, a)
+        change(shop, "UPDATE purchase SET customer = 2 WHERE id = 1")
+        session.expire(b, "orders")
+        assert set(b.orders) == {first}
+        change(shop, "UPDATE purchase SET customer = 2 WHERE id = 2")
+        change(shop, "UPDATE card SET owner = 2")
+        session.expire(b, "orders", "card")
+        assert shop.Customer.select(id=2).prefetch(shop.Customer.orders, shop.Customer.card).fetch() == [b]
+        with sent(shop.db) as spent:
+            assert (set(b.orders), b.card) == ({first, second}, card)
+        assert spent.round_trips == 0
