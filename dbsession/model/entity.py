@@ -18,6 +18,7 @@ from dbsession.model.export import Names
 from dbsession.model.expressions import Expression, plain_expression
 from dbsession.model.iterators import over
 from dbsession.model.keys import assign_key
+from dbsession.model.making import unit_given
 from dbsession.model.mapping import Catalog, Gateway, Mapping, Selection, mapping_of
 from dbsession.model.raw_verbs import RawVerbs
 from dbsession.model.references import ReferenceAttribute
@@ -160,11 +161,8 @@ class EntityBase(Slots, metaclass=EntityMeta, abstract=True):
 
     def __init__(self, /, *unnamed: Never, **values: Any) -> None:
         mapping = mapping_of(type(self))
-        unit = mapping.gateway.unit_for_new(values)
+        unit = unit_given(mapping, unnamed) if unnamed else mapping.gateway.unit_for_new(values)
         attributes = self._attributes_
-        if unnamed:
-            first = next((name for name, member in attributes.items() if not getattr(member, "is_auto", False)), "name")
-            raise TypeError(f"{mapping.name} takes its attributes by name: {mapping.name}({first}=...)")
         if not values.keys() <= attributes.keys():
             unknown = next(name for name in values if name not in attributes)
             raise TypeError(f"unexpected attribute {unknown!r} of {mapping.name}{suggest(unknown, attributes)}")

@@ -1,0 +1,291 @@
+"""What is to be merged, as a tree: dictionaries and objects of other sessions, read before anything is loaded.
+
+A `Node` stands for one object: which class and key it has, and what is to be assigned. Values are plain, or stand for
+other objects: a `Node`, a `Reference` (a key), an object of the session, None.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Iterator
+from collections.abc import Mapping as MappingOf
+from typing import TYPE_CHECKING, Any, NamedTuple
+
+from dbsession.errors import ConstraintError, OperationWithDeletedObjectError
+from dbsession.model.attributes import Attribute, PendingExpression, ValueAttribute
+from dbsession.model.collections import Collection, CollectionAttribute
+from dbsession.model.entity import EntityBase
+from dbsession.model.json_values import key_from_json, value_from_json
+from dbsession.model.mapping import Mapping
+from dbsession.model.references import ReferenceAttribute
+from dbsession.model.registration import suggest
+from dbsession.model.stand_ins import object_behind
+from dbsession.model.state import UNSET, Status
+from dbsession.model.tracked import plain
+
+if TYPE_CHECKING:
+    from dbsession.session.unit_of_work import UnitOfWork
+
+__all__ = ["Change", "Node", "Plan", "Reference", "member_of", "wrong_name"]
+
+
+class Reference(NamedTuple):
+    """An object by its key, as rows have it."""
+
+    mapping: Mapping
+    key: Any
+
+
+class Change(NamedTuple):
+    """What a copy has added to a collection, and removed from it."""
+
+    added: list[Any]
+    removed: list[Any]
+
+
+class Node:
+    """One object to be found or made, and what it is to get."""
+
+    def __init__(self, mapping: Mapping, source: EntityBase | None = None) -> None:
+        self.mapping = mapping
+        self.source = source  # the object to be merged; None: the data are a dict
+        self.key: Any = None  # as rows have it; None: the object is to be made
+        self.values: dict[str, Any] = {}  # of attributes
+        self.sets: dict[
+            str, Any
+        ] = {}  # what to do behind it: collections, as lists or `Change`, and nodes that refer here
+        self.expected: dict[str, tuple[Any, ...]] = {}  # of the attributes that a copy has changed: what its row had
+        self.version: Any = UNSET
+        self.must_exist = False
+        self.obj: EntityBase | None = None
+
+
+class Plan:
+    """All nodes, in the order in which they were met."""
+
+    def __init__(self, unit: UnitOfWork) -> None:
+        self.unit = unit
+        self.nodes: list[Node] = []
+        self._by_source: dict[int, Node] = {}
+
+    # --- dictionaries ---------------------------------------------------------------------------------
+
+    def from_dict(self, mapping: Mapping, data: Any, owner: tuple[ReferenceAttribute, Node] | None = None) -> Node:
+        """Return the node of *data*, a dict, for an object of *mapping*.
+
+        *owner*: the data stand in those of this node, and the attribute refers to it.
+
+        Raises:
+            TypeError, ValueError: the data are no dict, have an unknown name, or a value that does not fit.
+        """
+        if not isinstance(data, MappingOf):
+            raise TypeError(f"what is merged into {mapping.name} is a dict of its attributes, not {data!r:.80}")
+        node = Node(_class_of(mapping, data))
+        self.nodes.append(node)
+        for name, value in data.items():
+            self._take(node, name, value)
+        if owner is not None:
+            _give_owner(node, *owner)
+        node.key = self._key_of(node)
+        for name, value in data.items():
+            attribute = member_of(node.mapping, name)
+            if _is_owned(attribute, value):
+                node.sets[name] = self.from_dict(attribute.target, value, (attribute.reverse, node))
+            elif isinstance(attribute, CollectionAttribute):
+                node.sets[name] = list(self._items(node, attribute, value))
+        return node
+
+    def _take(self, node: Node, name: Any, value: Any) -> None:
+        """Take over a value for which the key of *node* need not be known."""
+        attribute = member_of(node.mapping, name)
+        if attribute is node.mapping.root.discriminator or isinstance(attribute, CollectionAttribute):
+            return
+        if attribute is node.mapping.version:
+            node.version = UNSET if value is None else value
+        elif isinstance(attribute, ValueAttribute):
+            node.values[name] = value_from_json(attribute, value)
+        elif not _is_owned(attribute, value):
+            node.values[name] = self._related(attribute, value)
+
+    def _key_of(self, node: Node) -> Any:
+        """Return the key among the values of *node*, or None if it is not (all) there."""
+        raw: list[Any] = []
+        for attribute in node.mapping.key:
+            value = node.values.get(attribute.name)
+            if isinstance(value, Node | Reference):
+                value = value.key
+            elif isinstance(value, EntityBase):
+                value = value._key_
+            elif value is not None:
+                assert isinstance(attribute, ValueAttribute)
+                value = attribute.raw(attribute.coerce(value))
+            if value is None:
+                if getattr(attribute, "is_auto", False):
+                    node.values.pop(attribute.name, None)
+                return None
+            raw += value if len(attribute.columns) > 1 else (value,)
+        return raw[0] if len(raw) == 1 else tuple(raw)
+
+    def _items(self, node: Node, attribute: CollectionAttribute, values: Any) -> Iterator[Any]:
+        if isinstance(values, str | MappingOf) or not isinstance(values, Iterable):
+            raise TypeError(f"{attribute!r} takes a list of dicts, keys or objects, not {values!r:.80}")
+        reverse = attribute.reverse
+        for value in values:
+            if isinstance(value, MappingOf) and isinstance(reverse, ReferenceAttribute):
+                yield self.from_dict(attribute.target, value, (reverse, node))
+            elif value is None:
+                raise TypeError(f"{attribute!r} holds {attribute.target.name}, not None")
+            else:
+                yield self._related(attribute, value)
+
+    def _related(self, attribute: ReferenceAttribute | CollectionAttribute, value: Any) -> Any:
+        """Return what *value*, a dict, a key, an object, a proxy or None, stands for."""
+        target = attribute.target
+        if isinstance(value, MappingOf):
+            return self.from_dict(target, value)
+        if isinstance(value, EntityBase):
+            return self._other(value)
+        behind = None if value is None else object_behind(value)
+        if behind is not None:
+            return Reference(behind._mapping_, behind._key_)
+        if value is None:
+            return None
+        try:
+            return Reference(target, target.entity._key_from_(key_from_json(target, value)))
+        except (TypeError, ValueError) as error:
+            raise type(error)(f"{attribute!r} refers to {target.name}: {error}") from None
+
+    # --- objects ----------------------------------------------------------------------------------------
+
+    def from_object(self, obj: EntityBase) -> Node:
+        """Return the node of *obj*, which is in no live session, with what it has changed; of a new one, all it has.
+
+        Raises:
+            ConstraintError: it belongs to another live session.
+            OperationWithDeletedObjectError: it was deleted.
+        """
+        known = self._by_source.get(id(obj))
+        if known is not None:
+            return known
+        state, mapping = obj._state_, obj._mapping_
+        if state.unit is not None and not getattr(state.unit, "is_detached", False):
+            raise ConstraintError(
+                f"{obj!r} cannot be merged: it belongs to another live session (or database); merge it when that is "
+                f"over, or merge obj.to_dict()"
+            )
+        if state.status in (Status.MARKED_FOR_DELETION, Status.DELETED):
+            raise OperationWithDeletedObjectError(
+                f"{obj!r} cannot be merged: it was deleted; session.attach(obj) takes the deletion over"
+            )
+        node = self._by_source[id(obj)] = Node(mapping, obj)
+        self.nodes.append(node)
+        is_unsaved = state.is_new or state.status is Status.TRANSIENT
+        node.must_exist = not is_unsaved
+        changes: dict[str, Any] = obj._changes_ if state.has_changes else {}
+        names: Iterable[str] = [n for n in mapping.attributes if n in obj.__dict__] if is_unsaved else changes
+        for name in names:
+            attribute = mapping.attributes[name]
+            if attribute is mapping.version or attribute is mapping.root.discriminator or _leads_back(attribute):
+                continue
+            if not is_unsaved:
+                node.expected[name] = _raw_before(obj, attribute, changes[name])
+            node.values[name] = self._changed(obj, attribute, changes.get(name))
+        if is_unsaved:
+            node.key = self._key_of(node)
+        else:
+            node.key = obj._key_
+            self._expect_version(node, obj)
+        if is_unsaved or state.unit is not None:
+            self._take_collections(node, obj)
+        return node
+
+    def _changed(self, obj: EntityBase, attribute: Attribute[Any], change: Any) -> Any:
+        if isinstance(change, PendingExpression):
+            return change.expression
+        value = obj.__dict__[attribute.name]
+        return self._other(value) if isinstance(value, EntityBase) else plain(value)
+
+    @staticmethod
+    def _expect_version(node: Node, obj: EntityBase) -> None:
+        version = node.mapping.version
+        if version is not None and obj._state_.has_changes:
+            node.expected[version.name] = _raw_before(obj, version, True)
+
+    def _take_collections(self, node: Node, obj: EntityBase) -> None:
+        for name in node.mapping.collections:
+            collection = obj.__dict__.get(name)
+            if isinstance(collection, Collection):
+                added, removed = collection.contents()[1:]
+                if added or removed:
+                    node.sets[name] = Change([self._other(o) for o in added], [self._other(o) for o in removed])
+
+    def _other(self, obj: EntityBase) -> Any:
+        """Return what stands for *obj*, which what is merged refers to: by its key, if it has been saved."""
+        if obj._state_.unit is self.unit:
+            return obj
+        is_unsaved = obj._state_.is_new or obj._state_.status is Status.TRANSIENT
+        return self.from_object(obj) if is_unsaved else Reference(obj._mapping_, obj._key_)
+
+
+def member_of(mapping: Mapping, name: Any) -> Any:
+    """Return the attribute or collection *name* of *mapping*, or of what an object of it may turn out to be.
+
+    Raises:
+        TypeError: there is none.
+    """
+    for each in mapping.family():
+        found = each.entity._attributes_.get(name)
+        if found is not None:
+            return found
+    raise wrong_name(mapping, name)
+
+
+def wrong_name(mapping: Mapping, name: Any) -> TypeError:
+    """Return the error for an attribute *name* that objects of *mapping* do not have."""
+    known = mapping.entity._attributes_
+    return TypeError(f"unexpected attribute {name!r} of {mapping.name}{suggest(str(name), known)}")
+
+
+def _leads_back(attribute: Any) -> bool:
+    """Tell whether *attribute* is the end of a one-to-one relation that has no column."""
+    return isinstance(attribute, ReferenceAttribute) and attribute.is_virtual
+
+
+def _is_owned(attribute: Any, value: Any) -> bool:
+    """Tell whether *value*, for *attribute*, is the data of an object that has the reference to this one."""
+    return _leads_back(attribute) and isinstance(value, MappingOf)
+
+
+def _class_of(mapping: Mapping, data: MappingOf[Any, Any]) -> Mapping:
+    """Return the mapping that the discriminator among *data* names; without one it is *mapping*."""
+    kind = mapping.root.discriminator
+    if kind is None or data.get(kind.name) is None or kind.name not in mapping.entity._attributes_:
+        return mapping
+    assert isinstance(kind, ValueAttribute)
+    value = kind.kind.coerce(value_from_json(kind, data[kind.name]))
+    found = mapping.root.by_discriminator.get(value)
+    if found is None or not issubclass(found.entity, mapping.entity):
+        raise TypeError(f"{kind!r} is {value!r}, which is no {mapping.name}")
+    return found
+
+
+def _give_owner(node: Node, attribute: ReferenceAttribute, owner: Node) -> None:
+    """Let *node* refer to *owner*, in whose data it stands.
+
+    Raises:
+        ValueError: its own data name another one.
+    """
+    named = node.values.get(attribute.name)
+    key = named._key_ if isinstance(named, EntityBase) else getattr(named, "key", None)
+    if named is not None and (key is None or key != owner.key):  # None: it is new
+        there = "a new object" if owner.key is None else owner.mapping.describe_key(owner.key)
+        here = "a new object" if key is None else owner.mapping.describe_key(key)
+        raise ValueError(f"{attribute!r} is {here} in data that stand within those of {there}")
+    if not isinstance(named, Node):
+        node.values[attribute.name] = owner
+
+
+def _raw_before(obj: EntityBase, attribute: Attribute[Any], change: Any) -> tuple[Any, ...]:
+    """Return what the columns of a changed *attribute* had in the row of *obj*."""
+    if isinstance(change, PendingExpression):
+        return (change.raw,)
+    return tuple([obj._row_[column.position] for column in attribute.columns])

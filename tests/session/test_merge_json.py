@@ -1,0 +1,158 @@
+"""What JSON has is merged as what it stands for: every type of attribute, and every class of a hierarchy."""
+
+from __future__ import annotations
+
+import json
+from datetime import date, datetime, time, timedelta
+from decimal import Decimal
+from enum import Enum
+from types import SimpleNamespace
+from uuid import UUID
+
+import pytest
+
+from dbsession import Discriminator, Json, Optional, Required, db_session, flush
+from dbsession.session import merging
+from tests.counting import counted
+
+
+def merge(shop, what, data=None):
+    unit = shop.db.gateway.unit()
+    return unit.run(merging.merge(unit, what, data))
+
+
+class Colour(Enum):
+    RED = "r"
+    BLUE = "b"
+
+
+class Size(Enum):
+    SMALL = 1
+    LARGE = 2
+
+
+VALUES = [
+    (str, "x"),
+    (int, 7),
+    (bool, False),
+    (float, 1.5),
+    (Decimal, Decimal("1.50")),
+    (date, date(2026, 11, 20)),
+    (datetime, datetime(2026, 11, 20, 1, 2, 3, 4)),
+    (time, time(1, 2, 3, 4)),
+    (timedelta, timedelta(0)),
+    (timedelta, timedelta(days=400, hours=30, microseconds=7)),
+    (timedelta, timedelta(days=-1, microseconds=-1)),
+    (UUID, UUID(int=7)),
+    (bytes, b"\x00\xff"),
+    (bytearray, bytearray(b"\x00\xff")),
+    (Colour, Colour.BLUE),
+    (Size, Size.LARGE),
+    (Json, {"a": [1, None, "2026-11-20"]}),
+    (int, None),
+]
+
+
+@pytest.mark.parametrize("python, value", VALUES)
+def test_every_type_comes_back_from_json(db, python, value):
+    """What to_json() writes is merged as the value that it was written from: on a new object, and changing nothing."""
+
+    class Thing(db.Entity):
+        value = Optional(python)
+
+    db.generate_mapping(create_tables=True)
+    shop = SimpleNamespace(db=db)
+    with db_session:
+        text = Thing(value=value).to_json("value")
+    with db_session:
+        data = json.loads(text)
+        made = merge(shop, Thing, data)
+        assert made.value == Thing[1].value == value
+        flush()
+        merge(shop, Thing, {"id": 1, **data})
+        assert made.value == value
+        with counted(db) as sent:
+            flush()
+        assert sent.statements == 0
+
+
+@pytest.mark.parametrize(
+    "python, text, value",
+    [
+        (timedelta, "P1W2DT3H4M5.5S", timedelta(weeks=1, days=2, hours=3, minutes=4, seconds=5.5)),
+        (timedelta, 90.5, timedelta(seconds=90.5)),
+        (datetime, "2026-11-20 01:02", datetime(2026, 11, 20, 1, 2)),
+        (time, "01:02", time(1, 2)),
+        (Decimal, 1.5, Decimal("1.50")),
+        (int, "7", 7),
+    ],
+)
+def test_other_spellings(db, python, text, value):
+    """ISO 8601 has more than one spelling, and a timedelta may be a number of seconds."""
+
+    class Thing(db.Entity):
+        value = Optional(python)
+
+    db.generate_mapping(create_tables=True)
+    with db_session:
+        assert merge(SimpleNamespace(db=db), Thing, {"value": text}).value == value
+
+
+@pytest.mark.parametrize(
+    "python, text, message",
+    [
+        (timedelta, "P", "cannot be read from 'P': which is no duration of ISO 8601"),
+        (timedelta, "P1DT", "cannot be read from 'P1DT'"),
+        (timedelta, float("inf"), "cannot be read from inf"),
+        (bytes, "\u00e4", "cannot be read from .*: which is no base64"),
+        (time, "noon", "cannot be read from 'noon'"),
+        (Colour, "g", "is 'g', and must be one of 'r', 'b'"),
+    ],
+)
+def test_wrong_spellings(db, python, text, message):
+    """What cannot be read is refused, with attribute and text."""
+
+    class Thing(db.Entity):
+        value = Optional(python)
+
+    db.generate_mapping(create_tables=True)
+    with db_session:
+        with pytest.raises(ValueError, match=f"Thing.value {message}"):
+            merge(SimpleNamespace(db=db), Thing, {"value": text})
+        with pytest.raises((TypeError, ValueError)):
+            Thing(value=text)  # an ordinary assignment takes no text at all
+
+
+def test_hierarchies(db):
+    """A row of a subclass is merged with its own attributes; the declared kind says what is new."""
+
+    class Animal(db.Entity):
+        kind = Discriminator(str)
+        name = Required(str)
+
+    class Dog(Animal):
+        _discriminator_ = "dog"
+        tricks = Optional(int)
+
+    class Cat(Animal):
+        lives = Optional(int)
+
+    db.generate_mapping(create_tables=True)
+    shop = SimpleNamespace(db=db)
+    with db_session:
+        Dog(name="Rex"), Cat(name="Tom")
+    with db_session:
+        rex = merge(shop, Animal, {"id": 1, "tricks": 3, "kind": "dog"})
+        assert (type(rex), rex.tricks) == (Dog, 3)
+        made = merge(shop, Animal, {"kind": "dog", "name": "Max", "tricks": 1})
+        assert type(made) is Dog
+        for data, message in (
+            ({"id": 2, "tricks": 3}, "unexpected attribute 'tricks' of Cat"),
+            ({"id": 2, "kind": "dog"}, r"Cannot merge what is of Dog into Cat\[2\]"),
+            ({"name": "x", "kind": "cow"}, "Animal.kind is 'cow', which is no Animal"),
+            ({"name": "x", "tricks": 1}, "unexpected attribute 'tricks' of Animal"),
+        ):
+            with pytest.raises(TypeError, match=message):
+                merge(shop, Animal, data)
+        with pytest.raises(TypeError, match="which is none"):
+            merge(shop, Dog, {"id": 2, "name": "x"})
