@@ -283,7 +283,7 @@ class Lease:
         """Undo the open transaction, and take back what was set."""
         floor = self._lender.floor
         if self._open:
-            yield from execute(floor.back)
+            yield from execute(*self._rolling_back())
         self._unlimit()
         if self._sets and self._lender.is_sqlite:
             yield from execute(Statement("PRAGMA query_only = OFF"))
@@ -363,7 +363,7 @@ class Lease:
                 is_open = False
                 steps.append(_Step(statement, self._committing(), None, "COMMIT"))
             elif kind is Kind.ROLLBACK:
-                steps.append(_Step(statement, (floor.back,) if is_open else (), None, "ROLLBACK"))
+                steps.append(_Step(statement, self._rolling_back() if is_open else (), None, "ROLLBACK"))
                 is_open = False
             elif kind in (Kind.COMMIT, Kind.SAVEPOINT, Kind.ROLLBACK_TO) and not is_open:
                 raise InterfaceError(f"{statement.sql} outside a transaction", statement=statement)
@@ -377,7 +377,9 @@ class Lease:
         kind = statement.kind
         if kind is Kind.RAW:
             self._sets = self._sets or _SETS.search(sql) is not None
-            if is_open and not self._lender.is_sqlite and _SETS_LOCALLY.search(sql):
+            if is_open and self._lender.is_sqlite and "defer_foreign_keys" in sql:
+                self._set_locally = (_DEFERRING["ON"],)
+            elif is_open and not self._lender.is_sqlite and _SETS_LOCALLY.search(sql):
                 self._set_locally = _RESET
         elif kind is Kind.WRITE and (setting := _SET_LOCAL.match(sql)):
             reset = Statement(f"SET LOCAL {setting[1]} TO DEFAULT", kind=Kind.WRITE)
@@ -389,11 +391,16 @@ class Lease:
             return _Step(statement, (statement,), 0)
         return _Step(statement, (statement, *self._committing()), 0)
 
+    def _rolling_back(self) -> Batch:
+        """Return what undoes all that was done above the floor."""
+        back = self._lender.floor.back
+        return (back, *self._set_locally) if self._lender.is_sqlite else (back,)  # no ROLLBACK takes back a PRAGMA
+
     def _committing(self) -> Batch:
         """Return what lets all that was done above the floor count as committed."""
         floor = self._lender.floor
         if self._lender.is_sqlite:
-            return (floor.release, floor.set)
+            return (floor.release, *self._set_locally, floor.set)
         return (_CHECK, floor.release, *self._set_locally, *_DEFER, floor.set)
 
 
