@@ -10,9 +10,9 @@ unit of work is told of each link.
 from __future__ import annotations
 
 from collections.abc import Iterable, Iterator
-from typing import TYPE_CHECKING, Any, Generic, TypeVar
+from typing import TYPE_CHECKING, Any, Generic, SupportsIndex, TypeVar
 
-from dbsession.errors import ConstraintError, ObjectNotFound
+from dbsession.errors import ConstraintError, NotLoadedError, ObjectNotFound
 from dbsession.model.expressions import Expression, ReferenceExpression
 from dbsession.model.iterators import over, over_loaded
 from dbsession.model.linking import joined, require_linkable
@@ -107,6 +107,15 @@ class Collection(Generic[T]):
     def __repr__(self) -> str:
         inside = f"{len(self._items)} objects" if self._items is not None else "not loaded"
         return f"<{self._owner!r}.{self._attribute.name}: {inside}>"
+
+    def __reduce_ex__(self, protocol: SupportsIndex) -> Any:
+        """Let copies and pickles be lists; nothing is loaded for them."""
+        if self._items is None:
+            raise NotLoadedError(
+                f"{self!r} cannot be copied or pickled: load it first, with {self._example}.load() or "
+                f"query.prefetch({self._attribute!r})"
+            )
+        return list, (list(self._items),)
 
     # --- reading ------------------------------------------------------------------------------
 

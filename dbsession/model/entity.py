@@ -7,7 +7,7 @@ until an attribute is touched. It knows its unit of work through its state, and 
 from __future__ import annotations
 
 from collections.abc import Iterator
-from typing import TYPE_CHECKING, Any, ClassVar, Never, TypeVar, cast
+from typing import TYPE_CHECKING, Any, ClassVar, Never, Self, SupportsIndex, TypeVar, cast
 
 from dbsession.errors import ERDiagramError, ObjectNotFound
 from dbsession.model import export
@@ -20,6 +20,7 @@ from dbsession.model.iterators import over
 from dbsession.model.keys import assign_key
 from dbsession.model.making import unit_given
 from dbsession.model.mapping import Catalog, Gateway, Mapping, Selection, mapping_of
+from dbsession.model.pickling import copy_object, reduce_object
 from dbsession.model.raw_verbs import RawVerbs
 from dbsession.model.references import ReferenceAttribute
 from dbsession.model.registration import begin_mapping, suggest
@@ -258,6 +259,12 @@ class EntityBase(Slots, metaclass=EntityMeta, abstract=True):
             label = self._state_.label
             return f"{type(self).__name__}[{label}]"
         return self._mapping_.describe_key(key)
+
+    def __reduce_ex__(self, protocol: SupportsIndex) -> Any:
+        return reduce_object(self)
+
+    def __copy__(self) -> Self:
+        return copy_object(self)
 
     def __lt__(self, other: Any) -> bool:
         return bool(self._ordered_() < other._ordered_()) if isinstance(other, EntityBase) else NotImplemented

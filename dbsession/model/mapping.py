@@ -23,7 +23,7 @@ if TYPE_CHECKING:
     from dbsession.model.entity import EntityBase
     from dbsession.model.expressions import Expression
     from dbsession.model.references import ReferenceAttribute
-    from dbsession.model.state import Unit
+    from dbsession.model.state import Detached, Unit
 
 __all__ = ["Catalog", "Column", "Gateway", "LinkTable", "Mapping", "Selection", "Selector", "mapping_of"]
 
@@ -207,7 +207,7 @@ class Gateway(Selector, Protocol):
         """
         ...
 
-    def make_detached(self) -> Unit:
+    def make_detached(self) -> Detached:
         """Return a new unit of work without a session, for copies and what comes out of a pickle."""
         ...
 

@@ -47,6 +47,7 @@ __all__ = [
     "NOT_LOADED",
     "ROLLED_BACK",
     "UNSET",
+    "Detached",
     "Group",
     "KeyRow",
     "Savepoint",
@@ -415,6 +416,10 @@ class Unit(Protocol):
         """Note a new (``add=False``: a removed) link; *known*: that it was not (was) there before is certain."""
         ...
 
+    def pending_link(self, attribute: CollectionAttribute, owner: EntityBase, item: EntityBase) -> bool | None:
+        """Tell whether a link is to be made (True) or removed (False) by the next flush; None: neither."""
+        ...
+
     def select_items(self, collection: Collection[Any]) -> Any:
         """Return the query for the items of *collection*."""
         ...
@@ -429,4 +434,12 @@ class Unit(Protocol):
 
     def refresh_lazy(self, obj: EntityBase, attributes: Iterable[Attribute[Any]]) -> None:
         """Load *attributes* of *obj* where they are missing."""
+        ...
+
+
+class Detached(Unit, Protocol):
+    """A unit of work without a session, as copies need it."""
+
+    def place(self, obj: EntityBase) -> bool:
+        """Take in *obj*, which has its row, values and one of this unit's states; tell whether its key was free."""
         ...

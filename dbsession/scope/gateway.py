@@ -58,7 +58,7 @@ class ScopeGateway(Runner):
             )
         return self.make_detached()
 
-    def make_detached(self) -> UnitOfWork:
+    def make_detached(self) -> DetachedUnit:
         """Return a new unit of work without a session."""
         return DetachedUnit(self.database)
 

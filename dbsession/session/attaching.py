@@ -213,16 +213,16 @@ class _Move:
 
     def _gives_way(self, obj: EntityBase, other: EntityBase) -> bool:
         """Tell whether *obj* gives way to *other*, which has its key; raise if neither can."""
+        if not _is_transient(obj) and _is_key_only(obj) and other._state_.status not in _DELETED:
+            self.stand_ins[obj] = other
+            return True
+        is_bare = not _is_transient(other) and _is_key_only(other)
+        if is_bare and (other in self.objects or (self.unit.is_detached and not _is_transient(obj))):
+            self.stand_ins[other] = obj
+            return False
         if _is_transient(obj):
             self._require_free(obj, obj._key_, other)
             return False
-        if not _is_transient(other):
-            if _is_key_only(obj):
-                self.stand_ins[obj] = other
-                return True
-            if _is_key_only(other) and (other in self.objects or self.unit.is_detached):
-                self.stand_ins[other] = obj
-                return False
         raise CacheIndexError(
             f"Cannot {self.verb} {obj!r}: there is another object for its row {self._here} already "
             f"({other._state_.label}), and changes of both could not be saved; session.merge(obj) brings its values to "

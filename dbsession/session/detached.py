@@ -68,6 +68,25 @@ class DetachedUnit(UnitOfWork):
         """Return all objects."""
         return list(dict.fromkeys([*self.identity, *self.new, *self.dirty, *self.deleted]))
 
+    def place(self, obj: EntityBase) -> bool:
+        """Take in *obj*, which has its row, values and one of this unit's states; tell whether its key was free."""
+        mapping, state = obj._mapping_, obj._state_
+        key = obj._key_
+        if key is not None:
+            if self.identity.find(mapping, key) is not None:
+                return False
+            self.identity.add(obj, key)
+            if not state.is_new and mapping.is_hollow(obj._row_):
+                self.identity.hollow_of(mapping)[key] = obj
+        if state.is_new:
+            self.new[obj] = None
+        else:
+            self.take_unsaved(obj)
+        if state.has_changes and any(part.name in obj._changes_ for part in mapping.key):
+            self.moves_keys = True
+        self.has_hooks = self.has_hooks or bool(mapping.hooks)
+        return True
+
     # --- units that meet ------------------------------------------------------------------------
 
     def require_room(self, obj: EntityBase) -> None:

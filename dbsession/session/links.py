@@ -12,7 +12,7 @@ from dbsession.session.savepoint import LinkChange
 if TYPE_CHECKING:
     from dbsession.session.unit_of_work import UnitOfWork
 
-__all__ = ["Links", "change_link", "take_links"]
+__all__ = ["Links", "change_link", "pending_link", "take_links"]
 
 Links: TypeAlias = dict[LinkTable, dict[tuple[Any, Any], bool]]
 
@@ -45,6 +45,15 @@ def change_link(
             del unit.links[link]
     else:
         pairs[pair] = add
+
+
+def pending_link(unit: UnitOfWork, attribute: CollectionAttribute, owner: EntityBase, item: EntityBase) -> bool | None:
+    """Tell whether a link is to be made (True) or removed (False) by the next flush; None: neither."""
+    link = attribute.link
+    assert link is not None
+    pairs = unit.links.get(link, {})
+    pair = (owner, item) if attribute.is_left else (item, owner)
+    return pairs.get(pair, pairs.get((item, owner)) if link.is_symmetric else None)
 
 
 def take_links(unit: UnitOfWork) -> Links:

@@ -28,7 +28,7 @@ from dbsession.session.flush import flush
 from dbsession.session.identity_map import IdentityMap, ObjectSet
 from dbsession.session.journal import Journal, empty
 from dbsession.session.link import Link
-from dbsession.session.links import Links, change_link, take_links
+from dbsession.session.links import Links, change_link, pending_link, take_links
 from dbsession.session.ordering import Pending, frees_values
 from dbsession.session.origins import Origin, origin
 from dbsession.session.savepoint import Savepoint
@@ -255,6 +255,10 @@ class UnitOfWork:
         *known*: what the database has is certain, so that taking the change back leaves nothing to send.
         """
         change_link(self, attribute, owner, item, add=add, known=known)
+
+    def pending_link(self, attribute: CollectionAttribute, owner: EntityBase, item: EntityBase) -> bool | None:
+        """Tell whether a link is to be made (True) or removed (False) by the next flush; None: neither."""
+        return pending_link(self, attribute, owner, item)
 
     def select_items(self, collection: Collection[Any]) -> Any:
         """Return the query for the items of *collection*."""

@@ -1,0 +1,493 @@
+"""Copies of objects: pickle, ``copy.deepcopy`` and ``copy.copy``. Nothing is loaded for them.
+
+What travels is what is in memory: the row as the database gave it, by the names of its columns, which attributes were
+read, unsaved changes, and the objects that are reached through loaded references and collections. The copies are in no
+session, and share one unit of work.
+
+Pickle calls an object for what it is made of, and goes into that before it takes the next one, so that a list of
+objects each of which refers to the next would be as deep as it is long. Therefore an object is "number *n* of that
+graph", and the graph, which is flat, travels with the first of its objects. Objects that are pickled together, but do
+not reach each other, make several graphs, which know of each other for as long as the pickler lives.
+"""
+
+from __future__ import annotations
+
+import threading
+from collections.abc import Callable, Iterable, Iterator
+from operator import getitem
+from typing import TYPE_CHECKING, Any, NamedTuple, SupportsIndex, TypeVar
+from weakref import ref
+
+from dbsession.errors import ConstraintError, InvalidRequestError, OperationWithDeletedObjectError
+from dbsession.model.attributes import PendingExpression, ValueAttribute
+from dbsession.model.collections import Collection, CollectionAttribute
+from dbsession.model.mapping import Mapping, mapping_of
+from dbsession.model.state import NOT_LOADED, Detached, Group, KeyRow, Status, set_changes, set_row, set_state
+from dbsession.model.tracked import plain
+
+if TYPE_CHECKING:
+    from dbsession.model.entity import EntityBase
+
+__all__ = ["copy_object", "reduce_object"]
+
+T = TypeVar("T")
+
+_DELETED = frozenset({Status.DELETED, Status.MARKED_FOR_DELETION})
+_CLEAN, _DIRTY, _MARKED, _NEW = range(4)
+_STATES = ("clean", "dirty", "marked", "new")
+_NOTHING: tuple[Any, ...] = ()
+
+
+class _Collected(NamedTuple):
+    """A collection: who is in it, by numbers."""
+
+    name: str
+    items: list[int] | None
+    added: list[int]
+    removed: list[int]
+    links: list[tuple[int, bool]]  # unsaved ones of a many-to-many relation: made or removed
+
+
+class _More(NamedTuple):
+    """What an object is beyond its row and what was read of it."""
+
+    values: dict[str, Any]
+    changes: dict[str, bool]
+    references: dict[str, int | None]
+    collections: list[_Collected]
+
+
+class _Record(NamedTuple):
+    """An object of a graph."""
+
+    kind: int  # its class, among those of the graph
+    status: int
+    row: tuple[Any, ...]
+    read: tuple[str, ...]
+    more: _More | None
+
+
+# --- out ---------------------------------------------------------------------------------------------
+
+
+class _Dump:
+    """What is being pickled: which object is where. It lives for as long as a pickler holds one of its graphs."""
+
+    __slots__ = ("__weakref__", "_places", "tokens")
+
+    def __init__(self) -> None:
+        self._places: dict[EntityBase, tuple[ref[_Graph], int]] = {}
+        self.tokens: dict[Any, _Token] = {}
+
+    def place(self, obj: EntityBase) -> tuple[_Graph, int] | None:
+        """Return the graph that *obj* is in, and its number there."""
+        reference, index = self._places.get(obj, (None, 0))
+        graph = None if reference is None else reference()
+        return None if graph is None else (graph, index)
+
+    def put(self, obj: EntityBase, graph: _Graph, index: int) -> None:
+        """Let *obj* be in *graph*, which is not held: the pickler does that, and when it lets go all is over."""
+        self._places[obj] = ref(graph), index
+
+
+class _Here(threading.local):
+    """What this thread is pickling."""
+
+    dump: Any = None  # a weak reference
+
+
+_here = _Here()
+
+
+class _Token:
+    """Stands for a unit of work: what has the same one shares one on the other side, too."""
+
+    __slots__ = ("_entity",)
+
+    def __init__(self, entity: type[EntityBase]) -> None:
+        self._entity = entity
+
+    def __reduce_ex__(self, protocol: SupportsIndex) -> Any:
+        return _make_unit, (self._entity,)
+
+
+def _make_unit(entity: type[EntityBase]) -> Detached:
+    return mapping_of(entity).gateway.make_detached()
+
+
+class _Graph:
+    """Objects that are reached from one of them, and belong to no graph of the same dump before."""
+
+    __slots__ = ("__weakref__", "_dump", "_group", "_objects")
+
+    def __init__(self, dump: _Dump, root: EntityBase) -> None:
+        self._dump = dump
+        self._group: Group = root._state_.group
+        self._objects = [root]
+        dump.put(root, self, 0)
+
+    def __reduce_ex__(self, protocol: SupportsIndex) -> Any:
+        """Return the objects as they are now."""
+        self._collect()
+        entity = type(self._objects[0])
+        gateway = entity._mapping_.gateway
+        token = self._dump.tokens.setdefault((self._group, gateway), _Token(entity))
+        writer = _Writer(self, self._dump)
+        records = [writer.record(obj) for obj in self._objects]
+        kinds = [(mapping.entity, [column.name for column in mapping.columns]) for mapping in writer.kinds]
+        return _restore, (token, entity._mapping_.dialect.name, kinds, records, writer.elsewhere)
+
+    def _collect(self) -> None:
+        """Take in what the objects lead to."""
+        dump, objects = self._dump, self._objects
+        for obj in objects:  # which grows
+            for other in _reached(obj):
+                if dump.place(other) is None:
+                    dump.put(other, self, len(objects))
+                    objects.append(other)
+
+
+def reduce_object(obj: EntityBase) -> Any:
+    """Return how *obj* is made again: as one of a graph.
+
+    Raises:
+        OperationWithDeletedObjectError: its row is gone.
+        InvalidRequestError: it has an unsaved SQL expression.
+    """
+    _require_copyable(obj)
+    dump: _Dump | None = _here.dump() if _here.dump is not None else None
+    if dump is None:
+        dump = _Dump()
+        _here.dump = ref(dump)
+    return getitem, dump.place(obj) or (_Graph(dump, obj), 0)
+
+
+def _is_gone(obj: EntityBase) -> bool:
+    state = obj._state_
+    return state.status is Status.DELETED or (state.unit is None and state.before in _DELETED)
+
+
+def _require_copyable(obj: EntityBase) -> None:
+    if _is_gone(obj):
+        raise OperationWithDeletedObjectError(
+            f"{obj!r} cannot be copied or pickled: it was deleted, and is in no database"
+        )
+
+
+def _reached(obj: EntityBase) -> Iterator[EntityBase]:
+    """Yield what *obj* leads to in memory, but for what was deleted."""
+    values = obj.__dict__
+    unit = obj._state_.unit
+    for attribute in obj._mapping_.reference_attributes:
+        target = values.get(attribute.name)
+        if target is None and unit is not None and attribute.name not in values:
+            target = attribute.known(obj, unit)
+            if target is not None and _is_bare(target):
+                continue  # the key is in the row
+        if target is not None and not _is_gone(target):
+            yield target
+    for name in obj._mapping_.collections:
+        collection: Collection[Any] | None = values.get(name)
+        if collection is not None:
+            for part in collection.contents():
+                yield from [item for item in part or () if not _is_gone(item)]
+
+
+def _is_bare(obj: EntityBase) -> bool:
+    """Tell whether nothing but the key is known of *obj*."""
+    return not obj._state_.has_changes and obj._state_.has_row and obj._mapping_.is_hollow(obj._row_)
+
+
+class _Writer:
+    """Writes the objects of one graph down."""
+
+    def __init__(self, graph: _Graph, dump: _Dump) -> None:
+        self._graph = graph
+        self._dump = dump
+        self.kinds: dict[Mapping, int] = {}
+        self.elsewhere: list[tuple[_Graph, int]] = []
+        self._elsewhere: dict[EntityBase, int] = {}
+        self._objects: dict[int, EntityBase] = {}  # by number
+        self._reads: dict[tuple[str, ...], tuple[str, ...]] = {}
+
+    def record(self, obj: EntityBase) -> _Record:
+        """Return what *obj* is."""
+        mapping = obj._mapping_
+        kind = self.kinds.setdefault(mapping, len(self.kinds))
+        status, row, changes = _facts(obj)
+        values, references, read = self._values(obj, status, changes)
+        collections = self._collections(obj, status)
+        more = None
+        if values or changes or references or collections or status != _CLEAN:
+            more = _More(values, changes, references, collections)
+        return _Record(kind, status, row, self._reads.setdefault(read, read), more)
+
+    def _values(
+        self, obj: EntityBase, status: int, changes: dict[str, bool]
+    ) -> tuple[dict[str, Any], dict[str, int | None], tuple[str, ...]]:
+        """Return the values and references that are not those of the row, and the names of what was read."""
+        values: dict[str, Any] = {}
+        references: dict[str, int | None] = {}
+        read: list[str] = []
+        attributes = obj._mapping_.attributes
+        for name, value in obj.__dict__.items():
+            attribute: Any = attributes.get(name)
+            if attribute is None:
+                continue
+            if not (attribute.is_virtual or status == _NEW or name in changes):
+                read.append(name)
+            elif isinstance(attribute, ValueAttribute):
+                values[name] = plain(value)
+            elif value is None or not _is_gone(value):
+                references[name] = None if value is None else self._number(value)
+        return values, references, tuple(read)
+
+    def _collections(self, obj: EntityBase, status: int) -> list[_Collected]:
+        found: list[_Collected] = []
+        for name, attribute in obj._mapping_.collections.items():
+            collection: Collection[Any] | None = obj.__dict__.get(name)
+            if collection is None or not (collection.is_loaded or any(collection.contents())):
+                continue
+            parts = collection.contents()
+            items, added, removed = (None if part is None else self._present(part) for part in parts)
+            links: list[tuple[int, bool]] = []
+            if attribute.link is not None:
+                links = self._links(obj, attribute, status, [*(items or ()), *(added or ()), *(removed or ())])
+                if items is not None:  # what was flushed is as good as loaded, to those who were not there
+                    pending = dict(links)
+                    added = [number for number in added or () if pending.get(number)]
+                    removed = [number for number in removed or () if pending.get(number) is False]
+            found.append(_Collected(name, items, added or [], removed or [], links))
+        return found
+
+    def _present(self, items: Iterable[EntityBase]) -> list[int]:
+        return [self._number(item) for item in items if not _is_gone(item)]
+
+    def _links(
+        self, obj: EntityBase, attribute: CollectionAttribute, status: int, numbers: list[int]
+    ) -> list[tuple[int, bool]]:
+        """Return which links to the objects with *numbers* are to be made (True), or removed."""
+        if status == _NEW:
+            return [(number, True) for number in numbers]
+        unit = obj._state_.unit
+        if unit is None:
+            return []
+        found = {number: unit.pending_link(attribute, obj, self._objects[number]) for number in numbers}
+        return [(number, add) for number, add in found.items() if add is not None]
+
+    def _number(self, obj: EntityBase) -> int:
+        """Return the number of *obj*: from 0 in this graph, below 0 in others."""
+        place = self._dump.place(obj)
+        assert place is not None  # it was collected
+        graph, index = place
+        if graph is not self._graph:
+            if obj not in self._elsewhere:
+                self.elsewhere.append((graph, index))
+                self._elsewhere[obj] = -len(self.elsewhere)
+            index = self._elsewhere[obj]
+        self._objects[index] = obj
+        return index
+
+
+def _facts(obj: EntityBase) -> tuple[int, tuple[Any, ...], dict[str, bool]]:
+    """Return the status of *obj* as copies have it, its row, and which attributes have changed."""
+    state = obj._state_
+    row = obj._row_
+    if state.is_new or state.status is Status.TRANSIENT:
+        return _NEW, _NOTHING, {}
+    if isinstance(row, KeyRow):
+        return _CLEAN, obj._mapping_.hollow_row(row.key), {}
+    if not state.has_changes:
+        return _CLEAN, row, {}
+    for name, change in obj._changes_.items():
+        if isinstance(change, PendingExpression):
+            raise InvalidRequestError(
+                f"{obj!r} cannot be copied or pickled: {name} has an unsaved SQL expression, whose value only the "
+                f"database knows; flush() first"
+            )
+    return (_DIRTY if state.status is Status.DIRTY else _MARKED), row, dict(obj._changes_)
+
+
+# --- in ----------------------------------------------------------------------------------------------
+
+
+class _Fit:
+    """How the rows of a pickle fit the class as it is now: a column that is gone is left out, a new one not loaded."""
+
+    __slots__ = ("_places", "mapping")
+
+    def __init__(self, entity: type[EntityBase], names: list[str], dialect: str) -> None:
+        mapping = self.mapping = mapping_of(entity)
+        if dialect != mapping.dialect.name:
+            raise InvalidRequestError(
+                f"a pickle of {mapping.name} comes from a database on {dialect}, and this one is on "
+                f"{mapping.dialect.name}: their rows differ; send to_dict() instead, and session.merge() it"
+            )
+        gone = [column.name for column in mapping.key_columns if column.name not in names]
+        if gone:
+            raise InvalidRequestError(
+                f"a pickle of {mapping.name} lacks {', '.join(gone)}, which is part of the key now: it was made before "
+                f"the entity was changed, and is of no use"
+            )
+        places = {name: index for index, name in enumerate(names)}
+        self._places: list[int] | None = [places.get(column.name, len(names)) for column in mapping.columns]
+        if self._places == list(range(len(names))):
+            self._places = None
+
+    def row(self, row: tuple[Any, ...]) -> tuple[Any, ...]:
+        """Return *row*, of the pickle, as the mapping has it; that of a new object is empty."""
+        if not row:
+            return self.mapping.template
+        if self._places is None:
+            return row
+        wide = (*row, NOT_LOADED)
+        return tuple([wide[place] for place in self._places])
+
+
+def _restore(
+    unit: Detached,
+    dialect: str,
+    kinds: list[tuple[type[EntityBase], list[str]]],
+    records: list[_Record],
+    elsewhere: list[tuple[list[EntityBase], int]],
+) -> list[EntityBase]:
+    """Return the objects of a graph.
+
+    Raises:
+        InvalidRequestError: the graph comes from a database of another kind, or a key has other columns now.
+    """
+    fits = [_Fit(entity, names, dialect) for entity, names in kinds]
+    objects: list[EntityBase] = [object.__new__(fits[record.kind].mapping.entity) for record in records]
+
+    def numbered(number: int) -> EntityBase:
+        if number >= 0:
+            return objects[number]
+        known, index = elsewhere[-number - 1]
+        return known[index]
+
+    bare: list[EntityBase] = []
+    known: list[EntityBase] = []
+    for obj, record in zip(objects, records, strict=True):
+        set_row(obj, fits[record.kind].row(record.row))
+        set_state(obj, getattr(unit.states, _STATES[record.status]))
+        if record.more is not None:
+            _take_values(obj, record, record.more, numbered)
+        (bare if record.status == _CLEAN and _is_bare(obj) else known).append(obj)
+    for obj in (*known, *bare):  # what has nothing but a key gives way
+        _place(obj, unit)
+    for obj, record in zip(objects, records, strict=True):
+        _read(obj, record.read)
+        if record.more is not None:
+            _take_collections(obj, record.more, numbered)
+    for obj, record in zip(objects, records, strict=True):
+        if record.more is not None:
+            _tell(obj, record.status, record.more, numbered)
+    return objects
+
+
+def _place(obj: EntityBase, unit: Detached) -> None:
+    """Let *obj* be an object of *unit*, or, where that has one for its row, of a unit of its own."""
+    if not unit.place(obj):
+        alone = obj._mapping_.gateway.make_detached()
+        name = next(name for name in _STATES if getattr(unit.states, name) is obj._state_)
+        set_state(obj, getattr(alone.states, name))
+        alone.place(obj)
+
+
+def _take_values(obj: EntityBase, record: _Record, more: _More, numbered: Callable[[int], EntityBase]) -> None:
+    attributes = obj._mapping_.attributes
+    if record.status in {_DIRTY, _MARKED}:
+        set_changes(obj, {name: read for name, read in more.changes.items() if name in attributes})
+    values = obj.__dict__
+    for name, value in more.values.items():
+        attribute = attributes.get(name)
+        if isinstance(attribute, ValueAttribute):
+            values[name] = attribute.held(obj, value)
+    for name, number in more.references.items():
+        if name in attributes:
+            values[name] = None if number is None else numbered(number)
+
+
+def _read(obj: EntityBase, names: Iterable[str]) -> None:
+    """Let the attributes *names* count as read, as far as they are loaded."""
+    attributes, row = obj._mapping_.attributes, obj._row_
+    for name in names:
+        attribute = attributes.get(name)
+        if attribute is not None and all(row[column.position] is not NOT_LOADED for column in attribute.columns):
+            getattr(obj, name)
+
+
+def _take_collections(obj: EntityBase, more: _More, numbered: Callable[[int], EntityBase]) -> None:
+    for name, items, added, removed, _ in more.collections:
+        attribute = obj._mapping_.collections.get(name)
+        if attribute is None:
+            continue
+        parts = [None if part is None else dict.fromkeys(map(numbered, part)) for part in (items, added, removed)]
+        attribute.of(obj).put_back_all((parts[0], parts[1] or {}, parts[2] or {}))
+
+
+def _tell(obj: EntityBase, status: int, more: _More, numbered: Callable[[int], EntityBase]) -> None:
+    """Note the unsaved links of *obj*, and tell the other ends of what is transient, which may not have known it."""
+    unit: Any = obj._state_.unit
+    for name, items, _, _, links in more.collections:
+        attribute = obj._mapping_.collections.get(name)
+        if attribute is None or attribute.link is None:
+            continue
+        for number, add in links:
+            item = numbered(number)
+            unit.link_changed(attribute, obj, item, add=add, known=items is not None)
+            if status == _NEW:
+                attribute.reverse.of(item).note_added(obj, unit)
+    if status != _NEW:
+        return
+    for reference in obj._mapping_.reference_attributes:
+        target = obj.__dict__.get(reference.name)
+        if target is not None and not reference.is_virtual and target._state_.unit is unit:
+            reference.tell(obj, None, target, unit)
+
+
+# --- one object alone ------------------------------------------------------------------------------------
+
+
+def copy_object(obj: T) -> T:
+    """Return a copy of *obj* alone: its references are known by their keys, its collections are not loaded.
+
+    Raises:
+        OperationWithDeletedObjectError, InvalidRequestError: as for `reduce_object`.
+        ConstraintError: it refers to an object that has no key yet.
+    """
+    source: Any = obj
+    _require_copyable(source)
+    status, row, changes = _facts(source)
+    mapping: Mapping = source._mapping_
+    unit = mapping.gateway.make_detached()
+    twin: Any = object.__new__(mapping.entity)
+    set_row(twin, row or mapping.template)
+    set_state(twin, getattr(unit.states, _STATES[status]))
+    if status in {_DIRTY, _MARKED}:
+        set_changes(twin, changes)
+    read: list[str] = []
+    for name, value in source.__dict__.items():
+        attribute = mapping.attributes.get(name)
+        if attribute is None or attribute.is_virtual:
+            continue
+        if status != _NEW and name not in changes:
+            read.append(name)
+        elif isinstance(attribute, ValueAttribute):
+            twin.__dict__[name] = attribute.held(twin, plain(value))
+        else:
+            twin.__dict__[name] = None if value is None else _by_key(source, attribute, value, unit)
+    unit.place(twin)
+    _read(twin, read)
+    copied: T = twin
+    return copied
+
+
+def _by_key(obj: EntityBase, attribute: Any, target: EntityBase, unit: Detached) -> EntityBase:
+    key = target._key_
+    if key is None:
+        raise ConstraintError(
+            f"{obj!r} cannot be copied alone: its {attribute.name} is {target!r}, which has no key yet; "
+            f"copy.deepcopy() copies both"
+        )
+    return unit.reference(attribute.target, key)
