@@ -264,8 +264,7 @@ class Session:
             ConstraintError: it is of another live session.
             DatabaseSessionIsOver: nothing but its key is left since its strict scope has ended.
         """
-        self._require_entity(obj, "attach")
-        return attaching.attach(self._unit(obj), obj)
+        return attaching.attach(self._unit(obj, "attach"), obj)
 
     def delete(self, obj: EntityBase) -> None:
         """Delete *obj*, and what cascades from it, at the next flush.
@@ -274,7 +273,10 @@ class Session:
             InvalidRequestError: it is not in this session.
             ConstraintError: objects refer to it by a required attribute, and ``cascade_delete=False``.
         """
-        self._require_mine(obj, "delete")
+        unit = self._unit(obj, "delete")
+        if obj._state_.unit is not unit:
+            why = obj._state_.why_stranger(f"session.get({type(obj).__name__}, key)")
+            raise InvalidRequestError(f"{self!r} cannot delete {obj!r}, which is not in it{why}")
         obj.delete()
 
     def expire(self, obj: EntityBase, *attributes: Any, discard: bool = False) -> None:
@@ -285,7 +287,7 @@ class Session:
         Raises:
             InvalidRequestError: it has unsaved changes, is new or deleted, or is not in this session.
         """
-        refreshing.expire(self._require_mine(obj, "expire"), obj, attributes, discard=discard)
+        refreshing.expire(self._unit(obj, "expire"), obj, attributes, discard=discard)
 
     def expire_all(self) -> None:
         """Forget what was loaded of all objects but those with unsaved changes; the next access loads it again.
@@ -314,7 +316,7 @@ class Session:
             LockNotAvailable: *nowait*, and somebody else has the lock.
             InvalidRequestError: it has unsaved changes, is new or deleted, or is not in this session.
         """
-        unit = self._require_mine(obj, "refresh")
+        unit = self._unit(obj, "refresh")
         unit.run(refreshing.refresh(unit, obj, attributes, for_update=for_update, nowait=nowait, discard=discard))
 
     def get(self, entity: type[E], /, *key: Any, for_update: bool = False, **values: Any) -> E | None:
@@ -438,33 +440,18 @@ class Session:
             )
         return SessionRunner(core, database, self._held)
 
-    def _unit(self, obj: EntityBase) -> UnitOfWork:
+    def _unit(self, obj: Any, verb: str) -> UnitOfWork:
         """Return the unit of work that *obj* is, or would be, in."""
-        runner = self._runner(self._mapping(type(obj)))
-        return runner.unit()
-
-    @staticmethod
-    def _require_entity(obj: Any, verb: str) -> None:
         if not isinstance(obj, EntityBase):
             raise TypeError(f"session.{verb}() takes an object of an entity, not {obj!r:.80}")
+        return self._runner(self._mapping(type(obj))).unit()
 
     def _grouped(self, objects: Iterable[EntityBase], verb: str) -> dict[UnitOfWork, list[EntityBase]]:
         """Return *objects* by the units of work that they are, or would be, in."""
         groups: dict[UnitOfWork, list[EntityBase]] = {}
         for obj in objects:
-            self._require_entity(obj, verb)
-            groups.setdefault(self._unit(obj), []).append(obj)
+            groups.setdefault(self._unit(obj, verb), []).append(obj)
         return groups
-
-    def _require_mine(self, obj: Any, verb: str) -> UnitOfWork:
-        """Return the unit of work of *obj*, which has to be in this session."""
-        self._require_entity(obj, verb)
-        unit = self._unit(obj)
-        if obj._state_.unit is not unit:
-            why = obj._state_.why_stranger(f"session.get({type(obj).__name__}, key)")
-            raise InvalidRequestError(f"{self!r} cannot {verb} {obj!r}, which is not in it{why}")
-        mine: UnitOfWork = unit
-        return mine
 
 
 def require_database(what: str, database: Any) -> None:
