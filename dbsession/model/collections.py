@@ -18,7 +18,7 @@ from dbsession.model.iterators import over, over_loaded
 from dbsession.model.linking import joined, require_linkable
 from dbsession.model.mapping import LinkTable, Mapping, Selection
 from dbsession.model.stand_ins import object_behind, object_in
-from dbsession.model.state import Status
+from dbsession.model.state import NOT_LOADED, Status
 
 if TYPE_CHECKING:
     from dbsession.model.declarations import Declaration
@@ -477,5 +477,8 @@ class Collection(Generic[T]):
                 # Who came or went before this collection was in memory told nobody; the references know.
                 key, key_in = self._owner._key_, self._attribute.reverse.key_in
                 touched: dict[Any, None] = dict.fromkeys((*self._items, *self._added))
-                self._items = {item: None for item in touched if key is not None and key_in(item._row_) == key}
+                keys = {item: key_in(item._row_) for item in touched}
+                self._items = {item: None for item, its in keys.items() if key is not None and its == key}
+                if NOT_LOADED in keys.values():
+                    self._items = None
         self.settle()

@@ -1,9 +1,9 @@
 """Throwing unsaved changes of one object away: it is as it was loaded, and so are the other ends of its relations.
 
-A reference goes back to what the row says, as an assignment would: whoever took the place at the other end of a
-one-to-one relation loses it. The links of a many-to-many relation that were to be made or removed are forgotten at
-both ends, whose collections are loaded again. What belongs to other objects is left to them: the items of a
-one-to-many collection are the ones that have changed.
+A reference goes back to what the row says: whoever took the place at the other end of a one-to-one relation loses it,
+as by an assignment. The links of a many-to-many relation that were to be made or removed are forgotten. Collections at
+both ends are loaded again when they are touched, since what stood in them before is not kept. What belongs to other
+objects is left to them: the items of a one-to-many collection are the ones that have changed.
 """
 
 from __future__ import annotations
@@ -48,16 +48,30 @@ def discard_changes(unit: UnitOfWork, obj: EntityBase, names: Iterable[str]) -> 
     if unit.savepoint is not None:
         unit.savepoint.keep(obj)
     for attribute in attributes:
-        if attribute in targets:
-            before = attribute.known(obj, unit)
-            attribute.store(obj, unit, targets[attribute])
-            attribute.tell(obj, before, targets[attribute], unit)
-        elif isinstance(changes[attribute.name], PendingExpression):
+        before = attribute.known(obj, unit) if attribute in targets else None
+        if isinstance(changes[attribute.name], PendingExpression):
             attribute.forget_expression(obj)
         changes.pop(attribute.name, None)
         obj.__dict__.pop(attribute.name, None)
+        if attribute in targets:
+            _leave(unit, obj, attribute, before, targets[attribute])
     if not changes:
         unit.forget_changes(obj)
+
+
+def _leave(
+    unit: UnitOfWork, obj: EntityBase, reference: ReferenceAttribute, now: EntityBase | None, target: EntityBase | None
+) -> None:
+    """Let the other ends of *reference* know that *obj* does not refer to *now*, but to *target* as it did before."""
+    reverse = reference.reverse
+    if not isinstance(reverse, CollectionAttribute):
+        reference.tell(obj, now, target, unit)
+        if now is not None and reverse.is_virtual and reference.key_in(obj._row_) is NOT_LOADED:
+            now.__dict__.pop(reverse.name, None)  # it may be the one all the same
+        return
+    for owner in (now, target):
+        if owner is not None and reverse.name in owner.__dict__:
+            _forget_end(unit, reverse.of(owner), obj)
 
 
 def _require_free_key(unit: UnitOfWork, obj: EntityBase) -> None:

@@ -44,15 +44,14 @@ class _Parts(NamedTuple):
 
 
 def expire(unit: UnitOfWork, obj: EntityBase, names: Iterable[Any] = (), *, discard: bool = False) -> None:
-    """Forget what was loaded of *obj* (or of the attributes *names* alone); the next access loads it again.
+    """Forget what was loaded of *obj*, of this unit of work (or of its attributes *names*); the next access loads it.
 
     What was read counts as read no more. The key stays, and so does what is unsaved in collections, which are loaded
     again, too. *discard*: throw unsaved changes away.
 
     Raises:
-        InvalidRequestError: it has unsaved changes, is not saved yet, or is another session's.
+        InvalidRequestError: it has unsaved changes, or is not saved yet.
         OperationWithDeletedObjectError: it was deleted.
-        DatabaseSessionIsOver: it is no session's any more.
         TypeError: there is no such attribute.
     """
     _require_saved(unit, obj, "expire")
@@ -60,7 +59,9 @@ def expire(unit: UnitOfWork, obj: EntityBase, names: Iterable[Any] = (), *, disc
     _require_settled(obj, parts, "expire", discard=discard)
     if discard:
         _discard(unit, obj, parts)
+    before = _references(obj)
     _forget(unit, obj, parts)
+    _tell_ends(unit, obj, before)
 
 
 def expire_all(unit: UnitOfWork) -> None:
@@ -87,7 +88,7 @@ def refresh(
     nowait: bool = False,
     discard: bool = False,
 ) -> Flow[None]:
-    """Load *obj* (or the attributes *names* alone, collections among them) again, in one round trip.
+    """Load *obj*, of this unit of work (or its attributes *names*, collections among them), again in one round trip.
 
     What was read counts as read no more. Lazy attributes are loaded again if they were loaded; collections when they
     are touched, unless they are named. *for_update*: lock the row until the transaction ends; then all of it is loaded
@@ -96,7 +97,7 @@ def refresh(
     Raises:
         ObjectNotFound: the row is gone; the object stays as it was.
         LockNotAvailable: *nowait*, and somebody else has the lock.
-        InvalidRequestError, OperationWithDeletedObjectError, DatabaseSessionIsOver, TypeError: as for `expire`.
+        InvalidRequestError, OperationWithDeletedObjectError, TypeError: as for `expire`.
         OptimisticCheckError: an attribute that has an unsaved change, and is not among *names*, was read before that,
             and is not any more what was read.
     """
@@ -124,24 +125,18 @@ def refresh(
 # --- which object, and what of it -----------------------------------------------------------------
 
 
-def _require_saved(unit: UnitOfWork, obj: Any, verb: str) -> None:
-    """Raise unless *obj* is an object of *unit* that has a row to be loaded from."""
+def _require_saved(unit: UnitOfWork, obj: EntityBase, verb: str) -> None:
+    """Raise unless *obj*, an object of *unit*, has a row to be loaded from."""
     unit.check_owner()
-    if not isinstance(obj, EntityBase):
-        raise TypeError(f"{verb}() takes an object of an entity, not {type(obj).__name__} ({obj!r:.60})")
     state = obj._state_
-    doing = f"{verb} object {obj!r}"
-    if state.unit is None:
-        raise state.over(doing, "get the object again in the session that needs it")
-    if state.unit is not unit:
-        raise InvalidRequestError(f"Cannot {doing}{state.why_stranger(f'{type(obj).__name__}[key]')}")
     if state.is_new:
         raise InvalidRequestError(
-            f"Cannot {doing}: it is not saved yet, so that there is nothing to be loaded again; flush() saves it"
+            f"Cannot {verb} object {obj!r}: it is not saved yet, so that there is nothing to be loaded again; flush() "
+            f"saves it"
         )
     if not state.may_change:
         raise OperationWithDeletedObjectError(
-            f"Cannot {doing}: it was deleted in this session; rollback() would bring it back"
+            f"Cannot {verb} object {obj!r}: it was deleted in this session; rollback() would bring it back"
         )
 
 
@@ -248,6 +243,8 @@ def _row_load(unit: UnitOfWork, obj: EntityBase, parts: _Parts, *, lock: bool, n
         before = _references(obj)
         if discard:
             _discard(unit, obj, parts)
+        if unit.transaction.wrote:  # what comes may be gone with a rollback; the owners of the object know the old row
+            unit.journal.merging(obj)
         _forget(unit, obj, forgotten)
         materialize(unit, mapping, rows, source, refresh=True)
         _tell_ends(unit, obj, before)
@@ -287,11 +284,14 @@ def _references(obj: EntityBase) -> dict[str, Any]:
 
 
 def _tell_ends(unit: UnitOfWork, obj: EntityBase, before: dict[str, Any]) -> None:
-    """Let the other ends of references that have changed be loaded again when they are needed."""
+    """Let the other ends of references that have changed, or are forgotten, be loaded again when they are needed.
+
+    They list an object that may be elsewhere by now, and that could not tell them if it were assigned or deleted.
+    """
     now = _references(obj)
     for name, old in before.items():
         reference: Any = obj._mapping_.attributes[name]
-        new = now.get(name, old)
+        new = now.get(name)
         if new == old or reference.reverse is None or name in unsaved(obj):
             continue
         for key in (old, new):
@@ -302,7 +302,7 @@ def _tell_ends(unit: UnitOfWork, obj: EntityBase, before: dict[str, Any]) -> Non
 
 def _forget_end(unit: UnitOfWork, owner: EntityBase, attribute: Any) -> None:
     if isinstance(attribute, CollectionAttribute):
-        if not owner._state_.is_new:
+        if not owner._state_.is_new and owner.__dict__[attribute.name].is_loaded:
             _forget_items(unit, owner.__dict__[attribute.name])
     elif attribute.is_virtual:
         if unit.savepoint is not None:
