@@ -16,6 +16,7 @@ from dbsession.model.mapping import Mapping, mapping_of
 from dbsession.model.registration import suggest
 from dbsession.model.state import State, Status, set_row, set_state
 from dbsession.scope import stack
+from dbsession.session.session import Session
 
 if TYPE_CHECKING:
     from collections.abc import Callable
@@ -66,37 +67,44 @@ class EntityProxy(Generic[E]):
         """
         return EntityProxy(entity, key_from_json(mapping_of(entity), key))
 
-    def get(self) -> E:
+    def get(self, session: Session | None = None) -> E:
         """Return the object in the current scope: from its identity map, without any SQL, or from the database.
+
+        *session*: return that of this session instead, which need not be the current scope.
 
         Raises:
             ObjectNotFound: there is no such row, or the object was deleted in this scope.
-            NoScopeError: there is no db_session here.
+            NoScopeError: there is no db_session here, and no *session* is given.
         """
-        found: E = self._resolved_("resolve {}")
+        found: E = self._resolved_("resolve {}", session)
         return found
 
-    def exists(self) -> bool:
+    def exists(self, session: Session | None = None) -> bool:
         """Tell whether the row exists, as the current scope sees it: False as soon as it has deleted the object.
 
         Sends nothing if the scope has the object; otherwise loads it, in one round trip, so that `get` sends nothing.
+        *session*: ask that one instead.
 
         Raises:
-            NoScopeError: there is no db_session here.
+            NoScopeError: there is no db_session here, and no *session* is given.
         """
-        return self._found_("ask whether there is {}") is not None
+        return self._found_("ask whether there is {}", session) is not None
 
     def key(self) -> Any:
         """Return the key in the types of JSON, for `from_key`: a str, number or bool, or a list of such."""
         return as_json(self._mapping_.shown_key(self._key_))
 
-    def _found_(self, doing: str) -> Any:
+    def _found_(self, doing: str, session: Session | None) -> Any:
+        if session is not None:
+            return session.get(self._mapping_.entity, self._mapping_.shown_key(self._key_))
         if stack.current_frame() is None:
-            raise NoScopeError(f"Cannot {doing.format(repr(self))}: {stack.no_scope()}")
+            raise NoScopeError(
+                f"Cannot {doing.format(repr(self))}: {stack.no_scope()}, or give the session: proxy.get(session)"
+            )
         return self._mapping_.gateway.get(self._mapping_, self._key_)
 
-    def _resolved_(self, doing: str) -> Any:
-        found = self._found_(doing)
+    def _resolved_(self, doing: str, session: Session | None = None) -> Any:
+        found = self._found_(doing, session)
         if found is not None:
             return found
         mapping = self._mapping_

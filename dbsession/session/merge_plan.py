@@ -10,7 +10,7 @@ from collections.abc import Iterable, Iterator
 from collections.abc import Mapping as MappingOf
 from typing import TYPE_CHECKING, Any, NamedTuple
 
-from dbsession.errors import ConstraintError, OperationWithDeletedObjectError
+from dbsession.errors import ConstraintError, DatabaseSessionIsOver, OperationWithDeletedObjectError
 from dbsession.model.attributes import Attribute, PendingExpression, ValueAttribute
 from dbsession.model.collections import Collection, CollectionAttribute
 from dbsession.model.entity import EntityBase
@@ -26,6 +26,9 @@ if TYPE_CHECKING:
     from dbsession.session.unit_of_work import UnitOfWork
 
 __all__ = ["Change", "Node", "Plan", "Reference", "member_of", "wrong_name"]
+
+
+_DELETED = frozenset({Status.MARKED_FOR_DELETION, Status.DELETED})
 
 
 class Reference(NamedTuple):
@@ -162,20 +165,13 @@ class Plan:
         Raises:
             ConstraintError: it belongs to another live session.
             OperationWithDeletedObjectError: it was deleted.
+            DatabaseSessionIsOver: its scope has left open whether its changes were saved.
         """
         known = self._by_source.get(id(obj))
         if known is not None:
             return known
+        _require_free(obj)
         state, mapping = obj._state_, obj._mapping_
-        if state.unit is not None and not getattr(state.unit, "is_detached", False):
-            raise ConstraintError(
-                f"{obj!r} cannot be merged: it belongs to another live session (or database); merge it when that is "
-                f"over, or merge obj.to_dict()"
-            )
-        if state.status in (Status.MARKED_FOR_DELETION, Status.DELETED):
-            raise OperationWithDeletedObjectError(
-                f"{obj!r} cannot be merged: it was deleted; session.attach(obj) takes the deletion over"
-            )
         node = self._by_source[id(obj)] = Node(mapping, obj)
         self.nodes.append(node)
         is_unsaved = state.is_new or state.status is Status.TRANSIENT
@@ -243,6 +239,26 @@ def wrong_name(mapping: Mapping, name: Any) -> TypeError:
     """Return the error for an attribute *name* that objects of *mapping* do not have."""
     known = mapping.entity._attributes_
     return TypeError(f"unexpected attribute {name!r} of {mapping.name}{suggest(str(name), known)}")
+
+
+def _require_free(obj: EntityBase) -> None:
+    """Raise unless *obj* can be merged: it is in no live session, and neither deleted nor in doubt."""
+    state = obj._state_
+    if state.unit is not None and not state.unit.is_detached:
+        raise ConstraintError(
+            f"{obj!r} cannot be merged: it belongs to another live session (or database); merge it when that is over, "
+            f"or merge obj.to_dict()"
+        )
+    status = state.before if state.unit is None else state.status
+    if status in _DELETED:
+        raise OperationWithDeletedObjectError(
+            f"{obj!r} cannot be merged: it was deleted; session.attach(obj) of a copy brings the deletion along"
+        )
+    if state.unit is None and status is Status.DIRTY:
+        raise DatabaseSessionIsOver(
+            f"{obj!r} cannot be merged: {state.reason}, so that nobody knows whether its changes were saved; get it "
+            f"again in this session"
+        )
 
 
 def _leads_back(attribute: Any) -> bool:

@@ -11,7 +11,7 @@ from collections.abc import Iterable, Iterator
 from typing import TYPE_CHECKING, Any, cast
 
 from dbsession.backends.flow import Flow
-from dbsession.errors import ObjectNotFound, OperationWithDeletedObjectError, OptimisticCheckError
+from dbsession.errors import CacheIndexError, ObjectNotFound, OperationWithDeletedObjectError, OptimisticCheckError
 from dbsession.model.attributes import Attribute
 from dbsession.model.collections import CollectionAttribute
 from dbsession.model.entity import EntityBase, EntityMeta
@@ -137,6 +137,7 @@ def _find(unit: UnitOfWork, node: Node) -> None:
     Raises:
         OperationWithDeletedObjectError: it was deleted in this session.
         OptimisticCheckError, ObjectNotFound: the node is of an object that was saved, and the row is gone.
+        CacheIndexError: it is of an object that was never saved, and the row is there.
         TypeError: it is of another class, or lacks a name that is given.
     """
     mapping, key = node.mapping, node.key
@@ -153,6 +154,11 @@ def _find(unit: UnitOfWork, node: Node) -> None:
                 f"{described} does not exist: its row was deleted", entity=mapping.entity, key=mapping.shown_key(key)
             )
         return
+    if node.source is not None and not node.must_exist:
+        raise CacheIndexError(
+            f"Cannot merge {node.source!r}, which was never saved: {described} exists already, and would lose what the "
+            f"new object was not given; merge a dict of what is to change: session.merge({mapping.name}, {{...}})"
+        )
     if not found._state_.may_change:
         raise OperationWithDeletedObjectError(
             f"Cannot merge into {found!r}: it was deleted in this session; rollback() would bring it back"

@@ -9,8 +9,10 @@ from dbsession import (
     DatabaseSessionIsOver,
     EntityProxy,
     InvalidRequestError,
+    NoScopeError,
     ObjectNotFound,
     OperationWithDeletedObjectError,
+    Session,
     db_session,
     delete,
     exists,
@@ -314,3 +316,30 @@ def test_a_scope_learns_of_no_object_by_a_comparison(shop):
         made = shop.Order(number="z", user=shop.Person(id=9, name="Nia"))
         assert (order.get(), person.get()) == (made, made.user)
         assert order in person.orders
+
+
+# --- with a session that is held ------------------------------------------------------------------------------
+
+
+def test_a_session_that_is_held(shop):
+    """122. get() and exists() take a session that is no scope, and give its object; without one they name the way."""
+    ann, gone = EntityProxy(shop.Person, 1), EntityProxy(shop.Person, 99)
+    session = Session(shop.db)
+    try:
+        assert ann.exists(session)
+        assert ann.get(session) is session.get(shop.Person, 1)
+        assert not gone.exists(session)
+        with pytest.raises(ObjectNotFound, match=r"resolve <EntityProxy Person\[99\]>"):
+            gone.get(session)
+        with pytest.raises(NoScopeError, match=r"proxy\.get\(session\)"):
+            ann.get()
+        with db_session:
+            assert ann.get() is not ann.get(session)
+        order = session.get(shop.Order, "a")
+        order.user = EntityProxy(shop.Person, 2)
+        assert order in session.get(shop.Person, 2).orders
+        assert EntityProxy(shop.Order, "a") in session.get(shop.Person, 2).orders
+        session.commit()
+    finally:
+        session.close()
+    assert rows(shop.db, """SELECT "user" FROM "order" WHERE number = 'a'""") == [2]
