@@ -350,7 +350,6 @@ class Lease:
 
     def _steps(self, batch: Batch) -> list[_Step]:
         """Return what is to be sent for each statement of *batch*."""
-        floor = self._lender.floor
         is_open = self._open
         steps: list[_Step] = []
         for statement in batch:

@@ -3,8 +3,10 @@
 from __future__ import annotations
 
 from collections.abc import Generator, Sequence
-from contextlib import contextmanager
+from contextlib import AbstractContextManager, contextmanager
 from dataclasses import dataclass, field
+from types import TracebackType
+from typing import TypeAlias
 
 from dbsession.backends.base import Connection
 from dbsession.backends.flow import Flow, execute
@@ -16,6 +18,10 @@ from dbsession.session.taps import taps
 
 __all__ = ["Recording", "RoundTrip", "assert_queries", "assert_round_trips", "is_query", "recorded"]
 
+_Limits: TypeAlias = tuple[int, int | None]
+
+_QUERY = ("query", "queries")
+_ROUND_TRIP = ("round trip", "round trips")
 _QUERIES = (Kind.READ, Kind.WRITE, Kind.RAW, Kind.CURSOR)
 
 
@@ -115,7 +121,40 @@ def recorded(database: Database, *, show_values: bool = False) -> Generator[Reco
         retry.listeners.remove(listener)
 
 
-@contextmanager
+class _Expectation:
+    """A block that has to send a certain number of something.
+
+    A class, and no generator: test runners show the line of the block, and nothing of ours.
+    """
+
+    def __init__(self, block: AbstractContextManager[Recording], words: tuple[str, str], limits: _Limits) -> None:
+        self._block = block
+        self._words = words
+        self._low, self._high = limits
+
+    def __enter__(self) -> Recording:
+        self._recording = self._block.__enter__()
+        return self._recording
+
+    def __exit__(
+        self, exc_type: type[BaseException] | None, exc: BaseException | None, traceback: TracebackType | None
+    ) -> None:
+        __tracebackhide__ = True
+        self._block.__exit__(exc_type, exc, traceback)
+        recording = self._recording
+        found = len(recording.queries if self._words == _QUERY else recording.round_trips)
+        if exc_type is not None or (found >= self._low and (self._high is None or found <= self._high)):
+            return
+        sent = f"; this was sent, by round trips:\n{recording}" if recording.round_trips else ": nothing was sent"
+        raise AssertionError(f"{self._wanted()} expected, {found} made{sent}")
+
+    def _wanted(self) -> str:
+        if self._low == self._high:
+            return f"{self._low} {self._words[self._low != 1]}"
+        limits = [f"at least {self._low}"] * bool(self._low) + [f"at most {self._high}"] * (self._high is not None)
+        return f"{' and '.join(limits)} {self._words[1]}"
+
+
 def assert_queries(
     database: Database,
     number: int | None = None,
@@ -123,7 +162,7 @@ def assert_queries(
     at_most: int | None = None,
     at_least: int | None = None,
     show_values: bool = False,
-) -> Generator[Recording]:
+) -> AbstractContextManager[Recording]:
     """Fail unless the block sends *number* queries to *database*; the error shows what was sent.
 
     A query is a statement that does some work: BEGIN, COMMIT, savepoints and SET LOCAL are not counted, an
@@ -134,14 +173,10 @@ def assert_queries(
         AssertionError: another number was sent.
         TypeError: no number was given, or both kinds of them.
     """
-    __tracebackhide__ = True
-    low, high = _limits(number, at_most, at_least)
-    with recorded(database, show_values=show_values) as recording:
-        yield recording
-    _compare(len(recording.queries), low, high, ("query", "queries"), recording)
+    limits = _limits(number, at_most, at_least)
+    return _Expectation(recorded(database, show_values=show_values), _QUERY, limits)
 
 
-@contextmanager
 def assert_round_trips(
     database: Database,
     number: int | None = None,
@@ -149,7 +184,7 @@ def assert_round_trips(
     at_most: int | None = None,
     at_least: int | None = None,
     show_values: bool = False,
-) -> Generator[Recording]:
+) -> AbstractContextManager[Recording]:
     """Fail unless the block needs *number* round trips to *database*; the error shows what was sent.
 
     Everything that waits for the database once is one, whatever it carries. SQLite has no network, and counts
@@ -159,29 +194,13 @@ def assert_round_trips(
         AssertionError: there was another number of them.
         TypeError: no number was given, or both kinds of them.
     """
-    __tracebackhide__ = True
-    low, high = _limits(number, at_most, at_least)
-    with recorded(database, show_values=show_values) as recording:
-        yield recording
-    _compare(len(recording.round_trips), low, high, ("round trip", "round trips"), recording)
+    limits = _limits(number, at_most, at_least)
+    return _Expectation(recorded(database, show_values=show_values), _ROUND_TRIP, limits)
 
 
-def _limits(number: int | None, at_most: int | None, at_least: int | None) -> tuple[int, int | None]:
+def _limits(number: int | None, at_most: int | None, at_least: int | None) -> _Limits:
     if (number is None) is (at_most is None and at_least is None):
         raise TypeError("say how many there have to be: a number, or at_most= and at_least=")
     if number is not None:
         return number, number
     return at_least or 0, at_most
-
-
-def _compare(found: int, low: int, high: int | None, words: tuple[str, str], recording: Recording) -> None:
-    __tracebackhide__ = True
-    if found >= low and (high is None or found <= high):
-        return
-    if low == high:
-        wanted = str(low)
-    else:
-        wanted = " and ".join([f"at least {low}"] * bool(low) + [f"at most {high}"] * (high is not None))
-    word = words[low != 1] if low == high else words[1]
-    sent = f"; this was sent, by round trips:\n{recording}" if recording.round_trips else ": nothing was sent"
-    raise AssertionError(f"{wanted} {word} expected, {found} made{sent}")

@@ -266,7 +266,7 @@ def test_nothing_is_sent_where_nothing_is_done(db, Account):
 def test_read_only_scopes_refuse_writes(db, Account):
     """128: read_only holds within the block, for SQL of the user's too, and for its own scope alone."""
     with rolled_back(db):
-        with pytest.raises(Exception, match="read.?only"), db_session(read_only=True):
+        with pytest.raises(Exception, match=r"read.?only"), db_session(read_only=True):
             db.execute("DELETE FROM account")
         with db_session:
             Account(name="a")
@@ -306,7 +306,7 @@ def test_a_schema_change_is_undone(db, Account):
             db.execute("CREATE TABLE made (id int)")
             db.execute("INSERT INTO made VALUES (1)")
         db.drop_all_tables(with_all_data=True)
-        with pytest.raises(Exception, match="(?i)account"):
+        with pytest.raises(Exception, match=r"(?i)account"):
             names(Account)
         db.create_tables()
         with db_session:
@@ -335,7 +335,7 @@ def test_dropping_tables_that_refer_to_each_other(db):
         person.team.lead = person
     with rolled_back(db):
         db.drop_all_tables(with_all_data=True)
-        with pytest.raises(Exception, match="(?i)person"), db_session:
+        with pytest.raises(Exception, match=r"(?i)person"), db_session:
             Person.select().count()
     with db_session:
         assert Person[person.id].team.lead is Person[person.id]

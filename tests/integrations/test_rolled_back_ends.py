@@ -49,7 +49,7 @@ def test_a_killed_connection(postgres_url):
             Account(name="a")
             pid = db.get("SELECT pg_backend_pid()")
         kill(postgres_url, pid)
-        with pytest.raises(Exception, match="terminat|is gone") as caught:
+        with pytest.raises(Exception, match=r"terminat|is gone") as caught:
             names(Account)
         assert isinstance(caught.value, TransactionError | InterfaceError)
 

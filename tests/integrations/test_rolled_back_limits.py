@@ -61,7 +61,7 @@ def test_blocks_within_blocks(db, Account):
                     Account(name=name)
                 with pytest.raises(TransactionIntegrityError), db_session:
                     Account(name=name)
-                with pytest.raises(Exception, match="read.?only"), db_session(read_only=True):
+                with pytest.raises(Exception, match=r"read.?only"), db_session(read_only=True):
                     db.execute("DELETE FROM account")
                 assert names(Account) == sorted([name, "of the class"])
             assert names(Account) == ["of the class"]
@@ -128,7 +128,7 @@ def test_an_independent_scope(db, Account):
         with db_session:
             Account(name="outer")
             flush()
-            with pytest.raises(Exception, match="in a transaction on it|lets one transaction write at a time"):
+            with pytest.raises(Exception, match=r"in a transaction on it|lets one transaction write at a time"):
                 with db_session(nested="independent"):
                     Account(name="second")
         assert names(Account) == ["inner", "outer"]
@@ -169,6 +169,12 @@ def test_a_thread_that_would_wait_for_ever(db, Account):
     assert names(Account) == []
 
 
+def collected(thread):
+    thread.start()
+    thread.join()
+    gc.collect()
+
+
 def test_a_session_that_is_gone(db, Account):
     """128: the work of a session that was never ended, and is garbage, is undone before the next one begins."""
     with rolled_back(db):
@@ -182,10 +188,7 @@ def test_a_session_that_is_gone(db, Account):
             flush()
 
         with pytest.warns(ResourceWarning, match="never ended"):
-            thread = threading.Thread(target=leave_open)
-            thread.start()
-            thread.join()
-            gc.collect()
+            collected(threading.Thread(target=leave_open))
         assert names(Account) == ["kept"]
         with db_session:
             Account(name="next")
