@@ -8,17 +8,17 @@ until `close`, or until nobody holds it any more.
 from __future__ import annotations
 
 import warnings
-from collections.abc import Iterable, Iterator
+from collections.abc import Iterable, Iterator, Sequence
 from contextlib import AbstractContextManager
 from types import TracebackType
-from typing import Any, Protocol, Self, TypeVar, Unpack
+from typing import Any, Protocol, Self, TypeVar, Unpack, overload
 
 from dbsession.errors import InvalidRequestError
 from dbsession.model.entity import EntityBase
 from dbsession.model.mapping import Mapping, mapping_of
 from dbsession.query.query import Query
 from dbsession.query.verbs import select
-from dbsession.session import attaching, refreshing
+from dbsession.session import attaching, merging, refreshing
 from dbsession.session.blocks import NestedBlock
 from dbsession.session.contents import IdentityMapView, among, describe, holds, session_objects
 from dbsession.session.core import SessionCore
@@ -265,6 +265,34 @@ class Session:
             DatabaseSessionIsOver: nothing but its key is left since its strict scope has ended.
         """
         return attaching.attach(self._unit(obj, "attach"), obj)
+
+    @overload
+    def merge(self, what: type[E], data: dict[str, Any], /) -> E: ...
+    @overload
+    def merge(self, what: type[E], data: Sequence[dict[str, Any]], /) -> list[E]: ...
+    @overload
+    def merge(self, what: Obj, /) -> Obj: ...
+    @overload
+    def merge(self, what: Sequence[Obj], /) -> list[Obj]: ...
+    def merge(self, what: Any, data: Any = None, /) -> Any:
+        """Bring *data* onto the object of this session that has its key, or a copy onto the session's own object.
+
+        ``session.merge(User, {"id": 7, "name": "x"})`` assigns what the dict has, and makes the object if there is no
+        such row; ``session.merge(copy)`` takes over what was changed of a copy. Lists give lists. All rows are loaded
+        in one round trip. A `Version` in the data has to be that of the row.
+
+        Raises:
+            TypeError, ValueError: there is no such attribute, or a value does not fit.
+            OptimisticCheckError: the row has another version, or what a copy has changed is another value there now.
+            ObjectNotFound: the row of a copy is gone, or an item of a collection is not there.
+
+        Nothing is assigned if anything is refused.
+        """
+        one = what[0] if isinstance(what, list | tuple) and what else what
+        if one == []:
+            return []
+        unit = self._runner(self._mapping(one)).unit() if isinstance(one, type) else self._unit(one, "merge")
+        return unit.run(merging.merge(unit, what, data))
 
     def delete(self, obj: EntityBase) -> None:
         """Delete *obj*, and what cascades from it, at the next flush.
