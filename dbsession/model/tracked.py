@@ -48,8 +48,8 @@ class Holder:
         if getattr(root, "_holder", None) is not self:
             what = f"{self.obj!r}.{self.attribute.name}"
             raise ConstraintError(
-                f"{what} cannot be changed through a value that was read before the object was loaded again or rolled "
-                f"back: the change would be lost; read {what} again, and change that"
+                f"{what} cannot be changed through a value that was read before the object was expired, loaded again "
+                f"or rolled back: the change would be lost; read {what} again, and change that"
             )
 
     def take(self, value: Any) -> Any:

@@ -38,6 +38,7 @@ __all__ = [
     "get",
     "load_attribute",
     "load_missing",
+    "losing",
     "make_hollow",
     "materialize",
     "reload",
@@ -98,6 +99,21 @@ def below(root: Mapping) -> set[Mapping]:
                         known.add(attribute.mapping.root)
                         todo.append(attribute.mapping.root)
         root.sql["below"] = known
+    return known
+
+
+def losing(root: Mapping) -> set[Mapping]:
+    """Return the tables whose rows may be deleted with rows of *root*: those of `below` that do not stay without."""
+    known: set[Mapping] | None = root.sql.get("losing")
+    if known is None:
+        known = set()
+        todo = [root]
+        while todo:
+            for attribute in [each for member in todo.pop().family() for each in member.references_here]:
+                if attribute.dies_with_target and attribute.mapping.root not in known:
+                    known.add(attribute.mapping.root)
+                    todo.append(attribute.mapping.root)
+        root.sql["losing"] = known
     return known
 
 

@@ -19,6 +19,7 @@ from dbsession.model.mapping import Column, Mapping
 from dbsession.model.references import ReferenceAttribute
 from dbsession.model.state import NOT_LOADED, UNSET, Status
 from dbsession.query.prefetched import Prefetched, Relation
+from dbsession.session.autoflush import flush_ahead_of_rows
 from dbsession.session.loading import columns_load, rows_load
 from dbsession.session.lookups import Load, run_loads, with_columns
 from dbsession.session.relations import asked_again, items_load, partners_load
@@ -47,6 +48,8 @@ def prefetch(unit: UnitOfWork, objects: Iterable[EntityBase], wanted: Prefetched
                     round_trip.follow(relation, owners)
                     if wanted.leads_on(relation.target, rest):
                         followed.append((relation, owners, rest))
+        for relation in round_trip.relations:
+            yield from flush_ahead_of_rows(unit, relation.target)
         yield from run_loads(unit, round_trip.loads())
         round_trip, groups = _RoundTrip(unit, wanted), {}
         for relation, owners, rest in followed:
@@ -141,6 +144,11 @@ class _RoundTrip:
                 columns = _lacking(obj, [mapping.attributes[attribute.name] for attribute in own])
                 if columns:
                     self._columns.setdefault((mapping, columns), {})[key] = None
+
+    @property
+    def relations(self) -> list[Relation]:
+        """The relations whose other ends lie in other tables, and are to be loaded from them."""
+        return [relation for relation, _ in self._owners.values()]
 
     def loads(self) -> list[Load]:
         """Return what loads it all."""

@@ -15,6 +15,8 @@ from dbsession.model.state import NOT_LOADED
 from dbsession.query.selected import Selected, filtered_by
 from dbsession.query.sql.compiled import Compiled, compile_aggregate, compile_fetch
 from dbsession.query.sql.results import Item
+from dbsession.session import loading
+from dbsession.session.autoflush import flush_ahead_of_rows
 from dbsession.session.loading import columns_load, materialize
 from dbsession.session.lookups import run_loads
 from dbsession.session.prefetch import prefetch
@@ -22,9 +24,15 @@ from dbsession.session.prefetch import prefetch
 if TYPE_CHECKING:
     from dbsession.session.unit_of_work import UnitOfWork
 
-__all__ = ["aggregate", "ask", "fetch", "key_in", "load_ahead", "received", "results_of"]
+__all__ = ["aggregate", "ask", "fetch", "get", "key_in", "load_ahead", "received", "results_of"]
 
 _GONE: Any = object()  # in the place of an object that is deleted here
+
+
+def get(unit: UnitOfWork, mapping: Mapping, key: Any) -> Flow[EntityBase | None]:
+    """Load the object with *key*, of which memory has nothing but the key; None if there is no row."""
+    yield from flush_ahead_of_rows(unit, mapping)
+    return (yield from loading.get(unit, mapping, key))
 
 
 def ask(unit: UnitOfWork, compiled: Compiled, values: tuple[Any, ...]) -> Flow[list[Any]]:

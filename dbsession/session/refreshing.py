@@ -22,6 +22,7 @@ from dbsession.model.entity import EntityBase
 from dbsession.model.mapping import Column, Mapping
 from dbsession.model.references import ReferenceAttribute
 from dbsession.model.state import NOT_LOADED, UNSET, set_row
+from dbsession.session.autoflush import flush_ahead_of_rows
 from dbsession.session.changes import row_seen, unsaved
 from dbsession.session.discarding import discard_changes, discard_links, forget_items
 from dbsession.session.loading import materialize
@@ -106,8 +107,15 @@ def refresh(
         raise TypeError("nowait=True says not to wait for a lock, and without for_update=True none is asked for")
     parts = _parts(obj, names)
     _require_settled(obj, parts, "refresh", discard=discard)
-    # Nothing is flushed before. The row is found by the key that it has in the database; what is unsaved of other
-    # objects is not asked for, and what is unsaved in a named collection is merged into what comes.
+    # No flush is needed for the row: it is found by the key that it has in the database, and what is unsaved of other
+    # objects is not asked for. What is unsaved in a named collection is merged into what comes; only what the database
+    # may delete along with other rows has to be deleted before.
+    relations: list[Any] = [] if parts.is_whole else [*parts.collections, *parts.ends]
+    if relations and discard:
+        _discard(unit, obj, parts)
+    for relation in relations:
+        yield from flush_ahead_of_rows(unit, relation.target)
+        _require_saved(unit, obj, "refresh")
     loads = [_row_load(unit, obj, parts, lock=for_update, nowait=nowait, discard=discard)]
     if not parts.is_whole:
         loads += [items_load(unit, each, [obj], is_read=True, refresh=True) for each in parts.collections]

@@ -17,6 +17,7 @@ from dbsession.model.attributes import Attribute
 from dbsession.model.collections import Collection, CollectionAttribute
 from dbsession.model.entity import EntityBase
 from dbsession.model.references import ReferenceAttribute
+from dbsession.session.autoflush import flush_ahead_of_rows
 from dbsession.session.loading import materialize
 from dbsession.session.lookups import Load, among, chunks, referring, run_loads, with_columns
 
@@ -36,6 +37,7 @@ __all__ = [
 
 def load_back_reference(unit: UnitOfWork, obj: EntityBase, attribute: ReferenceAttribute) -> Flow[None]:
     """Find who refers to *obj* by the column on the other side; from the second time on, for all that lack it."""
+    yield from flush_ahead_of_rows(unit, attribute.target)
     reference: ReferenceAttribute = attribute.reverse
     owners = [obj]
     if _is_second(unit, reference):
@@ -159,6 +161,7 @@ def _is_second(unit: UnitOfWork, kind: Any) -> bool:
 def load_collection(unit: UnitOfWork, collection: Collection[Any]) -> Flow[None]:
     """Load *collection*; if it is not the first of its kind, load it for every object that lacks it."""
     attribute = collection.attribute
+    yield from flush_ahead_of_rows(unit, attribute.target)
     owners = [collection.owner]
     if _is_second(unit, attribute.reverse):  # the same for a class and its subclasses
         owners += [other for other in _like(unit, attribute, collection.owner) if not attribute.of(other).is_loaded]
