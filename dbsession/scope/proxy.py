@@ -202,7 +202,8 @@ def make_proxy(obj: E) -> EntityProxy[E]: ...
 def make_proxy(obj: Any) -> Any:
     """Return the proxy of *obj*, which may be of a scope that has ended; a proxy is its own.
 
-    An object that is not saved yet is saved by it: it is flushed, with what it refers to, to have its key.
+    An object that is not saved yet is saved by it: it is flushed, with what it refers to, to have its key. So is one
+    whose key has an unsaved change.
 
     Raises:
         OperationWithDeletedObjectError: the object was deleted in its session.
@@ -218,17 +219,16 @@ def make_proxy(obj: Any) -> Any:
 
 
 def _key_of(obj: EntityBase) -> Any:
-    """Return the key of *obj*, which is saved if it is not yet."""
+    """Return the key of *obj*, which is saved if its row does not have that key yet."""
     state = obj._state_
-    if state.is_new:
-        obj.flush()
-    elif state.status is Status.TRANSIENT:
-        raise InvalidRequestError(
-            f"Cannot make a proxy of {obj!r}, which was never saved: {state.reason or 'it is in no session'}; "
-            f"save it first"
-        )
-    elif state.status in (Status.MARKED_FOR_DELETION, Status.DELETED):
+    if state.status in (Status.MARKED_FOR_DELETION, Status.DELETED):
         raise OperationWithDeletedObjectError(
             f"Cannot make a proxy of {obj!r}: it was deleted in this session; rollback() would bring it back"
         )
+    if state.status is Status.TRANSIENT:
+        raise InvalidRequestError(
+            f"Cannot make a proxy of {obj!r}, which was never saved: {state.reason}; save it first"
+        )
+    if state.is_new or (state.has_changes and any(part.name in obj._changes_ for part in obj._mapping_.key)):
+        obj.flush()
     return obj._mapping_.shown_key(obj._key_)

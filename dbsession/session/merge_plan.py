@@ -69,6 +69,7 @@ class Plan:
         self.unit = unit
         self.nodes: list[Node] = []
         self._by_source: dict[int, Node] = {}
+        self._todo: list[Node] = []
 
     # --- dictionaries ---------------------------------------------------------------------------------
 
@@ -114,7 +115,9 @@ class Plan:
         raw: list[Any] = []
         for attribute in node.mapping.key:
             value = node.values.get(attribute.name)
-            if isinstance(value, Node | Reference):
+            if isinstance(value, Node) and value.source is not None and not value.must_exist:
+                value = self._key_of(value)
+            elif isinstance(value, Node | Reference):
                 value = value.key
             elif isinstance(value, EntityBase):
                 value = value._key_
@@ -167,32 +170,51 @@ class Plan:
             OperationWithDeletedObjectError: it was deleted.
             DatabaseSessionIsOver: its scope has left open whether its changes were saved.
         """
+        wanted = self._node_of(obj)
+        new: list[Node] = []
+        while self._todo:
+            node = self._todo.pop()
+            self._read(node)
+            if not node.must_exist:
+                new.append(node)
+        for node in new:
+            node.key = self._key_of(node)
+        return wanted
+
+    def _node_of(self, obj: EntityBase) -> Node:
+        """Return the node of *obj*, which is read later, so that a chain of objects may be long."""
         known = self._by_source.get(id(obj))
         if known is not None:
             return known
         _require_free(obj)
-        state, mapping = obj._state_, obj._mapping_
-        node = self._by_source[id(obj)] = Node(mapping, obj)
+        catalog: Any = obj._mapping_.catalog
+        if catalog is not self.unit.database:
+            raise ConstraintError(f"{obj!r} cannot be merged with the others: its entity belongs to another database")
+        node = self._by_source[id(obj)] = Node(obj._mapping_, obj)
         self.nodes.append(node)
+        self._todo.append(node)
+        return node
+
+    def _read(self, node: Node) -> None:
+        """Let *node* have what its object has changed, or, if that is new, all that it has."""
+        obj: Any = node.source
+        state, mapping = obj._state_, obj._mapping_
         is_unsaved = state.is_new or state.status is Status.TRANSIENT
         node.must_exist = not is_unsaved
         changes: dict[str, Any] = obj._changes_ if state.has_changes else {}
         names: Iterable[str] = [n for n in mapping.attributes if n in obj.__dict__] if is_unsaved else changes
         for name in names:
             attribute = mapping.attributes[name]
-            if attribute is mapping.version or attribute is mapping.root.discriminator or _leads_back(attribute):
+            if attribute is mapping.version or attribute is mapping.root.discriminator or attribute.is_virtual:
                 continue
             if not is_unsaved:
                 node.expected[name] = _raw_before(obj, attribute, changes[name])
             node.values[name] = self._changed(obj, attribute, changes.get(name))
-        if is_unsaved:
-            node.key = self._key_of(node)
-        else:
+        if not is_unsaved:
             node.key = obj._key_
             self._expect_version(node, obj)
         if is_unsaved or state.unit is not None:
-            self._take_collections(node, obj)
-        return node
+            self._take_other_ends(node, obj)
 
     def _changed(self, obj: EntityBase, attribute: Attribute[Any], change: Any) -> Any:
         if isinstance(change, PendingExpression):
@@ -206,7 +228,13 @@ class Plan:
         if version is not None and obj._state_.has_changes:
             node.expected[version.name] = _raw_before(obj, version, True)
 
-    def _take_collections(self, node: Node, obj: EntityBase) -> None:
+    def _take_other_ends(self, node: Node, obj: EntityBase) -> None:
+        """Take over what has changed in collections, and new objects that have the column of a one-to-one relation."""
+        for attribute in node.mapping.reference_attributes:
+            partner = obj.__dict__.get(attribute.name) if attribute.is_virtual else None
+            other = None if partner is None else self._other(partner)
+            if isinstance(other, Node):
+                node.sets[attribute.name] = other
         for name in node.mapping.collections:
             collection = obj.__dict__.get(name)
             if isinstance(collection, Collection):
@@ -219,7 +247,7 @@ class Plan:
         if obj._state_.unit is self.unit:
             return obj
         is_unsaved = obj._state_.is_new or obj._state_.status is Status.TRANSIENT
-        return self.from_object(obj) if is_unsaved else Reference(obj._mapping_, obj._key_)
+        return self._node_of(obj) if is_unsaved else Reference(obj._mapping_, obj._key_)
 
 
 def member_of(mapping: Mapping, name: Any) -> Any:
@@ -261,14 +289,9 @@ def _require_free(obj: EntityBase) -> None:
         )
 
 
-def _leads_back(attribute: Any) -> bool:
-    """Tell whether *attribute* is the end of a one-to-one relation that has no column."""
-    return isinstance(attribute, ReferenceAttribute) and attribute.is_virtual
-
-
 def _is_owned(attribute: Any, value: Any) -> bool:
-    """Tell whether *value*, for *attribute*, is the data of an object that has the reference to this one."""
-    return _leads_back(attribute) and isinstance(value, MappingOf)
+    """Tell whether *value*, for *attribute*, is the data of an object that has the column of a one-to-one relation."""
+    return isinstance(attribute, ReferenceAttribute) and attribute.is_virtual and isinstance(value, MappingOf)
 
 
 def _class_of(mapping: Mapping, data: MappingOf[Any, Any]) -> Mapping:

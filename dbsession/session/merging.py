@@ -238,19 +238,32 @@ class _Applying:
             raise
         unit.release_savepoint()
 
-    def _assign(self, node: Node) -> None:
-        """Make the object of *node*, if there is none, and assign its attributes."""
-        if node in self._begun:
-            return
-        self._begun.add(node)
+    def _assign(self, first: Node) -> None:
+        """Make the object of *first*, if there is none, and assign its attributes; before it, what it refers to."""
+        todo = [first]
+        while todo:
+            node = todo[-1]
+            ahead: list[Node] = []
+            if node not in self._begun:
+                self._begun.add(node)
+                ahead = [
+                    value for value in node.values.values() if isinstance(value, Node) and value not in self._begun
+                ]
+            if ahead:
+                todo += ahead
+                continue
+            todo.pop()
+            if node not in self._done:
+                self._done.add(node)
+                self._assign_one(node)
+
+    def _assign_one(self, node: Node) -> None:
         values: dict[str, Any] = {}
         for name, value in node.values.items():
-            if isinstance(value, Node):
-                self._assign(value)
-                if value.obj is None:  # they refer to each other
-                    self._postponed.append((node, name, value))
-                    continue
-            values[name] = self._object(value)
+            if isinstance(value, Node) and value.obj is None:  # they refer to each other
+                self._postponed.append((node, name, value))
+            else:
+                values[name] = self._object(value)
         if node.obj is None and node.key is not None:  # it may have come twice
             found = self._unit.find(node.mapping, node.key)
             node.obj = found if found is not None and found._state_.is_new else None
@@ -258,8 +271,8 @@ class _Applying:
             node.obj = object.__new__(node.mapping.entity)
             cast("Any", EntityBase).__init__(node.obj, For(self._unit), **values)
             return
-        keys = {attribute.name for attribute in node.mapping.key}
-        node.obj.set(**{name: value for name, value in values.items() if name not in keys})
+        known = {attribute.name for attribute in node.mapping.key if attribute.name not in node.expected}
+        node.obj.set(**{name: value for name, value in values.items() if name not in known})
 
     def _object(self, value: Any) -> Any:
         """Return the object that *value* stands for; what stands for none is itself."""

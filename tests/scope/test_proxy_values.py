@@ -318,6 +318,25 @@ def test_a_scope_learns_of_no_object_by_a_comparison(shop):
         assert order in person.orders
 
 
+def test_a_key_that_has_changed(shop):
+    """122. make_proxy() of an object whose key has an unsaved change saves it: a proxy is of a row."""
+    with db_session:
+        tag = shop.Tag["y"]
+        tag.name = "z"
+        proxy = make_proxy(tag)
+        assert (proxy, proxy.get()) == (EntityProxy(shop.Tag, "z"), tag)
+        assert not EntityProxy(shop.Tag, "y").exists()
+
+
+def test_in_bulk(shop):
+    """122. An UPDATE of many rows takes a proxy as the new value."""
+    with db_session:
+        order = shop.Order["a"]
+        assert shop.Order.select().update(user=EntityProxy(shop.Person, 2)) == 2
+        assert order.user is shop.Person[2]
+        assert shop.Order.select(user=EntityProxy(shop.Person, 2)).delete(bulk=True) == 2
+
+
 # --- with a session that is held ------------------------------------------------------------------------------
 
 
@@ -343,3 +362,19 @@ def test_a_session_that_is_held(shop):
     finally:
         session.close()
     assert rows(shop.db, """SELECT "user" FROM "order" WHERE number = 'a'""") == [2]
+
+
+def test_in_no_session(shop):
+    """122. A transient object refers to a proxy, and is added with it."""
+    session = Session(shop.db)
+    try:
+        order = shop.Order(number="t", user=EntityProxy(shop.Person, 2))
+        with pytest.raises(DatabaseSessionIsOver, match=r"flush object Order.*session\.add\(obj\) first"):
+            make_proxy(order)
+        session.add(order)
+        assert order.user is session.get(shop.Person, 2)
+        session.commit()
+        assert make_proxy(order).get(session) is order
+    finally:
+        session.close()
+    assert rows(shop.db, """SELECT "user" FROM "order" WHERE number = 't'""") == [2]

@@ -6,19 +6,12 @@ import json
 from datetime import date, datetime, time, timedelta
 from decimal import Decimal
 from enum import Enum
-from types import SimpleNamespace
 from uuid import UUID
 
 import pytest
 
 from dbsession import Discriminator, Json, Optional, Required, db_session, flush
-from dbsession.session import merging
 from tests.counting import counted
-
-
-def merge(shop, what, data=None):
-    unit = shop.db.gateway.unit()
-    return unit.run(merging.merge(unit, what, data))
 
 
 class Colour(Enum):
@@ -61,15 +54,14 @@ def test_every_type_comes_back_from_json(db, python, value):
         value = Optional(python)
 
     db.generate_mapping(create_tables=True)
-    shop = SimpleNamespace(db=db)
-    with db_session:
+    with db_session as session:
         text = Thing(value=value).to_json("value")
-    with db_session:
+    with db_session as session:
         data = json.loads(text)
-        made = merge(shop, Thing, data)
+        made = session.merge(Thing, data)
         assert made.value == Thing[1].value == value
         flush()
-        merge(shop, Thing, {"id": 1, **data})
+        session.merge(Thing, {"id": 1, **data})
         assert made.value == value
         with counted(db) as sent:
             flush()
@@ -94,8 +86,8 @@ def test_other_spellings(db, python, text, value):
         value = Optional(python)
 
     db.generate_mapping(create_tables=True)
-    with db_session:
-        assert merge(SimpleNamespace(db=db), Thing, {"value": text}).value == value
+    with db_session as session:
+        assert session.merge(Thing, {"value": text}).value == value
 
 
 @pytest.mark.parametrize(
@@ -116,9 +108,9 @@ def test_wrong_spellings(db, python, text, message):
         value = Optional(python)
 
     db.generate_mapping(create_tables=True)
-    with db_session:
+    with db_session as session:
         with pytest.raises(ValueError, match=f"Thing.value {message}"):
-            merge(SimpleNamespace(db=db), Thing, {"value": text})
+            session.merge(Thing, {"value": text})
         with pytest.raises((TypeError, ValueError)):
             Thing(value=text)  # an ordinary assignment takes no text at all
 
@@ -138,13 +130,12 @@ def test_hierarchies(db):
         lives = Optional(int)
 
     db.generate_mapping(create_tables=True)
-    shop = SimpleNamespace(db=db)
-    with db_session:
+    with db_session as session:
         Dog(name="Rex"), Cat(name="Tom")
-    with db_session:
-        rex = merge(shop, Animal, {"id": 1, "tricks": 3, "kind": "dog"})
+    with db_session as session:
+        rex = session.merge(Animal, {"id": 1, "tricks": 3, "kind": "dog"})
         assert (type(rex), rex.tricks) == (Dog, 3)
-        made = merge(shop, Animal, {"kind": "dog", "name": "Max", "tricks": 1})
+        made = session.merge(Animal, {"kind": "dog", "name": "Max", "tricks": 1})
         assert type(made) is Dog
         for data, message in (
             ({"id": 2, "tricks": 3}, "unexpected attribute 'tricks' of Cat"),
@@ -153,6 +144,6 @@ def test_hierarchies(db):
             ({"name": "x", "tricks": 1}, "unexpected attribute 'tricks' of Animal"),
         ):
             with pytest.raises(TypeError, match=message):
-                merge(shop, Animal, data)
+                session.merge(Animal, data)
         with pytest.raises(TypeError, match="which is none"):
-            merge(shop, Dog, {"id": 2, "name": "x"})
+            session.merge(Dog, {"id": 2, "name": "x"})

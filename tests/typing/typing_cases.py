@@ -417,3 +417,11 @@ def proxies(user: User, order: Order) -> None:
     make_proxy(7)  # error: mypy[call-overload] pyright[reportCallIssue] pyright[reportArgumentType]
     assert_type(user.to_json(indent=2), str)
     assert_type(user.to_dict(only="name", related_objects=True), dict[str, Any])
+
+
+def merging(session: Session, user: User) -> None:
+    assert_type(session.merge(User, {"id": 7, "name": "x"}), User)
+    assert_type(session.merge(User, [{"id": 7}, {"name": "x"}]), list[User])
+    assert_type(session.merge(user), User)
+    assert_type(session.merge([user]), list[User])
+    assert_type(make_proxy(user).get(session), User)
