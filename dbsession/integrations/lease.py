@@ -41,6 +41,8 @@ _DEFER = (Statement("SET CONSTRAINTS ALL DEFERRED", kind=Kind.WRITE), Statement(
 _READ_ONLY = Statement("SET TRANSACTION READ ONLY", kind=Kind.WRITE)
 _RESET = (Statement("RESET ALL", kind=Kind.WRITE), Statement("RESET ROLE", kind=Kind.WRITE))
 
+_CLOSE_ALL = Statement("CLOSE ALL", kind=Kind.WRITE)
+
 _MAY_DEFER = Statement("SELECT EXISTS (SELECT 1 FROM sqlite_master WHERE sql LIKE '%deferr%')", returns=True)
 _IS_DEFERRING = Statement("PRAGMA defer_foreign_keys", returns=True)
 _DANGLING = Statement("PRAGMA foreign_key_check", returns=True)
@@ -112,7 +114,7 @@ class Lease:
         self._open = False
         self._ended: str | None = None  # why nothing can be sent any more
         self._limited = False
-        self._set_locally: tuple[Statement, ...] = ()  # what takes back what held for the transaction
+        self._takes_back: tuple[Statement, ...] = ()  # what ends what holds for the transaction alone
         self._sets = False  # something was set until the connection goes back
         self._unchecked = False  # foreign keys were turned off
         self._dangling = 0  # rows that referred to nothing before the transaction
@@ -241,7 +243,7 @@ class Lease:
         elif kind is Kind.COMMIT or kind is Kind.ROLLBACK:
             self._open = False
             self._unlimit()
-            self._set_locally = ()
+            self._takes_back = ()
 
     def _failed(self, error: Exception, steps: list[_Step], before: list[Result]) -> Flow[list[Result] | None]:
         """Bring everything up to where a connection of its own would stand behind *error*.
@@ -274,7 +276,7 @@ class Lease:
             except Exception as second:  # the first error counts
                 self._lender.note(second, is_fatal=True)
             self._open = False
-            self._set_locally = ()
+            self._takes_back = ()
         if kind is Kind.COMMIT and isinstance(error, SessionDoomed):  # as a server that has aborted the transaction
             return [*results, Result([], 0, (), "ROLLBACK")]
         return None
@@ -377,12 +379,14 @@ class Lease:
         if kind is Kind.RAW:
             self._sets = self._sets or _SETS.search(sql) is not None
             if is_open and self._lender.is_sqlite and "defer_foreign_keys" in sql:
-                self._set_locally = (_DEFERRING["ON"],)
+                self._takes_back = (_DEFERRING["ON"],)
             elif is_open and not self._lender.is_sqlite and _SETS_LOCALLY.search(sql):
-                self._set_locally = _RESET
+                self._takes_back = (*self._takes_back, *_RESET)
         elif kind is Kind.WRITE and (setting := _SET_LOCAL.match(sql)):
             reset = Statement(f"SET LOCAL {setting[1]} TO DEFAULT", kind=Kind.WRITE)
-            self._set_locally = (*self._set_locally, reset)
+            self._takes_back = (*self._takes_back, reset)
+        elif kind is Kind.CURSOR and not self._lender.is_sqlite and _CLOSE_ALL not in self._takes_back:
+            self._takes_back = (*self._takes_back, _CLOSE_ALL)  # or no table that it reads can be altered
         elif kind is Kind.READ and (keys := _FOREIGN_KEYS.fullmatch(sql)) and not is_open:
             self._unchecked = keys[1] == "OFF"
             return _Step(statement, (_DEFERRING[keys[1]],), 0)
@@ -393,14 +397,14 @@ class Lease:
     def _rolling_back(self) -> Batch:
         """Return what undoes all that was done above the floor."""
         back = self._lender.floor.back
-        return (back, *self._set_locally) if self._lender.is_sqlite else (back,)  # no ROLLBACK takes back a PRAGMA
+        return (back, *self._takes_back) if self._lender.is_sqlite else (back,)  # no ROLLBACK takes back a PRAGMA
 
     def _committing(self) -> Batch:
         """Return what lets all that was done above the floor count as committed."""
         floor = self._lender.floor
         if self._lender.is_sqlite:
-            return (floor.release, *self._set_locally, floor.set)
-        return (_CHECK, floor.release, *self._set_locally, *_DEFER, floor.set)
+            return (floor.release, *self._takes_back, floor.set)
+        return (_CHECK, floor.release, *self._takes_back, *_DEFER, floor.set)
 
 
 def _at_once(steps: list[_Step]) -> Flow[list[Result]]:

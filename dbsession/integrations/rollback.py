@@ -30,6 +30,7 @@ from dbsession.errors import InterfaceError, InvalidRequestError, SessionDoomed
 from dbsession.integrations.lease import Floor, Lease
 from dbsession.integrations.turn import Turn
 from dbsession.scope import stack
+from dbsession.session.opened import open_here
 
 __all__ = ["RollbackBackend", "rolled_back"]
 
@@ -213,7 +214,7 @@ def rolled_back(*databases: Database, timeout: float = 5.0) -> Generator[None]:
     independent scope within an open transaction is refused. Sessions have to begin and to end within the block.
 
     Raises:
-        InvalidRequestError: a scope around the block uses one of the databases already.
+        InvalidRequestError: a session that is open here has used one of the databases already.
         NotSupportedError: from within the block, for what one transaction cannot have.
     """
     with ExitStack() as undoing:
@@ -236,12 +237,15 @@ def _rolled_back(database: Database, timeout: float) -> Generator[None]:
 
 
 def _require_unused(database: Database) -> None:
-    """Refuse to begin while a scope is open that has a connection of its own, and would commit for good."""
+    """Refuse to begin while a session is open here that has used the database, and would commit for good."""
+    sessions = open_here()
     frame = stack.current_frame()
     while frame is not None:
-        if frame.session.unit_if_any(database) is not None:
-            raise InvalidRequestError(
-                f"rolled_back() (db_rollback) begins within {frame.session!r}, which has used {database} already, on "
-                f"a connection whose commits would not be undone; begin it before any db_session"
-            )
+        sessions.append(frame.session)
         frame = frame.parent
+    for session in sessions:
+        if session.unit_if_any(database) is not None:
+            raise InvalidRequestError(
+                f"rolled_back() (db_rollback) begins while {session!r} is open, which has used {database} already, on "
+                f"a connection whose commits would not be undone; begin it before any scope, and close a session first"
+            )

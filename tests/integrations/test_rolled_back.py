@@ -372,4 +372,9 @@ def test_streams(db, Account):
             assert first.name == "00"
         with db_session:
             assert [account.balance for account in Account.select().order_by(Account.name)] == list(range(10))
+        with db_session:
+            stream = iter(Account.select().order_by(Account.name).stream(batch=2))
+            next(stream)
+            commit()
+            db.execute("ALTER TABLE account ADD COLUMN note text")  # no cursor is open any more
     assert names(Account) == []

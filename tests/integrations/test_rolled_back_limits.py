@@ -13,6 +13,7 @@ from dbsession import (
     InterfaceError,
     InvalidRequestError,
     Required,
+    Session,
     TransactionError,
     TransactionIntegrityError,
     db_session,
@@ -72,9 +73,46 @@ def test_a_scope_that_has_used_the_database_already(db, Account):
     """128: within a scope that has a connection of its own the block is refused: its commit would not be undone."""
     with db_session:
         Account(name="a")
-        with pytest.raises(InvalidRequestError, match="before any db_session"), rolled_back(db):
+        with pytest.raises(InvalidRequestError, match="before any scope"), rolled_back(db):
             pass
     assert names(Account) == ["a"]
+
+
+def test_a_session_that_has_used_the_database_already(db, Account):
+    """128: an open session without a scope is in the way if it has used the database, and is not if it has not."""
+    used, unused = Session(db), Session(db)
+    used.query(Account).count()
+    with pytest.raises(InvalidRequestError, match="close a session first"), rolled_back(db):
+        pass
+    used.close()
+    with rolled_back(db):
+        unused.add(Account(name="a"))
+        unused.commit()
+        assert names(Account) == ["a"]
+        unused.close()
+    assert names(Account) == []
+
+
+def test_sessions_without_a_scope(db, Account):
+    """128: what a session commits, or leaves open, is undone; begin_nested and rollback are as in production."""
+    with rolled_back(db):
+        session = Session(db)
+        kept = Account(name="kept")
+        session.add(kept)
+        session.commit()
+        session.add(Account(name="undone"))
+        session.flush()
+        session.rollback()
+        assert session.query(Account).count() == 1
+        with Session(db) as other:
+            other.add(Account(name="of a block"))
+        kept.balance = 7
+        session.flush()  # and is never ended in the block
+    with pytest.raises(InterfaceError, match="is over"):
+        session.query(Account).count()
+    with pytest.warns(RuntimeWarning, match="rolled back"):
+        session.close()
+    assert names(Account) == []
 
 
 def test_a_scope_that_outlives_the_block(db, Account):
