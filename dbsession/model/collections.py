@@ -468,8 +468,16 @@ class Collection(Generic[T]):
         self._removed.clear()
 
     def restore(self) -> None:
-        """Undo what was added and removed: it was rolled back, and the rows of all objects are as they were."""
-        if self._items is not None:
+        """Undo what was added and removed: it was rolled back, and the rows of all objects are as they were.
+
+        An owner that is in no database any more keeps what the program gave it, as far as that agrees.
+        """
+        if self._owner._state_.status is Status.TRANSIENT:
+            given = {**(self._items or {}), **self._added}
+            name = self._attribute.reverse.name
+            is_linked = self._attribute.link is not None
+            self._items = {i: None for i in given if is_linked or i.__dict__.get(name) is self._owner}
+        elif self._items is not None:
             for item in self._added:
                 self._items.pop(item, None)
             self._items.update(self._removed)

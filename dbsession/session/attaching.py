@@ -225,8 +225,8 @@ class _Move:
             return False
         raise CacheIndexError(
             f"Cannot {self.verb} {obj!r}: there is another object for its row {self._here} already "
-            f"({other._state_.label}), and changes of both could not be saved; session.merge(obj) brings its values to "
-            f"that one, or session.expunge(...) that one first"
+            f"({other._state_.label}), and changes of both could not be saved; session.merge(obj) brings what was "
+            f"changed to that one; or attach it before the session loads the row"
         )
 
     @property

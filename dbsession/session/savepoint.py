@@ -219,7 +219,9 @@ class Savepoint:
             if obj._state_.status is Status.CLEAN:  # else another object has its key
                 empty(obj, unit.identity)
         for collection, item, before in reversed(self._collections):
-            if item is _NO_ROOM:
+            if collection.owner in self._made:
+                collection.restore()
+            elif item is _NO_ROOM:
                 collection.put_back_all(before)
             else:
                 collection.put_back(item, before)
