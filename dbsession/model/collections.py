@@ -485,7 +485,7 @@ class Collection(Generic[T]):
                 # Who came or went before this collection was in memory told nobody; the references know.
                 key, key_in = self._owner._key_, self._attribute.reverse.key_in
                 touched: dict[Any, None] = dict.fromkeys((*self._items, *self._added))
-                keys = {item: key_in(item._row_) for item in touched}
+                keys = {i: key_in(i._row_) for i in touched if i._state_.status is not Status.TRANSIENT}
                 self._items = {item: None for item, its in keys.items() if key is not None and its == key}
                 if NOT_LOADED in keys.values():
                     self._items = None

@@ -301,10 +301,7 @@ class Session:
             InvalidRequestError: it is not in this session.
             ConstraintError: objects refer to it by a required attribute, and ``cascade_delete=False``.
         """
-        unit = self._unit(obj, "delete")
-        if obj._state_.unit is not unit:
-            why = obj._state_.why_stranger(f"session.get({type(obj).__name__}, key)")
-            raise InvalidRequestError(f"{self!r} cannot delete {obj!r}, which is not in it{why}")
+        self._require_mine(obj, "delete")
         obj.delete()
 
     def expire(self, obj: EntityBase, *attributes: Any, discard: bool = False) -> None:
@@ -315,7 +312,7 @@ class Session:
         Raises:
             InvalidRequestError: it has unsaved changes, is new or deleted, or is not in this session.
         """
-        refreshing.expire(self._unit(obj, "expire"), obj, attributes, discard=discard)
+        refreshing.expire(self._require_mine(obj, "expire"), obj, attributes, discard=discard)
 
     def expire_all(self) -> None:
         """Forget what was loaded of all objects but those with unsaved changes; the next access loads it again.
@@ -344,7 +341,7 @@ class Session:
             LockNotAvailable: *nowait*, and somebody else has the lock.
             InvalidRequestError: it has unsaved changes, is new or deleted, or is not in this session.
         """
-        unit = self._unit(obj, "refresh")
+        unit = self._require_mine(obj, "refresh")
         unit.run(refreshing.refresh(unit, obj, attributes, for_update=for_update, nowait=nowait, discard=discard))
 
     def get(self, entity: type[E], /, *key: Any, for_update: bool = False, **values: Any) -> E | None:
@@ -473,6 +470,15 @@ class Session:
         if not isinstance(obj, EntityBase):
             raise TypeError(f"session.{verb}() takes an object of an entity, not {obj!r:.80}")
         return self._runner(self._mapping(type(obj))).unit()
+
+    def _require_mine(self, obj: Any, verb: str) -> UnitOfWork:
+        """Return the unit of work of *obj*, which has to be in this session."""
+        unit = self._unit(obj, verb)
+        theirs: object = obj._state_.unit
+        if theirs is not unit:
+            why = obj._state_.why_stranger(f"session.get({type(obj).__name__}, key)")
+            raise InvalidRequestError(f"{self!r} cannot {verb} {obj!r}, which is not in it{why}")
+        return unit
 
     def _grouped(self, objects: Iterable[EntityBase], verb: str) -> dict[UnitOfWork, list[EntityBase]]:
         """Return *objects* by the units of work that they are, or would be, in."""
