@@ -137,6 +137,7 @@ class State:
         "has_row",
         "is_new",
         "is_persistent",
+        "is_unknown",
         "may_change",
         "reason",
         "status",
@@ -159,6 +160,7 @@ class State:
         self.ahead = ahead  # what query.prefetch() would have had to be given
         self.status = status
         self.unit = unit
+        self.is_unknown = False
         # Asked on hot paths, where hashing an enum member would be the most expensive thing.
         self.is_new = status is Status.NEW
         self.has_changes = status is Status.DIRTY or status is Status.MARKED_FOR_DELETION  # `_changes_` is set
@@ -166,9 +168,13 @@ class State:
         self.is_persistent = status.is_persistent
         self.may_change = status.may_change
 
-    def end(self, reason: str) -> None:
-        """Detach every object that has this state; *reason* says why, in later messages."""
+    def end(self, reason: str, *, is_unknown: bool = False) -> None:
+        """Detach every object that has this state; *reason* says why, in later messages.
+
+        *is_unknown*: nobody knows whether what was unsaved of them has been saved.
+        """
         self.reason = reason
+        self.is_unknown = is_unknown
         self.unit = None
         self.before = self.status
         self.status = Status.TRANSIENT if self.is_new else Status.DETACHED
@@ -305,10 +311,10 @@ class States:
         setattr(self, name, state)
         return state
 
-    def end(self, reason: str) -> None:
-        """Detach every object of the unit of work."""
+    def end(self, reason: str, *, is_unknown: bool = False) -> None:
+        """Detach every object of the unit of work; see `State.end`."""
         for state in self._made:
-            state.end(reason)
+            state.end(reason, is_unknown=is_unknown)
         self._unit = None  # no cycle is left for the garbage collector
 
     def belong_to(self, unit: Unit) -> None:

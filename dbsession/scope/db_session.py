@@ -150,8 +150,8 @@ class DBSession:
         try:
             if exc is None and exc_type is not None:
                 exc = exc_type()  # called by hand, with the class alone
-            if frame.is_inner:
-                session.leave_inner(exc)
+            if frame.inner is not None:
+                session.leave_inner(frame.inner, exc)
             else:
                 if exc is not None:
                     self._explain_retry(exc)

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from typing import Any
 
-from dbsession.errors import QueryLeftScope
+from dbsession.errors import QueryLeftScope, ScopeOwnershipError
 from dbsession.model.collections import Collection
 from dbsession.model.entity import EntityBase
 from dbsession.query.selected import Selected
@@ -41,7 +41,13 @@ class ScopeGateway(Runner):
         """Return the unit of work for an object that is being constructed with *values*; see the model's `Gateway`."""
         if stack.current_frame() is None:
             return self._unit_outside(values)
-        return stack.session_for(self.database).unit(self.database)
+        try:
+            session = stack.session_for(self.database)
+        except ScopeOwnershipError:
+            if is_open_here():  # the scope of another task or thread, in a copied context
+                return self._unit_outside(values)
+            raise
+        return session.unit(self.database)
 
     def _unit_outside(self, values: dict[str, Any]) -> UnitOfWork:
         """Return the unit of work for a new object outside of any scope."""
@@ -71,6 +77,10 @@ class ScopeGateway(Runner):
         scope = HandleScope(session)
         scope.enter()
         return scope
+
+    def session_here(self) -> SessionCore | None:
+        """Return the session of the scope that is current here, whatever it is for."""
+        return stack.session_here()
 
     def _runner(self) -> Runner:
         """Return what is to send a query that is made now."""

@@ -14,6 +14,7 @@ from typing import Any, NamedTuple
 
 from dbsession.errors import NestedScopeError, NoScopeError
 from dbsession.session.core import SessionCore
+from dbsession.session.inner import Inner
 from dbsession.session.opened import is_open_here
 from dbsession.session.options import Options
 from dbsession.session.unit_of_work import DatabaseLink
@@ -31,6 +32,7 @@ __all__ = [
     "not_innermost",
     "rollback",
     "session_for",
+    "session_here",
     "set_frame",
 ]
 
@@ -41,7 +43,9 @@ class Frame(NamedTuple):
     parent: Frame | None
     session: SessionCore
     scope: Any  # the DBSession that was entered
-    before: Frame | None = None  # where the session stood before, if this scope has joined it
+    only: DatabaseLink | None = None  # the one database that the scope is for, whatever its session is for
+    inner: Inner | None = None  # what it is in the session, if it has joined that ...
+    before: Frame | None = None  # ... and where the session stood before
 
     def make_current(self) -> None:
         """Let this be the current frame of the context that calls.
@@ -62,7 +66,7 @@ class Frame(NamedTuple):
     @property
     def is_inner(self) -> bool:
         """Whether the scope joined an outer one."""
-        return self.before is not None
+        return self.inner is not None
 
 
 _current: ContextVar[Frame | None] = ContextVar("dbsession_scope", default=None)
@@ -87,12 +91,12 @@ def not_innermost() -> NoScopeError:
     )
 
 
-def join(session: SessionCore, options: Options, scope: Any) -> None:
+def join(session: SessionCore, options: Options, scope: Any, only: DatabaseLink | None = None) -> None:
     """Let *scope* be an inner one of *session*, which has one here already."""
-    session.enter_inner(options)
+    inner = session.enter_inner(options)
     before = session.place
     assert isinstance(before, Frame)
-    frame = session.place = Frame(_current.get(), session, scope, before)
+    frame = session.place = Frame(_current.get(), session, scope, only, inner, before)
     _current.set(frame)
 
 
@@ -122,14 +126,14 @@ def session_for(database: DatabaseLink) -> SessionCore:
         raise no_scope()
     session = frame.session
     session.check_owner()
-    if session.only is None or session.only is database:
+    if frame.only is None and session.only is None:
         return session
-    found = covering(frame.parent, database)
+    found = covering(frame, database)
     if found is None:
         raise NoScopeError(
-            f"the scope here is a Session({session.only}), which is for that database alone: use {database} in a scope "
-            f"of its own, `with Session(...)` within this one, or put `with db_session:`, which is for every database, "
-            f"around both"
+            f"the scope here has joined a Session({session.only}), which is for that database alone: use {database} in "
+            f"a `with Session(...)` of its own within it, in `with db_session(nested='independent'):`, or put "
+            f"`with db_session:`, which is for every database, around both"
         )
     return found
 
@@ -137,10 +141,18 @@ def session_for(database: DatabaseLink) -> SessionCore:
 def covering(frame: Frame | None, database: DatabaseLink) -> SessionCore | None:
     """Return the session of the innermost of *frame* and those around it that is here, and is for *database*."""
     while frame is not None and frame.session.is_here():
-        if frame.session.only in (None, database):
+        if frame.only is database:
             return frame.session
+        if frame.only is None:  # a db_session: what is done in it is undone with it, so nobody looks beyond
+            return frame.session if frame.session.only in (None, database) else None
         frame = frame.parent
     return None
+
+
+def session_here() -> SessionCore | None:
+    """Return the session of the current scope, if it belongs to the thread and task that asks."""
+    frame = _current.get()
+    return frame.session if frame is not None and frame.session.is_here() else None
 
 
 def no_scope(also: str = "") -> NoScopeError:

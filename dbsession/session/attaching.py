@@ -157,6 +157,11 @@ def _why_lost(obj: EntityBase, state: State, verb: str) -> OrmError | None:
         return DatabaseSessionIsOver(f"Cannot {verb} {obj!r}: {state.reason}; get it again in this session")
     if state.before in _DELETED:
         return OperationWithDeletedObjectError(f"Cannot {verb} {obj!r}: it was deleted, and {state.reason}")
+    if state.is_unknown and state.before is Status.NEW:
+        return DatabaseSessionIsOver(
+            f"Cannot {verb} {obj!r}: {state.reason}, so that nobody knows whether it was saved; look for it in the "
+            f"database, and make a new object if it is not there"
+        )
     if state.before is Status.DIRTY:
         return DatabaseSessionIsOver(
             f"Cannot {verb} {obj!r}: {state.reason}, so that nobody knows whether its changes were saved; get it again "

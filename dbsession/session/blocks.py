@@ -7,15 +7,12 @@ from typing import Self
 
 from dbsession.errors import NestedScopeError
 from dbsession.session.core import SessionCore
+from dbsession.session.inner import UndoneError
 from dbsession.session.options import make_options
 
 __all__ = ["NestedBlock"]
 
 _OPTIONS = make_options(nested="savepoint")
-
-
-class _UndoneError(Exception):
-    """The reason of a block that is rolled back by hand."""
 
 
 class NestedBlock:
@@ -25,19 +22,21 @@ class NestedBlock:
     undoes them, in memory and in the database. What was done before it stays as it is.
     """
 
-    __slots__ = ("_depth", "_has_ended", "_session")
+    __slots__ = ("_inner", "_is_entered", "_session")
 
     def __init__(self, session: SessionCore) -> None:
         session.require_open("begin a savepoint")
         self._session = session
-        session.enter_inner(_OPTIONS)
-        self._depth = session.depth
-        self._has_ended = False
+        self._inner = session.enter_inner(_OPTIONS, is_block=True)
+        self._is_entered = False
 
     def __repr__(self) -> str:
-        return f"<savepoint {self._depth} of {self._session!r}>"
+        return f"<savepoint of {self._session!r}>"
 
     def __enter__(self) -> Self:
+        if self._is_entered or not self._session.has_inner(self._inner):
+            raise NestedScopeError(f"{self!r} was entered before, or has ended; begin_nested() gives a new one")
+        self._is_entered = True
         return self
 
     def __exit__(
@@ -46,8 +45,8 @@ class NestedBlock:
         exc: BaseException | None = None,
         traceback: TracebackType | None = None,
     ) -> None:
-        if not self._has_ended:  # by hand
-            self._leave(exc)
+        if self._session.has_inner(self._inner):  # else it was ended within the block
+            self._leave(exc if exc is not None or exc_type is None else exc_type())
 
     def commit(self) -> None:
         """Send the changes of the block, and leave them to what is around it: they are saved with that.
@@ -56,6 +55,7 @@ class NestedBlock:
             OptimisticCheckError, TransactionIntegrityError: they were refused; the block is undone.
             NestedScopeError: it has ended, or a block within it has not.
         """
+        self._require_last()
         self._leave(None)
 
     def rollback(self) -> None:
@@ -64,19 +64,21 @@ class NestedBlock:
         Raises:
             NestedScopeError: it has ended, or a block within it has not.
         """
-        self._leave(_UndoneError())
+        self._require_last()
+        self._leave(UndoneError())
+
+    def _require_last(self) -> None:
+        session = self._session
+        session.require_open("end a savepoint")
+        if session.innermost is not self._inner:
+            is_open = session.has_inner(self._inner)
+            what = "has another one in it, which has to end first" if is_open else "has ended already"
+            raise NestedScopeError(f"{self!r} {what}; savepoints end in the reverse order of their beginning")
 
     def _leave(self, error: BaseException | None) -> None:
         session = self._session
-        if error is None or not session.is_over:
-            session.require_open("end a savepoint")
-        if self._has_ended or session.depth != self._depth:
-            if error is not None and session.depth < self._depth:
-                return  # what was around it has ended, and undone it
-            what = "has ended already" if self._has_ended else "has another one in it, which has to end first"
-            raise NestedScopeError(f"{self!r} {what}; savepoints end in the reverse order of their beginning")
-        self._has_ended = True
+        session.require_open("end a savepoint")
         try:
-            session.leave_inner(error)
+            session.leave_inner(self._inner, error)
         finally:
             session.run_hooks()

@@ -51,6 +51,7 @@ _SOMEBODY_OR_WE = (
 
 def explain_conflict(unit: UnitOfWork, obj: EntityBase) -> Flow[OrmError]:
     """Return the `OptimisticCheckError` for *obj*, whose row was not matched; the transaction is rolled back by now."""
+    unit.rests_on_old = True
     mapping = obj._mapping_
     checked = unit.checks_names(obj)
     who, way_out = _SOMEBODY

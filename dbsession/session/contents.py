@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Callable, Iterable, Iterator, Mapping
 from typing import Any
 
-from dbsession.model.entity import EntityBase
+from dbsession.model.entity import EntityBase, EntityMeta
 from dbsession.model.mapping import mapping_of
 from dbsession.model.state import Status
 from dbsession.session.core import SessionCore
@@ -51,7 +51,7 @@ def describe(session: SessionCore) -> str:
 
 
 class IdentityMapView(Mapping[tuple[type[Any], Any], Any]):
-    """The saved objects of a session by entity and key, as they are when one looks; sends nothing."""
+    """The objects of a session by entity and key, as they are when one looks; sends nothing."""
 
     __slots__ = ("_session",)
 
@@ -59,7 +59,9 @@ class IdentityMapView(Mapping[tuple[type[Any], Any], Any]):
         self._session = session
 
     def __getitem__(self, place: tuple[type[Any], Any]) -> Any:
-        entity, key = place
+        entity, key = place if isinstance(place, tuple) and len(place) == 2 else (None, None)
+        if not isinstance(entity, EntityMeta):
+            raise KeyError(place)
         mapping = mapping_of(entity)
         raw = mapping.entity._key_from_(key)
         unit = self._session.unit_if_any(mapping.gateway.database)

@@ -8,10 +8,9 @@ from __future__ import annotations
 
 from collections.abc import Generator
 from contextlib import contextmanager
-from dataclasses import replace
 from functools import partial
 from threading import RLock
-from typing import Any, NamedTuple, Protocol
+from typing import Never, Protocol, SupportsIndex
 
 from dbsession.errors import (
     DatabaseSessionIsOver,
@@ -19,12 +18,14 @@ from dbsession.errors import (
     NestedScopeError,
     PartialCommitException,
     ScopeOwnershipError,
-    TransactionError,
 )
 from dbsession.session.hooks import Event, Hook, run_hooks
+from dbsession.session.inner import Inner, UndoneError, upgraded
 from dbsession.session.lock_waits import require_free
 from dbsession.session.options import Nesting, Options
+from dbsession.session.outcome import give_up
 from dbsession.session.ownership import Owner
+from dbsession.session.refreshing import expire_all
 from dbsession.session.runner import SessionRunner
 from dbsession.session.several import commit_all, flush_all
 from dbsession.session.sql_log import SqlLog, make_sql_log
@@ -50,13 +51,6 @@ class Place(Protocol):
         ...
 
 
-class _Inner(NamedTuple):
-    """A scope that has joined the session."""
-
-    options: Options
-    hooks: list[Hook]
-
-
 class SessionCore:
     """The work of one scope: what it has loaded and changed, in each database that it has touched."""
 
@@ -67,13 +61,12 @@ class SessionCore:
         "_hooks",
         "_inner",
         "_options",
+        "_outer",
         "_owner",
         "_units",
         "has_committed",
         "in_use",
-        "info",
         "only",
-        "outer",
         "place",
         "ready_hooks",
     )
@@ -83,26 +76,38 @@ class SessionCore:
         options: Options,
         outer: SessionCore | None = None,
         only: DatabaseLink | None = None,
-        *,
-        autoflush: bool = True,
     ) -> None:
         self._options = options
-        self.outer = outer  # the session that waits for what is done in this one, which is independent of it
+        self._outer = outer
         self.only = only  # the one database that it is for, if it is not for every one
-        self.info: dict[Any, Any] | None = None  # the user's notes, made when somebody asks
         self._owner = Owner()
         self._busy: RLock | None = None  # one user at a time, also where the session is handed on
         self._units: dict[DatabaseLink, UnitOfWork] = {}
-        self._inner: tuple[_Inner, ...] = ()  # the scopes that have joined, and not ended
+        self._inner: tuple[Inner, ...] = ()  # the scopes that have joined, and not ended
         self._hooks: tuple[Hook, ...] = ()
         self.ready_hooks: tuple[Hook, ...] = ()  # what they wait for has happened
-        self._autoflush = autoflush
+        self._autoflush = True
         self.has_committed = False  # something was saved before the end: running the work again would save it twice
         self.in_use = False  # something was asked of it, or it was handed on: who may end it matters
         self.place: Place | None = None  # where the scope stands among the scopes of its context
 
+    def __reduce_ex__(self, protocol: SupportsIndex) -> Never:
+        raise TypeError("a session cannot be copied or pickled; hand it on with adopt(), or pass keys")
+
     def __repr__(self) -> str:
         return f"<Session of {self._owner}, {len(self._units)} database(s)>"
+
+    @property
+    def outer(self) -> SessionCore | None:
+        """The session that waits for what is done in this one, which is independent of it."""
+        if self.only is not None and self.place is None:  # held, and no scope itself
+            around: SessionCore | None = self.only.gateway.session_here()
+            return around
+        return self._outer
+
+    @outer.setter
+    def outer(self, session: SessionCore | None) -> None:
+        self._outer = session
 
     @property
     def options(self) -> Options:
@@ -115,13 +120,17 @@ class SessionCore:
         return self._units is _ENDED
 
     @property
-    def depth(self) -> int:
-        """How many scopes and savepoints in it are open."""
-        return len(self._inner)
+    def innermost(self) -> Inner | None:
+        """The scope or savepoint in it that was begun last, and is open."""
+        return self._inner[-1] if self._inner else None
+
+    def has_inner(self, inner: Inner) -> bool:
+        """Tell whether *inner* is open still."""
+        return inner in self._inner
 
     @property
     def units(self) -> list[UnitOfWork]:
-        """The units of work of the databases that were touched."""
+        """Those of the databases that were touched."""
         return list(self._units.values())
 
     def check_owner(self) -> None:
@@ -158,7 +167,7 @@ class SessionCore:
             options = self._options
             busy = self._busy = self._busy or RLock()
             unit = UnitOfWork(database, options.policy, self._owner.check, busy, optimistic=options.optimistic)
-            unit.autoflush = self._autoflush
+            unit.autoflush = self._flushes_ahead()
             if self.only is not None:
                 unit.runner = SessionRunner(self, database)
             if unit.dialect.one_writer:
@@ -177,17 +186,27 @@ class SessionCore:
 
     def _sql_log(self) -> SqlLog:
         """Return the log that the innermost scope wants which says anything about it."""
-        debug = shows_values = None
-        for options in (self._options, *[inner.options for inner in self._inner]):
-            debug = debug if options.sql_debug is None else options.sql_debug
-            shows_values = shows_values if options.show_values is None else options.show_values
-        return make_sql_log(debug, shows_values)
+        asked = [self._options, *[inner.options for inner in self._inner]]
+        debug = [options.sql_debug for options in asked if options.sql_debug is not None]
+        shows_values = [options.show_values for options in asked if options.show_values is not None]
+        return make_sql_log(debug[-1] if debug else None, shows_values[-1] if shows_values else None)
 
-    def _switch_log(self, options: Options) -> None:
-        """Log as wanted from here on, if *options* say anything about it."""
-        if options.sql_debug is not None or options.show_values is not None:
-            for unit in self._units.values():
+    def _switch(self, options: Options) -> None:
+        """Log and flush as wanted from here on, if *options* say anything about it."""
+        for unit in self._units.values():
+            if options.sql_debug is not None or options.show_values is not None:
                 unit.link.log = self._sql_log()
+            if not options.autoflush:
+                unit.autoflush = self._flushes_ahead()
+
+    def _set_autoflush(self, wanted: bool) -> None:
+        self._autoflush = wanted
+        for unit in self._units.values():
+            unit.autoflush = self._flushes_ahead()
+
+    def _flushes_ahead(self) -> bool:
+        """Tell whether queries are to see what is unsaved."""
+        return self._autoflush and self._options.autoflush and all(inner.options.autoflush for inner in self._inner)
 
     def unit_if_any(self, database: DatabaseLink) -> UnitOfWork | None:
         """Return the unit of work for *database*, if there is one already."""
@@ -198,7 +217,7 @@ class SessionCore:
     def flush(self) -> None:
         """Send pending changes to the database; see `Session.flush`."""
         self.require_open("flush")
-        self._require_no_hook("flush")
+        self.require_no_hook("flush()")
         for unit in list(self._units.values()):
             unit.run(unit.flush())
 
@@ -206,7 +225,7 @@ class SessionCore:
         """Save everything since the last commit; see `Session.commit`."""
         self.require_open("commit")
         self._require_outermost("commit")
-        self._require_no_hook("commit")
+        self.require_no_hook("commit()")
         self._commit(goes_on=True)
         self.run_hooks()
 
@@ -219,15 +238,16 @@ class SessionCore:
                 for unit in self._units.values():
                     unit.committed()
         except BaseException as error:
-            if isinstance(error, PartialCommitException) or self._is_unknown():
+            if isinstance(error, PartialCommitException) or self.is_unknown:
                 self.has_committed = True  # a part of it, or all of it as far as anybody knows
                 self._hooks = ()  # neither event has happened, as far as anybody knows, to all of the work
             raise
         self.has_committed = self.has_committed or saves
         self._happened(Event.COMMIT)
 
-    def _is_unknown(self) -> bool:
-        """Tell whether nobody knows if a commit was done."""
+    @property
+    def is_unknown(self) -> bool:
+        """Whether nobody knows if the last commit was done."""
         return any(unit.transaction.is_unknown for unit in self._units.values())
 
     def _commit_units(self) -> None:
@@ -240,12 +260,12 @@ class SessionCore:
         if len(self._units) > 1:  # a hook has used another database, perhaps before this one has committed
             commit_all(self._units, [unit] if unit.transaction.phase is Phase.IDLE else [])
 
-    def _require_no_hook(self, verb: str) -> None:
+    def require_no_hook(self, verb: str) -> None:
         """Refuse to cut into a flush that is under way."""
         for unit in self._units.values():
             if unit.is_flushing:
                 raise InvalidRequestError(
-                    f"{verb}() was called from a hook of a flush, which is not done yet; what a hook changes is saved "
+                    f"{verb} was called from a hook of a flush, which is not done yet; what a hook changes is saved "
                     f"without it"
                 )
 
@@ -259,23 +279,36 @@ class SessionCore:
 
     def _require_outermost(self, verb: str) -> None:
         """Leave the end of the transaction to the outermost scope."""
-        if self._inner:
-            instead = "flush() sends changes now" if verb == "commit" else "an exception out of the inner one undoes it"
+        if not self._inner:
+            return
+        if self._inner[-1].is_block:
             raise NestedScopeError(
-                f"{verb}() in an inner db_session would end the transaction of the outer one; only the outermost scope "
-                f"does that: leave it to it; {instead}"
+                f"{verb}() within begin_nested() would end the transaction around it; end that part first: leave its "
+                f"`with` block, or call the commit() or rollback() of what begin_nested() has returned"
             )
+        instead = "flush() sends changes now" if verb == "commit" else "an exception out of the inner one undoes it"
+        raise NestedScopeError(
+            f"{verb}() in an inner db_session would end the transaction of the outer one; only the outermost scope "
+            f"does that: leave it to it; {instead}"
+        )
 
     def rollback(self) -> None:
         """Undo everything since the last commit; see `Session.rollback`."""
         self.require_open("roll back")
+        self.require_no_hook("rollback()")
+        if all(inner.is_block for inner in self._inner):
+            self._undo_blocks()
         self._require_outermost("rollback")
-        self._require_no_hook("rollback")
-        failure: TransactionError | None = None
+        failure: BaseException | None = None
         for unit in self._units.values():
             try:
+                is_old = unit.rests_on_old or unit.transaction.is_unknown
+                if unit.transaction.is_unknown:
+                    give_up(unit)
                 unit.run(unit.rollback())
-            except TransactionError as error:
+                if is_old:
+                    expire_all(unit)
+            except BaseException as error:  # the others are rolled back, too, whatever it is
                 unit.link.release(discard=True)
                 failure = failure or error
             else:
@@ -308,60 +341,47 @@ class SessionCore:
     def no_autoflush(self) -> Generator[None]:
         """Let queries in the block see what is flushed only, instead of flushing before they are sent."""
         self.require_open("suspend the autoflush")
-        before, self._autoflush = self._autoflush, False
-        for unit in self._units.values():
-            unit.autoflush = False
+        before = self._autoflush
+        self._set_autoflush(False)
         try:
             yield
         finally:
-            self._autoflush = before
-            for unit in self._units.values():
-                unit.autoflush = before
+            self._set_autoflush(before)
 
     # --- for the scope ------------------------------------------------------------------------
 
-    def enter_inner(self, options: Options) -> None:
+    def enter_inner(self, options: Options, *, is_block: bool = False) -> Inner:
         """Let an inner scope join, which can be undone without this session; nothing is sent for it yet.
 
         Raises:
             NestedScopeError: it asks for what this session cannot give any more.
         """
         if options.is_demanding:
-            self._take_options(options)
-        self._inner = (*self._inner, _Inner(options, []))
-        self._switch_log(options)
+            self._options = upgraded(self._options, options, self.units)
+        inner = Inner(options, is_block=is_block)
+        self._inner = (*self._inner, inner)
+        self._switch(options)
         for unit in self._units.values():
             unit.enter_savepoint(read_only=options.read_only)
+        return inner
 
-    def _take_options(self, asked: Options) -> None:
-        """Take over what an inner scope asks for beyond this one, as long as nothing has been sent."""
-        mine = self._options
-        more = mine.beyond(asked)
-        if not more:
-            return
-        try:
-            wanted = replace(mine, **more)
-            wanted.require_agreement()
-        except TypeError as error:
-            raise NestedScopeError(f"an inner db_session asks for what the outer one rules out: {error}") from None
-        touched = [unit for unit in self._units.values() if more.keys() != {"ddl"} or unit.dialect.ddl_is_special]
-        if any(unit.link.is_connected for unit in touched):
-            names = " and ".join(f"{name}={value!r}" for name, value in more.items() if value or name == "optimistic")
-            raise NestedScopeError(
-                f"an inner db_session asks for {names}, but the outer one, which it joins, has used the database "
-                f"without; ask for it on the outer db_session, or let the inner one be nested='independent'"
-            )
-        self._options = wanted
-        for unit in self._units.values():
-            unit.take_policy(self._options.policy, optimistic=self._options.optimistic)
-
-    def leave_inner(self, error: BaseException | None) -> None:
-        """End the innermost inner scope: undo its work because of *error*, or leave it to the scope around it.
+    def leave_inner(self, inner: Inner, error: BaseException | None) -> None:
+        """End *inner*, and what was left open in it: undo its work because of *error*, or leave it to what is around.
 
         Raises:
             SessionDoomed: the scope has swallowed an error that has lost its work.
             OptimisticCheckError, TransactionIntegrityError: of a scope with a savepoint of its own; it is undone.
         """
+        failure: BaseException | None = None
+        while inner in self._inner:
+            try:
+                self._leave_last(failure or error)
+            except BaseException as second:  # what is around it is left, too
+                failure = failure or second
+        if failure is not None:
+            raise failure
+
+    def _leave_last(self, error: BaseException | None) -> None:
         inner = self._inner[-1]
         undoes = error is not None and not inner.options.is_allowed(error)
         try:
@@ -372,7 +392,7 @@ class SessionCore:
             raise
         finally:
             self._inner = self._inner[:-1]
-            self._switch_log(inner.options)
+            self._switch(inner.options)
             for unit in self._units.values():
                 if undoes:
                     unit.rollback_savepoint()
@@ -383,7 +403,7 @@ class SessionCore:
             else:
                 self._register(inner.hooks)
 
-    def _finish_inner(self, inner: _Inner) -> None:
+    def _finish_inner(self, inner: Inner) -> None:
         for unit in self._units.values():
             unit.transaction.require_usable()
         if inner.options.nested is Nesting.SAVEPOINT:
@@ -414,6 +434,7 @@ class SessionCore:
 
     def end(self, error: BaseException | None) -> None:
         """End the session: commit without an *error* (or with an allowed one), else roll back; detach everything."""
+        self.require_no_hook("the end of the scope")
         is_success = error is None or self._options.is_allowed(error)
         if not self._units:
             self._units = _ENDED
@@ -431,7 +452,8 @@ class SessionCore:
 
     def _abandon(self, error: BaseException) -> None:
         """Roll back without hiding *error*, and close."""
-        why = "its commit ended in" if self._is_unknown() else "it was rolled back because of"
+        is_unknown = self.is_unknown
+        why = "its commit ended in" if is_unknown else "it was rolled back because of"
         try:
             for unit in self._units.values():
                 try:
@@ -441,26 +463,27 @@ class SessionCore:
                     error.add_note(f"and the rollback failed: {second}")
                     unit.link.release(discard=True)
         finally:  # even if it is interrupted, the connections go back
-            self._close(f"{_OVER}: {why} {type(error).__name__}")
+            self._close(f"{_OVER}: {why} {type(error).__name__}", is_unknown=is_unknown)
         self._happened(Event.ROLLBACK)
 
     def close(self) -> None:
         """End the session without saving; what was committed stays."""
         self.require_open("close the session")
-        self._require_no_hook("close")
-        gone = DatabaseSessionIsOver("the session was closed")
-        while self._inner:
-            self.leave_inner(gone)
+        self.require_no_hook("close()")
+        self._undo_blocks()
+        for unit in self._units.values():
+            if unit.transaction.is_unknown and unit.transaction.first_error is not None:
+                self._abandon(unit.transaction.first_error)
+                return
         try:
             self.rollback()
         finally:
             self._close(_OVER)
 
-    def rest(self) -> None:
-        """Give back the connections over which nothing is under way."""
-        for unit in self._units.values():
-            if unit.transaction.phase is Phase.IDLE and not unit.transaction.open_cursors:
-                unit.link.release()
+    def _undo_blocks(self) -> None:
+        """Undo the parts that `begin_nested` has begun, and nobody has ended."""
+        if self._inner:
+            self.leave_inner(self._inner[0], UndoneError())
 
     def abandon(self) -> None:
         """Give up the connections of the session, which nobody can end any more; the garbage collector may call it."""
@@ -469,7 +492,7 @@ class SessionCore:
             unit.states.end("its session was never closed, and is gone")
         self._units = _ENDED
 
-    def _close(self, reason: str) -> None:
+    def _close(self, reason: str, *, is_unknown: bool = False) -> None:
         for unit in self._units.values():
-            unit.close(reason, strict=self._options.strict)
+            unit.close(reason, strict=self._options.strict, is_unknown=is_unknown)
         self._units = _ENDED

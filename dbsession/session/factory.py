@@ -36,5 +36,5 @@ class sessionmaker:  # noqa: N801 - the name that the field knows it by
         """Return a new session."""
         merged: Any = {**self._options, **options}
         if "info" in self._options and "info" in options:
-            merged["info"] = {**self._options["info"], **options["info"]}
+            merged["info"] = {**(self._options["info"] or {}), **(options["info"] or {})}
         return Session(self._bind, **merged)

@@ -138,6 +138,10 @@ class Journal:
             return set(obj.__dict__)
         return {*before.names, *before.read, *_changes_of(obj)}
 
+    def made(self) -> list[EntityBase]:
+        """Return the objects that the transaction has saved for the first time."""
+        return [obj for obj, before in self._before.items() if before.was_new]
+
     def settle(self) -> None:
         """Forget everything: it is committed."""
         for collection in self._collections.values():

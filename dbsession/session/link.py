@@ -6,7 +6,7 @@ import warnings
 
 from dbsession.backends.base import Backend, Connection
 from dbsession.backends.statements import Batch, Kind, Result
-from dbsession.errors import ConnectionLost, OrmError
+from dbsession.errors import ConnectionLost, DatabaseSessionIsOver, OrmError
 from dbsession.session.sql_log import SqlLog, make_sql_log
 from dbsession.session.taps import tapped, taps
 
@@ -20,12 +20,13 @@ class Link:
     sent once more over another one, if that cannot do anything twice.
     """
 
-    __slots__ = ("_backend", "_connection", "_discard", "log")
+    __slots__ = ("_backend", "_connection", "_discard", "_is_closed", "log")
 
     def __init__(self, backend: Backend, log: SqlLog | None = None) -> None:
         self._backend = backend
         self._connection: Connection | None = None
         self._discard = False
+        self._is_closed = False
         self.log = log or make_sql_log()
 
     def __del__(self) -> None:
@@ -33,7 +34,8 @@ class Link:
         self.abandon()
 
     def abandon(self) -> None:
-        """Give up the connection, if there is one, with a warning; takes no lock."""
+        """Give up the connection, if there is one, with a warning, and take none again; takes no lock."""
+        self._is_closed = True
         connection, self._connection = self._connection, None
         if connection is None:
             return
@@ -48,7 +50,14 @@ class Link:
             )
 
     def execute(self, batch: Batch) -> list[Result]:
-        """Run *batch* on the connection."""
+        """Run *batch* on the connection.
+
+        Raises:
+            DatabaseSessionIsOver: the session has ended meanwhile.
+            ConnectionLost: it was interrupted, and cannot be used before a rollback.
+        """
+        if self._is_closed or self._discard:
+            raise self._refusal()
         if self.log.is_on:
             self.log.write(batch)
         connection = self._connection
@@ -69,6 +78,25 @@ class Link:
         self.release(discard=True)
         self._connection = self._acquire()
         return self.execute(batch)
+
+    def _refusal(self) -> OrmError:
+        """Return the error for using a connection that is not to be used."""
+        error: OrmError = DatabaseSessionIsOver(
+            "the session has ended while it was at work, so nothing more is sent for it; what was not committed is "
+            "rolled back"
+        )
+        if not self._is_closed:
+            error = ConnectionLost(
+                "the connection was interrupted, and nobody knows what is under way on it; call rollback(), or leave "
+                "the scope"
+            )
+        error.nothing_sent = True
+        return error
+
+    def close(self) -> None:
+        """Give the connection back, and take none again."""
+        self._is_closed = True
+        self.release()
 
     def _acquire(self) -> Connection:
         try:

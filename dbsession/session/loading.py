@@ -250,6 +250,7 @@ def _newer(
         return new
     if change is not UNSET:
         if change and refresh and attribute.is_checked and not unit.forgets_reads:
+            unit.rests_on_old = True
             raise OptimisticCheckError(
                 f"{obj!r}.{name} has an unsaved change that rests on {old!r}, but the row has {new!r} now; "
                 f"retry the work, or lock the row before reading it",
@@ -261,6 +262,7 @@ def _newer(
     if refresh or not attribute.is_checked:
         obj.__dict__.pop(name)
         return new
+    unit.rests_on_old = True
     raise UnrepeatableReadError(
         f"{obj!r}.{name} was read as {obj.__dict__[name]!r}, but the row has {new!r} now: "
         f"somebody else has changed it. "

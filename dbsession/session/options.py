@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import math
 from collections.abc import Callable, Iterable, Mapping
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from enum import Enum
 from typing import Any, Literal, TypeAlias, TypedDict
 
@@ -139,6 +139,7 @@ class Options:
     deferrable: bool = False
     statement_timeout: float | None = None  # seconds
     lock_timeout: float | None = None  # seconds
+    autoflush: bool = field(default=True, repr=False)  # of sessions that somebody holds
     is_retried: ExceptionFilter = lambda error: isinstance(error, TransactionError)
     is_allowed: ExceptionFilter = lambda _: False
 
@@ -275,8 +276,8 @@ def make_options(
     return options
 
 
-def make_session_options(given: Mapping[str, Any]) -> tuple[Options, bool, dict[Any, Any] | None]:
-    """Check the options of ``Session(db, ...)``; return those of its scope, and its *autoflush* and *info*.
+def make_session_options(given: Mapping[str, Any]) -> tuple[Options, dict[Any, Any] | None]:
+    """Check the options of ``Session(db, ...)``; return them, and *info*.
 
     Raises:
         TypeError, ValueError: as for `make_options`; *retry* was given; an option does not exist.
@@ -297,7 +298,8 @@ def make_session_options(given: Mapping[str, Any]) -> tuple[Options, bool, dict[
         raise TypeError(f"autoflush is True or False, not {autoflush!r}")
     if info is not None and not isinstance(info, dict):
         raise TypeError(f"info is a dict, not {info!r:.80}")
-    return make_options(**options), autoflush, None if info is None else dict(info)
+    chosen = make_options(**options)
+    return chosen if autoflush else replace(chosen, autoflush=False), None if info is None else dict(info)
 
 
 # What sessions elsewhere can be told, and this one need not be.

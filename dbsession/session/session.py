@@ -11,7 +11,7 @@ import warnings
 from collections.abc import Iterable, Iterator, Sequence
 from contextlib import AbstractContextManager
 from types import TracebackType
-from typing import Any, Protocol, Self, TypeVar, Unpack, overload
+from typing import Any, Never, Self, SupportsIndex, TypeVar, Unpack, overload
 
 from dbsession.errors import InvalidRequestError
 from dbsession.model.entity import EntityBase
@@ -22,6 +22,7 @@ from dbsession.session import attaching, merging, refreshing
 from dbsession.session.blocks import NestedBlock
 from dbsession.session.contents import IdentityMapView, among, describe, holds, session_objects
 from dbsession.session.core import SessionCore
+from dbsession.session.held import EnteredScope, Held
 from dbsession.session.opened import register, unregister
 from dbsession.session.options import SessionOptions, make_session_options
 from dbsession.session.raw_sql import RawResult, execute_raw
@@ -33,42 +34,6 @@ __all__ = ["Session", "require_database"]
 E = TypeVar("E")
 Obj = TypeVar("Obj", bound=EntityBase)
 T = TypeVar("T")
-
-
-class _Scope(Protocol):
-    """A scope that was entered for a session."""
-
-    session: SessionCore
-
-    def __exit__(
-        self,
-        exc_type: type[BaseException] | None = None,
-        exc: BaseException | None = None,
-        traceback: TracebackType | None = None,
-    ) -> None: ...
-
-
-class _Held:
-    """Goes with the last reference to an open session, and ends it."""
-
-    __slots__ = ("session",)
-
-    def __init__(self, session: SessionCore) -> None:
-        self.session = session
-
-    def __del__(self) -> None:
-        session = self.session
-        if session.is_over or session.place is not None:
-            return
-        unsaved = describe(session)
-        session.abandon()
-        if unsaved:
-            warnings.warn(
-                f"{session!r} was never closed, and is gone with unsaved changes: {unsaved}; call commit(), or use "
-                f"`with Session(db) as session:`, which does",
-                ResourceWarning,
-                stacklevel=2,
-            )
 
 
 class Session:
@@ -88,15 +53,15 @@ class Session:
         TypeError: *database* is no `Database`; an option does not exist or does not fit.
     """
 
-    __slots__ = ("__weakref__", "_core", "_held", "_scope")
+    __slots__ = ("__weakref__", "_core", "_database", "_held", "_info", "_own", "_scope")
 
     def __init__(self, database: DatabaseLink, **options: Unpack[SessionOptions]) -> None:
-        chosen, autoflush, info = make_session_options(options)
+        chosen, self._info = make_session_options(options)
         require_database("Session()", database)
-        core = self._core = SessionCore(chosen, only=database, autoflush=autoflush)
-        core.info = info
-        self._scope: _Scope | None = None
-        self._held: _Held | None = _Held(core)
+        core = self._core = self._own = SessionCore(chosen, only=database)
+        self._database: DatabaseLink | None = database
+        self._scope: EnteredScope | None = None
+        self._held: Held | None = Held(core)
         register(core)
 
     @classmethod
@@ -104,28 +69,24 @@ class Session:
         """Return a handle on *core*, which somebody else ends."""
         session = object.__new__(cls)
         session._core = core
-        session._held = session._scope = None
+        session._database = session._held = session._info = session._scope = None
         return session
 
     def __repr__(self) -> str:
         return repr(self._core)
 
-    def __eq__(self, other: object) -> bool:
-        """Tell whether *other* stands for the same unit of work: the session of an inner scope that has joined, say."""
-        return isinstance(other, Session) and self._core is other._core
-
-    def __hash__(self) -> int:
-        return hash(self._core)
+    def __reduce_ex__(self, protocol: SupportsIndex) -> Never:
+        raise TypeError("a Session cannot be copied or pickled; hand it on with adopt(), or pass keys")
 
     # --- with ---------------------------------------------------------------------------------
 
     def __enter__(self) -> Self:
-        core = self._core
-        database = core.only
-        if database is None or self._held is None:
+        core, database = self._core, self._database
+        if database is None or self._scope is not None:
             raise InvalidRequestError(f"{self!r} is the session of a scope that was entered already")
         core.require_open("enter a session")
-        scope: _Scope = database.gateway.enter(core)
+        core.require_no_hook("entering the session")
+        scope: EnteredScope = database.gateway.enter(core)
         unregister(core)
         self._scope, self._held, self._core = scope, None, scope.session
         return self
@@ -136,10 +97,17 @@ class Session:
         exc: BaseException | None = None,
         traceback: TracebackType | None = None,
     ) -> None:
-        scope, self._scope = self._scope, None
+        scope = self._scope
         if scope is None:
-            raise InvalidRequestError(f"{self!r} was left, and had not been entered by it: use `with Session(db):`")
-        scope.__exit__(exc_type, exc, traceback)
+            raise InvalidRequestError(f"{self!r} was left, and had not been entered: use `with Session(db):`")
+        try:
+            scope.__exit__(exc_type, exc, traceback)
+        finally:
+            if not scope.is_entered:  # else it was not the innermost one, or is another thread's: it can be tried again
+                self._scope = None
+                self._core = self._own
+                if not self._own.is_over:  # it has joined another one, and did nothing itself
+                    self._own.end(None)
 
     def close(self) -> None:
         """End the session without saving; what was committed stays. A second call does nothing.
@@ -156,11 +124,12 @@ class Session:
             raise InvalidRequestError(
                 f"{self!r} ends with the block that it is the scope of; rollback() undoes its work"
             )
-        unsaved = describe(core)
+        unsaved, is_unknown = describe(core), core.is_unknown
         core.close()
         unregister(core)
         if unsaved:
-            warnings.warn(f"close() has rolled back unsaved changes: {unsaved}", RuntimeWarning, stacklevel=2)
+            done = "nobody knows whether these were saved" if is_unknown else "close() has rolled back unsaved changes"
+            warnings.warn(f"{done}: {unsaved}", RuntimeWarning, stacklevel=2)
 
     def adopt(self) -> None:
         """Make this session the caller's: its thread and task may use it from now on, and no other may.
@@ -216,7 +185,8 @@ class Session:
     def _rest(self) -> None:
         """Give the connection back until it is needed again: nobody knows when that will be."""
         if self._core.place is None:
-            self._core.rest()
+            for unit in self._core.units:
+                unit.rest()
 
     def begin_nested(self) -> NestedBlock:
         """Begin a part that may fail alone: ``with session.begin_nested():``.
@@ -368,7 +338,8 @@ class Session:
                 found = runner.get(mapping, raw)
                 entity_object: E | None = found
                 return entity_object
-            parts = key[0] if isinstance(key[0], tuple) else key
+            is_split = isinstance(key[0], tuple) and len(key[0]) == len(mapping.key)
+            parts = key[0] if is_split else key
             values = {part.name: value for part, value in zip(mapping.key, parts, strict=True)}
         query: Query[E] = runner.select(mapping, (), values)
         return query.for_update().get() if for_update else query.get()
@@ -393,7 +364,7 @@ class Session:
             InvalidRequestError: the session is for several databases, and it is not clear which is meant.
             ProgrammingError: the SQL is wrong, or tries to end the transaction.
         """
-        return execute_raw(self._core.unit(self._database()), sql, params, writes=True)
+        return execute_raw(self._core.unit(self._only_database()), sql, params, writes=True)
 
     # --- what is in it ------------------------------------------------------------------------
 
@@ -420,16 +391,15 @@ class Session:
 
     @property
     def identity_map(self) -> IdentityMapView:
-        """The saved objects that were loaded, by entity and key, to look at: ``session.identity_map[User, 7]``."""
+        """The objects whose keys are known, by entity and key, to look at: ``session.identity_map[User, 7]``."""
         return IdentityMapView(self._core)
 
     @property
     def info(self) -> dict[Any, Any]:
-        """A dict for notes of your own, which lives as long as the session."""
-        core = self._core
-        if core.info is None:
-            core.info = {}
-        return core.info
+        """A dict for notes of your own, which lives as long as this handle."""
+        if self._info is None:
+            self._info = {}
+        return self._info
 
     def no_autoflush(self) -> AbstractContextManager[None]:
         """Let queries in the block see what is flushed only, instead of flushing before they are sent."""
@@ -437,10 +407,10 @@ class Session:
 
     # --- which unit of work -------------------------------------------------------------------
 
-    def _database(self) -> DatabaseLink:
+    def _only_database(self) -> DatabaseLink:
+        if self._database is not None:
+            return self._database
         core = self._core
-        if core.only is not None:
-            return core.only
         units = core.units
         if len(units) != 1:
             core.require_open("run SQL")
@@ -459,9 +429,9 @@ class Session:
     def _runner(self, mapping: Mapping) -> SessionRunner:
         core = self._core
         database = mapping.gateway.database
-        if core.only not in (None, database):
+        if self._database not in (None, database):
             raise InvalidRequestError(
-                f"{mapping.name} is of {database}, and {self!r} is for {core.only} alone; use a session of the former"
+                f"{mapping.name} is of {database}, and this Session for {self._database} alone; use one of the former"
             )
         return SessionRunner(core, database, self._held)
 

@@ -195,13 +195,14 @@ class Transaction:
         *nowait*: a BEGIN that takes a lock (SQLite's) does not wait for it.
         """
         self.require_usable()
+        begin = self._begin(nowait=nowait)
         self._is_for_cursors = False
         if is_flush or statements[0].kind not in (Kind.READ, Kind.CURSOR):  # a lock is no write
             self.wrote = True
             if self.marks and not sets_marks:
                 self.marks[-1].wrote = True
         savepoints = self._unset(writes=True) if self.marks and not sets_marks else ()
-        return (yield from self._send(statements, savepoints, self._begin(nowait=nowait), is_flush=is_flush))
+        return (yield from self._send(statements, savepoints, begin, is_flush=is_flush))
 
     def _send(
         self, statements: tuple[Statement, ...], savepoints: Batch, begin: Batch, *, is_flush: bool
@@ -215,6 +216,7 @@ class Transaction:
         except Exception as error:
             if begin and self._never_began(error, begin):
                 self.phase = Phase.IDLE
+                self.wrote = False
                 raise
             self._trim(error, batch, len(before))
             yield from self._failed(error, is_flush=is_flush)
@@ -419,7 +421,7 @@ class Transaction:
     def _commit_alone(self, statement: Statement) -> Flow[list[Result]]:
         self._require_free()
         try:
-            return (yield from execute(statement))
+            results = yield from execute(statement)
         except Exception as error:
             if getattr(error, "nothing_sent", False):
                 raise
@@ -428,6 +430,8 @@ class Transaction:
         except BaseException as error:
             self.interrupted(error, commits=True)
             raise
+        self._ended()
+        return results
 
     def _commit_failed(self, error: Exception) -> Flow[None]:
         """Doom the session because of *error*.

@@ -33,7 +33,7 @@ from dbsession.session.ordering import Pending, frees_values
 from dbsession.session.origins import Origin, origin
 from dbsession.session.savepoint import Savepoint
 from dbsession.session.strict import empty_objects
-from dbsession.session.transaction import Transaction, TransactionPolicy
+from dbsession.session.transaction import Phase, Transaction, TransactionPolicy
 
 __all__ = ["DatabaseLink", "UnitOfWork"]
 
@@ -92,6 +92,7 @@ class UnitOfWork:
         self.referring: dict[ReferenceAttribute, dict[Any, EntityBase]] = {}  # who refers to a key, by the rows
         self.seen_for: dict[Any, int] = {}  # by attribute: how many objects there were when it was loaded for all
         self.has_hooks = self.is_flushing = False
+        self.rests_on_old = False  # a check has found that somebody else has changed what was read
         self.is_alone = True  # no other database is in the session: COMMIT need not wait for its flush
         self.autoflush = True
         self.forgets_reads = False  # this session's own SQL may have changed anything
@@ -455,7 +456,7 @@ class UnitOfWork:
         """Forget what held within the transaction only."""
         self.exempt.clear()
         self.held.clear()
-        self.forgets_reads = False
+        self.forgets_reads = self.rests_on_old = False
         self.fresh = ObjectSet()
         self.ends += 1
         self.optimistic = self._optimistic_later
@@ -474,14 +475,19 @@ class UnitOfWork:
         if is_concerned or (self.new and any(obj in self.new for obj in comparing)):
             yield from flush_ahead_of(self, tables[0])
 
-    def close(self, reason: str, *, strict: bool = False) -> None:
+    def rest(self) -> None:
+        """Give back the connection, if nothing is under way on it."""
+        if self.transaction.phase is Phase.IDLE and not self.transaction.open_cursors:
+            self.link.release()
+
+    def close(self, reason: str, *, strict: bool = False, is_unknown: bool = False) -> None:
         """Detach every object and forget them; the connection goes back. *strict*: nothing but keys is left of them."""
         if strict:
             gone = [obj for reference in self.gone if (obj := reference()) is not None]
             empty_objects([*self.identity, *self.dirty, *self.deleted, *gone], reason)
-        self.states.end(reason)
+        self.states.end(reason, is_unknown=is_unknown)
         self.identity.end()
         self._forget_unsaved()
         self.exempt.clear()
         self.held.clear()
-        self.link.release()
+        self.link.close()

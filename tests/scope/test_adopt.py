@@ -18,7 +18,6 @@ from dbsession import (
     NoScopeError,
     Required,
     ScopeOwnershipError,
-    Session,
     Set,
     db_session,
     flush,
@@ -88,7 +87,7 @@ def test_from_thread_to_thread(desk, workers):
 
     def work():
         session.adopt()
-        assert Session.of(stack.current_session()) == session
+        assert stack.current_session() is session._core
         assert desk.Sheet.get(text="old") is sheet
         sheet.text = "changed"
         desk.Sheet(text="new", folder=sheet.folder)
@@ -135,7 +134,7 @@ def test_the_old_place_has_it_no_more(desk, workers):
 
     @db_session
     def own():
-        assert Session.of(stack.current_session()) != session
+        assert stack.current_session() is not session._core
         desk.Sheet(text="anna's own", folder=desk.Folder.get(name="blue"))
 
     anna.do(own)
@@ -226,8 +225,8 @@ def test_within_another_scope(desk, workers):
     own = bert.enter()
     with pytest.raises(NestedScopeError, match="leave that one first"):
         bert.do(session.adopt)
-    assert bert.do(lambda: Session.of(stack.current_session())) == own
-    assert anna.do(lambda: Session.of(stack.current_session())) == session
+    assert bert.do(stack.current_session) is own._core
+    assert anna.do(stack.current_session) is session._core
     bert.do(lambda: desk.Sheet(text="bert's", folder=desk.Folder.get(name="blue")))
     bert.leave()
     bert.do(session.adopt)
@@ -243,10 +242,10 @@ def test_an_independent_scope_is_handed_on_with_its_outer_one(desk, workers):
     outer, inner = anna.enter(), anna.enter(independent)
     bert.do(outer.adopt)
     bert.do(inner.adopt)
-    assert bert.do(lambda: Session.of(stack.current_session())) == inner
+    assert bert.do(stack.current_session) is inner._core
     bert.do(lambda: desk.Sheet(text="independent", folder=desk.Folder.get(name="blue")))
     bert.leave(independent)
-    assert bert.do(lambda: Session.of(stack.current_session())) == outer
+    assert bert.do(stack.current_session) is outer._core
     bert.leave(error=Odd())
     assert texts(desk) == ["independent", "old"]
 

@@ -13,7 +13,6 @@ from dbsession import (
     NoScopeError,
     RetryPolicy,
     ScopeOwnershipError,
-    Session,
     TransactionError,
     db_session,
     flush,
@@ -37,7 +36,7 @@ def Note(db):
 def session():
     """The session of the current scope, None without one."""
     frame = stack.current_frame()
-    return None if frame is None else Session.of(frame.session)
+    return None if frame is None else frame.session
 
 
 # --- whose scope it is ------------------------------------------------------------------------------------------
@@ -80,10 +79,10 @@ def test_a_generator_within_a_scope_is_independent_of_it(db, Note):
         generator = each()
         inner, note = next(generator)
         assert inner is not outer and note is not mine
-        assert session() == outer and Note[1] is mine
+        assert session() is outer._core and Note[1] is mine
         with db_session:
             assert next(generator) == (inner, note)
-            assert session() == outer
+            assert session() is outer._core
         mine.likes = 7
     assert session() is None
     assert next(generator) == (inner, note)  # that scope is over, this one is not
@@ -242,13 +241,13 @@ def test_a_scope_that_the_generator_opened_is_put_aside_too(db, Note):
             sessions.append((session(), joined))
             Note(text="x")
         yield 2
-        assert session() == joined
+        assert session() is joined._core
         Note(text="y")
 
     generator = each()
     with db_session as outer:
         next(generator)
-        assert session() == outer
+        assert session() is outer._core
     next(generator)
     assert session() is None
     assert list(generator) == []
@@ -367,7 +366,7 @@ def test_each_step_may_be_taken_in_another_context(db, Note):
         contexts.append(contextvars.copy_context())
         inside = [context.run(next, generator) for context in contexts]
         assert [context.run(session) for context in contexts] == [None, outer]
-        assert session() == outer
+        assert session() is outer._core
     assert inside[0] == inside[1] == next(generator)
     assert list(generator) == []
     assert texts(db) == ["a", "b", "c", "x", "y", "z"]

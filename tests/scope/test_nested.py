@@ -8,7 +8,6 @@ from dbsession import (
     NestedScopeError,
     Optional,
     Required,
-    Session,
     SessionDoomed,
     Set,
     TransactionIntegrityError,
@@ -73,12 +72,12 @@ def test_an_inner_scope_joins(db, entities):
     @db_session
     def inner():
         Note(text="inner")
-        return Session.of(stack.current_session())
+        return stack.current_session()
 
     with sent(db) as spent, db_session as outer:
-        assert inner() == outer
+        assert inner() is outer._core
         with db_session as session, db_session:
-            assert session == outer
+            assert session._core is outer._core
             Note(text="block")
         with sent(db) as at_inner_exits:
             with db_session:
@@ -122,7 +121,7 @@ def test_commit_and_rollback_belong_to_the_outermost(db, entities):
                 with pytest.raises(NestedScopeError, match=rf"{verb.__name__}\(\) in an inner db_session .*{way_out}"):
                     verb()
             flush()
-        assert session == Session.of(stack.current_session())
+        assert session._core is stack.current_session()
         note.likes = 5
         commit()
     assert rows(db, "SELECT likes FROM note WHERE text = 'outer'") == [5]
@@ -448,7 +447,7 @@ def test_the_handle_of_an_inner_scope_does_not_end_the_transaction(entities, ver
     with pytest.raises(ZeroDivisionError), db_session as outer:
         entities["Tag"]()
         with db_session as session:
-            assert session == outer
+            assert session._core is outer._core
             with pytest.raises(NestedScopeError, match=f"{verb}\\(\\) in an inner db_session"):
                 getattr(session, verb)()
         outer.flush()

@@ -9,7 +9,6 @@ from dbsession import (
     LockNotAvailable,
     NestedScopeError,
     Required,
-    Session,
     Set,
     TransactionError,
     commit,
@@ -120,7 +119,7 @@ def test_a_used_outer_scope_is_not(book, form, options, uses):
             run(form, db_session(**options), lambda: ran.append(1))
         assert any(f"{name}={value!r}" in str(caught.value) for name, value in options.items())
         assert spent.statements == 0 and not ran
-        assert Session.of(stack.current_session()) == session
+        assert stack.current_session() is session._core
         with pytest.raises(Odd), savepoint():
             book.Page(text="inner")
             raise Odd
@@ -149,7 +148,7 @@ def test_what_the_outer_scope_gives_already(book, outer, inner):
         book.Page.get(text="old").reads = 5
         flush()
         with db_session(**inner) as joined:
-            assert joined == session
+            assert joined._core is session._core
             assert book.Page.get(text="old").reads == 5
     assert rows(book.db, "SELECT reads FROM page") == [5]
 
@@ -239,14 +238,14 @@ def test_an_independent_scope_commits_by_itself(book, form):
         page = book.Page.get(text="old")
 
         def work():
-            assert Session.of(stack.current_session()) != outer
+            assert stack.current_session() is not outer._core
             mine = book.Page.get(text="old")
             assert mine is not page
             mine.reads = 8
             book.Page(text="independent")
 
         run(form, db_session(nested="independent"), work)
-        assert Session.of(stack.current_session()) == outer
+        assert stack.current_session() is outer._core
         assert texts(book) == {"old", "independent"}
         book.Page(text="outer")
         raise Odd
@@ -275,7 +274,7 @@ def test_scopes_within_an_independent_one_join_it(book):
         with db_session(nested="independent") as independent:
             book.Page(text="independent")
             with db_session as joined:
-                assert joined == independent
+                assert joined._core is independent._core
                 with pytest.raises(NestedScopeError):
                     commit()
             with pytest.raises(Odd), savepoint():
@@ -393,7 +392,7 @@ def test_forbid(book, form):
             book.Page(text=f"outer {len(texts(book))}")
             with pytest.raises(NestedScopeError, match="nested='forbid'"):
                 run(form, scope, lambda: ran.append(1))
-            assert Session.of(stack.current_session()) == session
+            assert stack.current_session() is session._core
     assert len(ran) == 1
     assert len(texts(book)) == 5
 
@@ -401,6 +400,6 @@ def test_forbid(book, form):
 def test_an_inner_scope_of_a_forbidding_one(book):
     """An outermost scope with nested="forbid" may have inner ones: it forbids to be one."""
     with db_session(nested="forbid") as session, db_session as inner:
-        assert inner == session
+        assert inner._core is session._core
         book.Page(text="inner")
     assert "inner" in texts(book)

@@ -502,7 +502,7 @@ def test_a_nested_part_that_is_ended_by_hand(shop, session):
     assert ann.count == 1
     with pytest.raises(NestedScopeError, match="ended already"):
         inner.commit()
-    with pytest.raises(NestedScopeError, match="outermost"):
+    with pytest.raises(NestedScopeError, match="begin_nested"):
         session.commit()
     outer.commit()
     session.commit()

@@ -1,0 +1,56 @@
+"""What a `Session` holds beside its core: what ends it with the last reference, and the scope that it is."""
+
+from __future__ import annotations
+
+import warnings
+from types import TracebackType
+from typing import Protocol
+
+from dbsession.session.contents import describe
+from dbsession.session.core import SessionCore
+
+__all__ = ["EnteredScope", "Held"]
+
+
+class EnteredScope(Protocol):
+    """A scope that was entered for a session."""
+
+    @property
+    def session(self) -> SessionCore:
+        """The session in which the work is done."""
+        ...
+
+    @property
+    def is_entered(self) -> bool:
+        """Whether it has not been left."""
+        ...
+
+    def __exit__(
+        self,
+        exc_type: type[BaseException] | None = None,
+        exc: BaseException | None = None,
+        traceback: TracebackType | None = None,
+    ) -> None: ...
+
+
+class Held:
+    """Goes with the last reference to an open session, and ends it."""
+
+    __slots__ = ("session",)
+
+    def __init__(self, session: SessionCore) -> None:
+        self.session = session
+
+    def __del__(self) -> None:
+        session: SessionCore | None = getattr(self, "session", None)
+        if session is None or session.is_over or session.place is not None:
+            return
+        unsaved = describe(session)
+        session.abandon()
+        if unsaved:
+            warnings.warn(
+                f"{session!r} was never closed, and is gone with unsaved changes: {unsaved}; call commit(), or use "
+                f"`with Session(db) as session:`, which does",
+                ResourceWarning,
+                stacklevel=2,
+            )
