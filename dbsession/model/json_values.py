@@ -1,7 +1,8 @@
 """Values of attributes and keys as JSON has them, and back: what JSON has no type for travels as text.
 
 Dates and times are ISO 8601, and so are timedeltas (``P1DT2H3.5S``), which a number of seconds would
-round; Decimal and UUID are their text, an Enum member is its value, bytes are base64.
+round; Decimal and UUID are their text, an Enum member is its value, bytes are base64. Floats that JSON does not have
+are ``"NaN"``, ``"Infinity"`` and ``"-Infinity"``.
 """
 
 from __future__ import annotations
@@ -13,6 +14,7 @@ from collections.abc import Callable
 from datetime import date, datetime, time, timedelta
 from decimal import Decimal
 from enum import Enum
+from math import isfinite, isnan
 from typing import TYPE_CHECKING, Any
 from uuid import UUID
 
@@ -40,6 +42,8 @@ def as_json(value: Any) -> Any:
         return _duration_text(value)
     if isinstance(value, Decimal | UUID):
         return str(value)
+    if isinstance(value, float) and not isfinite(value):
+        return "NaN" if isnan(value) else "Infinity" if value > 0 else "-Infinity"
     if isinstance(value, bytes | bytearray):
         return b64encode(value).decode("ascii")
     return value
@@ -74,8 +78,20 @@ def _bytes(text: str) -> bytes:
         raise ValueError("which is no base64, as JSON has bytes") from None
 
 
+def _float(text: str) -> float:
+    if text not in _NOT_FINITE:
+        raise ValueError(f"which is none of {', '.join(_NOT_FINITE)}")
+    return float(text)
+
+
+_NOT_FINITE = ("NaN", "Infinity", "-Infinity")
 # What coercing itself takes no text for.
-_FROM_TEXT: dict[Any, Callable[[str], Any]] = {bytes: _bytes, time: time.fromisoformat, timedelta: _duration}
+_FROM_TEXT: dict[Any, Callable[[str], Any]] = {
+    bytes: _bytes,
+    float: _float,
+    time: time.fromisoformat,
+    timedelta: _duration,
+}
 
 
 def _value(kind: ValueType, value: Any) -> Any:

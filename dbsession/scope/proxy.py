@@ -156,11 +156,15 @@ class EntityProxy(Generic[E]):
 
     def _require_forwarded_(self, name: str, doing: str) -> None:
         """Raise unless objects may have *name*; so that a wrong name sends nothing, and is an error without a scope."""
-        is_ours = name.startswith("__") or (name.startswith("_") and name.endswith("_"))
-        family = () if is_ours else self._mapping_.family()
-        if any(hasattr(member.entity, name) or hasattr(member.entity, "__getattr__") for member in family):
+        mapping = self._mapping_
+        if name in mapping.entity._attributes_:
             return
-        names = [known for member in self._mapping_.family() for known in member.entity._attributes_]
+        is_ours = name.startswith("__") or (name.startswith("_") and name.endswith("_"))
+        for member in () if is_ours else mapping.family():
+            for base in member.entity.__mro__:  # and not in the verbs of the class
+                if name in vars(base) or "__getattr__" in vars(base):
+                    return
+        names = [known for member in mapping.family() for known in member.entity._attributes_]
         guess = "" if is_ours else suggest(name, names)
         raise AttributeError(f"cannot {doing} {self!r}.{name}: there is no such attribute{guess}", name=name, obj=self)
 

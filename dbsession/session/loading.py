@@ -159,7 +159,7 @@ def _merge_all(unit: UnitOfWork, mapping: Mapping, keys: list[Any], rows: list[A
     found: list[Any] = []
     for key, row in zip(keys, rows, strict=True):
         obj = objects.get(key)
-        if obj is None:
+        if obj is None or (type(obj) is not mapping.entity and _is_none(unit, obj, mapping, key)):
             obj = objects[key] = object.__new__(mapping.entity)
             set_row(obj, row)
             set_state(obj, clean)
@@ -171,6 +171,14 @@ def _merge_all(unit: UnitOfWork, mapping: Mapping, keys: list[Any], rows: list[A
             continue  # deleted here, and not flushed yet
         found.append(obj)
     return found
+
+
+def _is_none(unit: UnitOfWork, obj: EntityBase, mapping: Mapping, key: Any) -> bool:
+    """Tell whether *obj* is not that of the row, but known only by a key that is of another class: there is none."""
+    if issubclass(mapping.entity, type(obj)) or unit.identity.hollow_of(mapping).get(key) is not obj:
+        return False
+    del unit.identity.hollow_of(mapping)[key]
+    return True
 
 
 def _materialize_family(
@@ -206,6 +214,12 @@ def _merge(unit: UnitOfWork, obj: EntityBase, mapping: Mapping, row: tuple[Any, 
         set_row(obj, old)
     if obj._state_.is_new:
         return
+    if type(obj) is not mapping.entity:
+        raise UnrepeatableReadError(
+            f"{obj!r} was read as one of {type(obj).__name__}, but its row is of {mapping.name} now: somebody else has "
+            f"changed it. Retry the work, with @db_session(retry=...) for instance",
+            obj=obj,
+        )
     if unit.identity.hollow_of(mapping).pop(mapping.key_of(row), None) is not None:
         for reference in unit.referring:  # who refers to whom is known of one more
             unit.seen_for.pop(("rows", reference), None)

@@ -207,7 +207,7 @@ class Plan:
             attribute = mapping.attributes[name]
             if attribute is mapping.version or attribute is mapping.root.discriminator or attribute.is_virtual:
                 continue
-            if not is_unsaved:
+            if not (is_unsaved or _is_blind(changes[name])):
                 node.expected[name] = _raw_before(obj, attribute, changes[name])
             node.values[name] = self._changed(obj, attribute, changes.get(name))
         if not is_unsaved:
@@ -321,6 +321,11 @@ def _give_owner(node: Node, attribute: ReferenceAttribute, owner: Node) -> None:
         raise ValueError(f"{attribute!r} is {here} in data that stand within those of {there}")
     if not isinstance(named, Node):
         node.values[attribute.name] = owner
+
+
+def _is_blind(change: Any) -> bool:
+    """Tell whether *change* is an SQL expression for an attribute that was not read: it rests on whatever is there."""
+    return isinstance(change, PendingExpression) and not change.was_read
 
 
 def _raw_before(obj: EntityBase, attribute: Attribute[Any], change: Any) -> tuple[Any, ...]:

@@ -144,7 +144,7 @@ def _find(unit: UnitOfWork, node: Node) -> None:
     found = unit.find(mapping, key) if _is_known(unit, mapping, key) else None
     described = mapping.describe_key(key)
     if found is None:
-        if node.expected or (node.must_exist and node.sets):
+        if node.must_exist and (node.values or node.sets):
             raise OptimisticCheckError(
                 f"{described} was deleted by somebody else since it was read: what was changed of it cannot be merged",
                 obj=node.source,
@@ -271,6 +271,8 @@ class _Applying:
             node.obj = object.__new__(node.mapping.entity)
             cast("Any", EntityBase).__init__(node.obj, For(self._unit), **values)
             return
+        for name in node.expected:  # counts as read: the row in memory may be older than what somebody has saved since
+            getattr(node.obj, name)
         known = {attribute.name for attribute in node.mapping.key if attribute.name not in node.expected}
         node.obj.set(**{name: value for name, value in values.items() if name not in known})
 

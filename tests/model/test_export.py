@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import copy
 import json
 from datetime import UTC, date, datetime, time, timedelta
 from decimal import Decimal
@@ -37,6 +38,7 @@ VALUES = [
     (int, 7, 7),
     (bool, True, True),
     (float, 1.5, 1.5),
+    (float, float("-inf"), "-Infinity"),
     (Decimal, Decimal("1.50"), "1.50"),
     (date, date(2026, 11, 20), "2026-11-20"),
     (datetime, datetime(2026, 11, 20, 1, 2, 3, 4), "2026-11-20T01:02:03.000004"),
@@ -235,6 +237,20 @@ def test_after_the_scope(shop):
         user.to_json("orders")
     with pytest.raises(DatabaseSessionIsOver, match=r"User\[2\]\.name"):
         order.to_json(related_objects=True)  # of the user only the key was known
+
+
+def test_copies(shop):
+    """124. A copy is written as the object that it was made of: changes included, and without a statement."""
+    Order, User = shop.entities["Order"], shop.entities["User"]
+    with db_session:
+        order, user = copy.deepcopy([Order[1], User[2]])
+    order.total = 7
+    with db_session, counted(shop) as sent:
+        assert json.loads(order.to_json()) == {"id": 1, "user": 2, "total": "7.00"}
+        assert order.to_dict() == {"id": 1, "user": 2, "total": 7}
+        with pytest.raises(DatabaseSessionIsOver, match=r"User\[2\]\.bio: the object is in no session"):
+            user.to_json(with_lazy=True)
+    assert sent.statements == 0
 
 
 def test_subclasses_nested(db):

@@ -4,7 +4,10 @@ from __future__ import annotations
 
 import copy
 import json
+import os
 import pickle
+import subprocess
+import sys
 from datetime import date, datetime, time, timedelta
 from decimal import Decimal
 from enum import Enum
@@ -13,6 +16,7 @@ from uuid import UUID
 import pytest
 
 from dbsession import (
+    Database,
     EntityProxy,
     MappingError,
     NoScopeError,
@@ -28,6 +32,7 @@ from dbsession import (
 )
 from tests.counting import counted
 from tests.observing import rows
+from tests.pages import ROOT
 from tests.scope.people import make_people
 
 
@@ -186,6 +191,7 @@ def test_wrong_names(shop):
         ):
             proxy.nmae = 1
         assert not hasattr(proxy, "anything")
+        assert not hasattr(proxy, "select")  # a verb of the class
     assert sent.statements == 0
     with db_session, pytest.raises(AttributeError, match="school"):
         _ = proxy.school  # which only students have
@@ -288,6 +294,55 @@ def test_pickle_and_copy(importable, protocol):
         assert list(map(repr, copies)) == list(map(repr, made))
         with db_session:
             assert [copies[0].name, copies[1].place, copies[2].school] == ["Ann", 2, "MIT"]
+
+
+ACCOUNTS = """
+from dbsession import Database, Required, db_session
+
+db = Database({url!r})
+
+class Account(db.Entity):
+    owner = Required(str)
+    balance = Required(int, default=0)
+
+db.generate_mapping(create_tables=True)
+"""
+
+MAKES = """
+import pickle, sys
+from accounts import *
+from dbsession import make_proxy
+
+with db_session:
+    proxies = [make_proxy(Account(owner=name)) for name in ("Ann", "Bob")]
+sys.stdout.buffer.write(pickle.dumps(proxies))
+"""
+
+USES = """
+import pickle, sys
+from accounts import *
+
+proxies = pickle.load(sys.stdin.buffer)
+with db_session:
+    for proxy in proxies:
+        proxy.balance += len(proxy.owner)
+"""
+
+
+def test_from_one_process_to_another(sqlite_file_url, tmp_path):
+    """122. A proxy that was pickled in one process resolves in another, which has the same entities."""
+    (tmp_path / "accounts.py").write_text(ACCOUNTS.format(url=sqlite_file_url), encoding="utf-8")
+    sent = b""
+    for program in (MAKES, USES):
+        command = [sys.executable, "-c", program]
+        paths = os.pathsep.join((str(ROOT), str(tmp_path)))
+        done = subprocess.run(command, input=sent, capture_output=True, env={"PYTHONPATH": paths}, check=False)
+        assert done.returncode == 0, done.stderr.decode()
+        sent = done.stdout
+    db = Database(sqlite_file_url)
+    with db_session:
+        assert db.select("SELECT owner, balance FROM account ORDER BY id") == [("Ann", 3), ("Bob", 3)]
+    db.close()
 
 
 class Colour(Enum):

@@ -4,7 +4,7 @@ from types import SimpleNamespace
 
 import pytest
 
-from dbsession import Optional, PrimaryKey, Required, Set, commit, db_session, flush, rollback
+from dbsession import ObjectNotFound, Optional, PrimaryKey, Required, Set, commit, db_session, flush, rollback
 from tests.observing import rows
 
 
@@ -128,3 +128,30 @@ def test_a_row_that_is_loaded_again_below_an_sql_expression(club):
         bob.slot = club.Player.slot + 10
         assert list(ann.best_of) == [bob]
     assert rows(club.db, "SELECT slot FROM player WHERE name = 'bob'") == [12]
+
+
+def test_a_reference_to_the_wrong_class(db):
+    """An object that a wrong key has made known does not exist; the row with that key is of its own class all the same."""
+
+    class Animal(db.Entity):
+        name = Required(str)
+
+    class Dog(Animal):
+        tricks = Optional(int)
+        kennels = Set("Kennel")
+
+    class Kennel(db.Entity):
+        dog = Optional(Dog)
+
+    db.generate_mapping(create_tables=True)
+    with db_session:
+        Animal(name="cat"), Kennel()
+    with db_session:
+        wrong = Kennel[1]
+        wrong.dog = 1
+        dog = wrong.dog
+        assert (type(Animal[1]), Animal[1].name) == (Animal, "cat")
+        for read in (lambda: dog.name, lambda: dog.tricks):
+            with pytest.raises(ObjectNotFound, match=r"Dog\[1\] does not exist"):
+                read()
+        assert Animal.select().fetch() == [Animal[1]]

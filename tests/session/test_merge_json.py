@@ -6,11 +6,12 @@ import json
 from datetime import date, datetime, time, timedelta
 from decimal import Decimal
 from enum import Enum
+from types import SimpleNamespace
 from uuid import UUID
 
 import pytest
 
-from dbsession import Discriminator, Json, Optional, Required, db_session, flush
+from dbsession import Database, Discriminator, Json, Optional, PrimaryKey, Required, Set, db_session, flush
 from tests.counting import counted
 
 
@@ -29,6 +30,8 @@ VALUES = [
     (int, 7),
     (bool, False),
     (float, 1.5),
+    (float, float("inf")),
+    (float, float("-inf")),
     (Decimal, Decimal("1.50")),
     (date, date(2026, 11, 20)),
     (datetime, datetime(2026, 11, 20, 1, 2, 3, 4)),
@@ -97,6 +100,7 @@ def test_other_spellings(db, python, text, value):
         (timedelta, "P1DT", "cannot be read from 'P1DT'"),
         (timedelta, float("inf"), "cannot be read from inf"),
         (bytes, "\u00e4", "cannot be read from .*: which is no base64"),
+        (float, "1.5", "cannot be read from '1.5': which is none of NaN, Infinity, -Infinity"),
         (time, "noon", "cannot be read from 'noon'"),
         (Colour, "g", "is 'g', and must be one of 'r', 'b'"),
     ],
@@ -147,3 +151,77 @@ def test_hierarchies(db):
                 session.merge(Animal, data)
         with pytest.raises(TypeError, match="which is none"):
             session.merge(Dog, {"id": 2, "name": "x"})
+
+
+def declare(db):
+    """Declare people with orders of lines, and tags; keys of each kind."""
+
+    class Person(db.Entity):
+        name = Required(str)
+        born = Optional(date)
+        boss = Optional("Person", reverse="staff")
+        staff = Set("Person", reverse="boss")
+        orders = Set("Order")
+        tags = Set("Tag")
+
+    class Order(db.Entity):
+        number = PrimaryKey(UUID)
+        person = Required(Person)
+        lines = Set("Line")
+
+    class Line(db.Entity):
+        order = Required(Order)
+        place = Required(int)
+        PrimaryKey(order, place)
+        price = Required(Decimal, 8, 2)
+        tag = Optional("Tag")
+
+    class Tag(db.Entity):
+        name = PrimaryKey(str)
+        picture = Optional(bytes)
+        people = Set(Person)
+        lines = Set(Line)
+
+    db.generate_mapping(create_tables=True)
+    return SimpleNamespace(**db.entities)
+
+
+def dump(entities):
+    """Return all that the database has."""
+    return {
+        name: sorted(obj.to_json(with_collections=True) for obj in entity.select())
+        for name, entity in vars(entities).items()
+    }
+
+
+def test_from_one_database_to_another(db):
+    """123. A graph written as nested JSON, object by object, is the same in another database; and again onto itself."""
+    here = declare(db)
+    with db_session:
+        tags = [here.Tag(name=name, picture=name.encode()) for name in "xyz"]
+        boss = here.Person(name="Boss", tags=tags)
+        for number in range(1, 4):
+            person = here.Person(
+                name=f"p{number}", born=date(2000, 1, number), boss=boss, tags=tags[number - 1 : number]
+            )
+            order = here.Order(number=UUID(int=number), person=person)
+            for place in range(number):
+                here.Line(order=order, place=place, price=Decimal(place) / 4, tag=tags[place])
+    with db_session:
+        texts = [p.to_json(with_collections=True, related_objects=True) for p in here.Person.select()]
+        before = dump(here)
+    documents = [json.loads(text) for text in texts]
+    other = Database("sqlite://")
+    there = declare(other)
+    with db_session as session:
+        session.merge(there.Person, documents)
+    with db_session as session:
+        assert dump(there) == before
+        session.merge(there.Person, documents)
+        session.merge(here.Person, documents)
+        with counted(db) as sent_here, counted(other) as sent_there:
+            flush()
+        assert (sent_here.statements, sent_there.statements) == (0, 0)
+    with db_session:
+        assert dump(here) == before
+    other.close()

@@ -200,6 +200,20 @@ def test_a_change_that_rests_on_what_was(shop):
         assert (shop.User[2].name, shop.User[2].age) == ("Bob", 41)
 
 
+def test_a_change_that_rests_on_what_is_stale(shop):
+    """123. What a copy has changed counts as read: the flush finds what was changed after this session has loaded it."""
+    bob = taken(shop.User, 2)
+    bob.name = "Bobby"
+    for loads_before in (True, False):
+        with pytest.raises(OptimisticCheckError, match=r"User\[2\] .*name: 'Bob' was seen, 'Rob' is there now"):
+            with db_session as session:
+                shop.User.select().fetch() if loads_before else session.merge(bob)
+                elsewhere(db_session(lambda: shop.User[2].set(name="Rob")))
+                assert session.merge(bob).name == "Bobby"
+        with db_session:
+            shop.User[2].name = "Bob"
+
+
 def test_a_change_of_a_row_that_is_gone(shop):
     """123. A change of a row that somebody else has deleted is a conflict."""
     bob = taken(shop.User, 2)
@@ -253,9 +267,15 @@ def test_expressions(shop):
     """An SQL expression that was assigned to a copy is worked out by the flush."""
     bob = taken(shop.User, 2)
     bob.age = shop.User.age + 2
-    with db_session as session:
-        session.merge(bob)
-    assert rows(shop.db, 'SELECT age FROM "user" WHERE id = 2') == [42]
+    read = taken(shop.User, 2)
+    assert read.age == 40
+    read.age = shop.User.age + 2
+    for _ in range(2):  # it rests on whatever is there
+        with db_session as session:
+            session.merge(bob)
+    assert rows(shop.db, 'SELECT age FROM "user" WHERE id = 2') == [44]
+    with db_session as session, pytest.raises(OptimisticCheckError, match="age: 40 was expected, 44 is there"):
+        session.merge(read)
 
 
 def test_several_copies(shop):
