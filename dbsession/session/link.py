@@ -56,13 +56,14 @@ class Link:
             DatabaseSessionIsOver: the session has ended meanwhile.
             ConnectionLost: it was interrupted, and cannot be used before a rollback.
         """
-        if self._is_closed or self._discard:
+        connection = self._connection
+        if self._is_closed or (self._discard and connection is not None):
             raise self._refusal()
         if self.log.is_on:
             self.log.write(batch)
-        connection = self._connection
         is_first = connection is None
         if connection is None:
+            self._discard = False
             connection = self._connection = self._acquire()
         try:
             return tapped(self._backend, connection).execute(batch) if taps else connection.execute(batch)
