@@ -487,6 +487,6 @@ class Collection(Generic[T]):
                 touched: dict[Any, None] = dict.fromkeys((*self._items, *self._added))
                 keys = {i: key_in(i._row_) for i in touched if i._state_.status is not Status.TRANSIENT}
                 self._items = {item: None for item, its in keys.items() if key is not None and its == key}
-                if NOT_LOADED in keys.values():
-                    self._items = None
+                if any(its is NOT_LOADED and item._state_.is_persistent for item, its in keys.items()):
+                    self._items = None  # nobody knows of one that was expired
         self.settle()

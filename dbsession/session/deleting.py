@@ -35,6 +35,25 @@ def delete(unit: UnitOfWork, objects: Iterable[EntityBase]) -> None:
     """
     going: dict[EntityBase, None] = {}
     staying: list[tuple[ReferenceAttribute, EntityBase]] = []
+    autoflush, unit.autoflush = unit.autoflush, False  # what is loaded for it goes, or stays, with what is in memory
+    try:
+        _gather(unit, objects, going, staying)
+    finally:
+        unit.autoflush = autoflush
+    for current in going:
+        _mark(unit, current)
+    for attribute, child in staying:
+        if child._state_.may_change:
+            attribute.refer(child, None, unit)
+
+
+def _gather(
+    unit: UnitOfWork,
+    objects: Iterable[EntityBase],
+    going: dict[EntityBase, None],
+    staying: list[tuple[ReferenceAttribute, EntityBase]],
+) -> None:
+    """Find what goes with *objects*, and who stays and refers to nothing then."""
     gone: set[EntityBase] = set()  # with the objects before
     for obj in objects:
         with_it: list[EntityBase] = []
@@ -51,11 +70,6 @@ def delete(unit: UnitOfWork, objects: Iterable[EntityBase]) -> None:
                 else:
                     staying.append((attribute, child))
         gone.update(with_it)
-    for current in going:
-        _mark(unit, current)
-    for attribute, child in staying:
-        if child._state_.may_change:
-            attribute.refer(child, None, unit)
 
 
 def _children(

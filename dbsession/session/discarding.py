@@ -77,11 +77,10 @@ def _leave(
 def _require_free_key(unit: UnitOfWork, obj: EntityBase) -> None:
     """Raise unless *obj* can go back to the key of its row."""
     key, mapping = obj._key_, obj._mapping_
-    found = unit.identity.find(mapping, key)
-    takers = [other for other in unit.dirty if other._mapping_.root is mapping.root and assigned_key(other) == key]
-    other = found if found is not None else next(iter(takers), obj)
-    if other is not obj or takers:
-        other = other if other is not obj else takers[0]
+    moved = [other for other in unit.dirty if other._mapping_.root is mapping.root and assigned_key(other) == key]
+    for other in (unit.identity.find(mapping, key), *moved):  # the first may be a new one
+        if other is None or other is obj:
+            continue
         raise CacheIndexError(
             f"the changed key of {obj!r} cannot be discarded: {other!r} ({other._state_.status.label}) is to have its "
             f"old one; flush() first, or give that object another key"

@@ -62,13 +62,14 @@ class Journal:
     `savepoint` is the innermost inner scope's own; it is told of the same things.
     """
 
-    __slots__ = ("_back_references", "_before", "_collections", "_filled", "_loaded", "savepoint")
+    __slots__ = ("_back_references", "_before", "_collections", "_filled", "_given", "_loaded", "savepoint")
 
     def __init__(self) -> None:
         self._before: dict[EntityBase, _Before] = {}
         self._collections: dict[int, Collection[Any]] = {}
         self._back_references: dict[tuple[EntityBase, str], Any] = {}
         self._filled: dict[int, Collection[Any]] = {}
+        self._given: dict[EntityBase, dict[str, Any]] = {}  # what new objects had that were saved, and then expired
         self._loaded = ObjectSet()
         self.savepoint: SavepointLog | None = None
 
@@ -131,12 +132,30 @@ class Journal:
         if self.savepoint is not None:
             self.savepoint.filling(collection)
 
-    def given_names(self, obj: EntityBase) -> AbstractSet[str]:
-        """Return the attributes that the program gave the new object *obj*, and forget that it was ever saved."""
+    def forgetting(self, obj: EntityBase) -> None:
+        """Note the values of *obj* before they are expired: a rollback leaves a new one what the program gave it."""
+        before = self._before.get(obj)
+        if before is not None and before.was_new:
+            self._given.setdefault(obj, {}).update(obj.__dict__)
+
+    def undo_new(self, obj: EntityBase) -> None:
+        """Make *obj*, which was new, transient, and forget that it was ever saved."""
         before = self._before.pop(obj, None)
-        if before is None:
-            return set(obj.__dict__)
-        return {*before.names, *before.read, *_changes_of(obj)}
+        self._make_transient(obj, before)
+
+    def _make_transient(self, obj: EntityBase, before: _Before | None) -> None:
+        names = set(obj.__dict__) if before is None else {*before.names, *before.read, *_changes_of(obj)}
+        make_transient(obj, names)
+        for name, value in self._given.pop(obj, {}).items():
+            if name in names:
+                obj.__dict__.setdefault(name, value)
+            if isinstance(value, Collection) and not value.is_loaded:
+                value.fill(())
+
+    def forget_new(self, obj: EntityBase) -> None:
+        """Forget that the new object *obj* was ever saved, and leave it as it is."""
+        self._before.pop(obj, None)
+        self._given.pop(obj, None)
 
     def made(self) -> list[EntityBase]:
         """Return the objects that the transaction has saved for the first time."""
@@ -153,6 +172,7 @@ class Journal:
         self._collections.clear()
         self._back_references.clear()
         self._filled.clear()
+        self._given.clear()
         self._loaded.clear()
 
     def restore(self, unsaved: Iterable[EntityBase], identity: IdentityMap, states: States) -> None:
@@ -167,7 +187,7 @@ class Journal:
                 identity.remove(obj, obj._key_)
         for obj, before in saved.items():
             if before.was_new:
-                make_transient(obj, {*before.names, *before.read, *_changes_of(obj)})
+                self._make_transient(obj, before)
             else:
                 read[obj] = _restore_saved(obj, before, identity, states)
         for obj in self._loaded:

@@ -22,5 +22,5 @@ def give_up(unit: UnitOfWork) -> None:
         if (key := obj._key_) is not None:
             unit.identity.remove(obj, key)
         unit.new.pop(obj, None)
-        unit.journal.given_names(obj)  # which forgets it
+        unit.journal.forget_new(obj)
         set_state(obj, lost)

@@ -89,7 +89,7 @@ def refresh(
     nowait: bool = False,
     discard: bool = False,
 ) -> Flow[None]:
-    """Load *obj*, of this unit of work (or its attributes *names*, collections among them), again in one round trip.
+    """Load *obj* (or its attributes *names* alone, collections among them) again, in one round trip.
 
     What was read counts as read no more. Lazy attributes are loaded again if they were loaded; collections when they
     are touched, unless they are named. *for_update*: lock the row until the transaction ends; then all of it is loaded
@@ -198,6 +198,7 @@ def _forget(unit: UnitOfWork, obj: EntityBase, parts: _Parts) -> None:
     """Forget *parts* of *obj*, but for what is unsaved."""
     if unit.savepoint is not None:
         unit.savepoint.keep_all((obj,))
+    unit.journal.forgetting(obj)
     mapping, values, changes = obj._mapping_, obj.__dict__, unsaved(obj)
     key = obj._key_
     if parts.is_whole and not changes:
@@ -238,7 +239,8 @@ def _row_load(unit: UnitOfWork, obj: EntityBase, parts: _Parts, *, lock: bool, n
     mapping = obj._mapping_
     # What a lock returns is what the locked row holds.
     forgotten = parts._replace(attributes=_whole(mapping).attributes) if lock else parts
-    source = _source(obj, parts, whole=parts.is_whole or lock)
+    whole = parts.is_whole or lock
+    source = _source(obj, parts, whole=whole)
 
     def take(results: list[Result]) -> None:
         rows = results[0].rows if source else []
@@ -254,7 +256,13 @@ def _row_load(unit: UnitOfWork, obj: EntityBase, parts: _Parts, *, lock: bool, n
         if unit.transaction.wrote:  # what comes may be gone with a rollback; the owners of the object know the old row
             unit.journal.merging(obj)
         _forget(unit, obj, forgotten)
-        materialize(unit, mapping, rows, source, refresh=True)
+        fresh = unit.fresh
+        if not whole:  # the rest of it may have been read in an earlier transaction, and counts as read then
+            unit.fresh = None
+        try:
+            materialize(unit, mapping, rows, source, refresh=True)
+        finally:
+            unit.fresh = fresh
         _tell_ends(unit, obj, before)
 
     return Load([_select(unit, obj, source, lock=lock, nowait=nowait)] if source else [], take)

@@ -25,7 +25,7 @@ from dbsession.model.state import NOT_LOADED, UNSET, State, Status, set_changes,
 from dbsession.model.tracked import Holder, plain, same, track
 from dbsession.session.changes import row_seen, unsaved
 from dbsession.session.identity_map import IdentityMap, ObjectSet
-from dbsession.session.journal import empty, make_transient
+from dbsession.session.journal import empty
 from dbsession.session.marks import Mark
 from dbsession.session.ordering import Pending, frees_values
 
@@ -210,7 +210,7 @@ class Savepoint:
             if key is not None:
                 unit.identity.remove(obj, key)
         for obj in self._made:
-            make_transient(obj, unit.journal.given_names(obj))
+            unit.journal.undo_new(obj)
         for obj, kept in self._kept.items():
             self._restore(obj, kept)
         for obj in (*unit.dirty, *unit.deleted) if self._made else ():  # whose keys new ones had taken over

@@ -221,3 +221,30 @@ def test_an_inner_scope_sees_what_the_outer_one_deletes(shop):
     with db_session:
         assert shop.Order.select().count() == 2
         assert shop.Product[1].name == "p"
+
+
+def test_deleting_sends_no_deletion(db, monkeypatch):
+    """52, 55. What a delete() loads, so that hooks run, is loaded ahead of the deletions before it, which wait."""
+    gone = []
+
+    class Box(db.Entity):
+        things = Set("Thing")
+
+    class Thing(db.Entity):
+        box = Required(Box)
+
+        def after_delete(self):
+            gone.append(self.id)
+
+    db.generate_mapping(create_tables=True)
+    with db_session:
+        for _ in range(3):
+            Thing(box=Box())
+    with db_session:
+        boxes = Box.select().order_by(Box.id).fetch()
+        with recorded(monkeypatch) as batches:
+            for box in boxes[:2]:
+                box.delete()
+            assert batches.writes == []
+            assert len(batches.batches) == 2
+    assert sorted(gone) == [1, 2]

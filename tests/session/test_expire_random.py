@@ -4,13 +4,14 @@ from __future__ import annotations
 
 import random
 from contextlib import suppress
+from functools import partial
 from types import SimpleNamespace
 from typing import Any
 
 import pytest
 
 from dbsession import CacheIndexError, ConstraintError, commit, db_session, flush, rollback
-from tests.observing import rows
+from tests.observing import elsewhere
 from tests.session.shop import make_shop
 
 
@@ -66,6 +67,8 @@ class Program:
             lambda: tag and customer.tags.remove(tag),
             lambda: self.held.append(shop.Order(total=self.names, customer=customer)),
             lambda: self.held.append(shop.Tag(text=f"t{self.names}", customers=[customer])),
+            lambda: self.held.append(shop.Customer(name=f"n{self.names}")),
+            lambda: customer.get_pk() != 1 and self.random.random() < 0.3 and customer.delete(),
             lambda: order and order.delete(),
             lambda: tag and self.random.random() < 0.3 and tag.delete(),
         ]
@@ -126,6 +129,12 @@ class Program:
             + [repr((c, c.number, c.owner)) for c in shop.Card]
         )
 
+    def exists(self, obj: Any) -> bool:
+        """Ask the database whether *obj* has a row still."""
+        (key,) = obj._mapping_.key
+        table = obj._mapping_.quoted
+        return bool(self.shop.db.select(f"SELECT 1 FROM {table} WHERE {key.name} = %(key)s", {"key": obj.get_pk()}))
+
     def agree(self) -> None:
         """Compare both ends of all relations."""
         shop = self.shop
@@ -149,4 +158,48 @@ def test_random_programs(db, seed):
         shown = program.picture()
     with db_session as session:
         assert Program(shop, session, seed).picture() == shown
-    assert len(rows(db, "SELECT id FROM customer")) == 2
+
+
+SOMEBODY = (
+    "UPDATE customer SET count = {0}, bio = 'b{0}', name = 'n{0}-{1}' WHERE id = {1}",
+    "UPDATE purchase SET customer = {1}, total = {0} WHERE id = {2}",
+    "UPDATE purchase SET customer = NULL WHERE id = {2}",
+    "INSERT INTO purchase (total, customer) VALUES ({0}, {1})",
+    "DELETE FROM purchase WHERE id = {2} AND id > 2",
+    "DELETE FROM customer_tag WHERE customer = {1}",
+    "INSERT INTO customer_tag SELECT {1}, text FROM tag WHERE NOT EXISTS (SELECT 1 FROM customer_tag WHERE customer = {1})",
+    "UPDATE card SET owner = {1}, number = '{0}'",
+)
+
+
+@pytest.mark.parametrize("seed", range(10))
+def test_what_somebody_else_does(db, seed):
+    """Behind expire_all, and behind refresh of everything in memory, all is as a new session sees it."""
+    shop = make_shop(db)
+    with db_session as session:
+        program = Program(shop, session, seed)
+        for number in range(25):
+            for _ in range(program.random.randrange(4)):
+                program.look()
+            for _ in range(program.random.randrange(1, 4)):
+                sql = program.random.choice(SOMEBODY)
+                change = sql.format(
+                    100 * seed + number, program.random.choice([1, 2]), program.random.choice([1, 2, 3])
+                )
+                elsewhere(db_session(partial(db.execute, change)))
+            if program.random.random() < 0.7:
+                session.expire_all()
+            else:
+                held = [obj for obj in session if program.exists(obj)]
+                for obj in held:
+                    session.refresh(obj, *program.random.choice([(), obj._attributes_]))
+                for obj in set(session) - set(held):
+                    session.expire(obj)
+            program.agree()
+            assert program.picture() == elsewhere(partial(picture_of, shop))
+
+
+def picture_of(shop):
+    """Return what a new session sees."""
+    with db_session as session:
+        return Program(shop, session, 0).picture()

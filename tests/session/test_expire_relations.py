@@ -199,6 +199,12 @@ def test_discarded_blind_changes(shop):
         session.expire(order, discard=True)
         assert set(b.orders) == set()
         assert order.customer is shop.Customer[1]
+        a, card = shop.Customer[1], shop.Card[1]
+        session.expire(card)
+        card.owner = a  # as it is already, which nobody knows
+        assert a.card is card
+        session.expire(card, discard=True)
+        assert a.card is card
 
 
 def test_discarded_partners(shop):
@@ -424,3 +430,42 @@ def test_items_that_came_from_elsewhere(shop):
         with sent(shop.db) as spent:
             assert (set(b.orders), b.card) == ({first, second}, card)
         assert spent.round_trips == 0
+
+
+@pytest.mark.parametrize("way", ["expire", "expire_all", "refresh"])
+def test_a_new_object_that_was_saved_and_expired(shop, way):
+    """67. After a rollback it has the values that the program gave it, and none that the database made."""
+    with db_session as session:
+        new = shop.Customer(name="n", data={"a": 1}, orders=[shop.Order(total=5)])
+        order = next(iter(new.orders))
+        flush()
+        new.count = 4
+        flush()
+        getattr(session, way)(*(() if way == "expire_all" else (new,)))
+        assert (new.status, order.customer) == ("fresh", new)
+        with pytest.raises(ZeroDivisionError), db_session:
+            inner = shop.Customer(name="i")
+            flush()
+            session.expire_all()
+            raise ZeroDivisionError
+        assert (inner.name, inner.id) == ("i", None)
+        session.expire(new)
+        rollback()
+    assert (new.id, new.name, new.count, new.data, new.status) == (None, "n", 4, {"a": 1}, None)
+    assert (order.total, order.id, list(new.orders)) == (5, None, [])
+
+
+def test_a_key_that_another_object_is_to_have(zoo):
+    """A changed key can be discarded only while nobody else is about to take the old one; then nothing is discarded."""
+    with db_session:
+        zoo.Place(row=3, seat=4)
+    with db_session as session:
+        place, other = zoo.Place[1, 2], zoo.Place[3, 4]
+        place.set(row=9, note="x")
+        other.set(row=1, seat=2)
+        with pytest.raises(CacheIndexError, match=r"Place\[3, 4\] \(dirty\) is to have its old one"):
+            session.expire(place, discard=True)
+        assert (place.get_pk(), place.note, other.get_pk()) == ((9, 2), "x", (1, 2))
+        session.expire(other, discard=True)
+        session.expire(place, discard=True)
+        assert (place.get_pk(), place.note, other.get_pk()) == ((1, 2), "n", (3, 4))

@@ -370,15 +370,22 @@ def test_an_inner_scope_that_fails(shop):
     with db_session as session:
         a = shop.Customer[1]
         first, second = sorted(a.orders)
-        assert (a.name, a.count, first.customer, shop.Customer[2].name) == ("a", 0, a, "b")
+        card = a.card
+        assert (a.name, a.count, first.customer, shop.Customer[2].card) == ("a", 0, a, None)
         a.count = 4
         with pytest.raises(ZeroDivisionError), db_session:
             change(shop, "UPDATE purchase SET customer = 2 WHERE id = 1")
+            change(shop, "UPDATE card SET owner = 2")
+            session.refresh(card)
             session.refresh(a, discard=True)
             session.refresh(first)
+            assert (a.card, shop.Customer[2].card) == (None, card)
             assert (a.count, first.customer, set(a.orders)) == (0, shop.Customer[2], {second})
             raise ZeroDivisionError
         assert (a.count, first.customer, set(a.orders)) == (4, a, {first, second})
+        with sent(shop.db) as spent:
+            assert (a.card, shop.Customer[2].card, card.owner) == (card, None, a)
+        assert spent.statements == 0
         first.total = 5
         with pytest.raises(OptimisticCheckError, match="customer"):
             flush()
@@ -455,3 +462,15 @@ def test_within_a_hook(db):
         change(SimpleNamespace(db=db), 'UPDATE stock SET "left" = 2')
         Sale(stock=1)
     assert rows(db, 'SELECT "left" FROM stock') == [1]
+
+
+def test_what_was_read_in_an_earlier_transaction(shop):
+    """Behind a commit others may change what was read; to refresh one attribute does not make the rest a re-read."""
+    with db_session as session:
+        a = shop.Customer[1]
+        assert (a.name, a.count) == ("a", 0)
+        commit()
+        change(shop, "UPDATE customer SET name = 'c', count = 7 WHERE id = 1")
+        session.refresh(a, "count")
+        assert (a.name, a.count) == ("a", 7)
+        assert [customer.name for customer in shop.Customer.select(id=1)] == ["c"]
