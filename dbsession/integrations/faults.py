@@ -160,8 +160,6 @@ class _Failure(Fault):
         results = (yield from execute(*before)) if before else []
         if isinstance(error, OrmError):
             error.results = results
-        if getattr(error, "transaction_lost", False):
-            yield from execute(_ROLLBACK)
         self._explain(error)
         raise error
 

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import re
+import threading
 from collections.abc import Sequence
 from typing import Any, NamedTuple, Protocol
 
@@ -65,10 +66,16 @@ class Lender(Protocol):
     floor: Floor
     counters: Counters
     is_sqlite: bool
+    busy: threading.Lock
+    """Held while something is sent."""
 
     @property
     def is_alive(self) -> bool:
         """Whether the connection still has the transaction of the whole test."""
+        ...
+
+    def require_alive(self) -> None:
+        """Raise `InterfaceError` if it has not."""
         ...
 
     def lend(self, lease: Lease) -> Connection:
@@ -77,6 +84,10 @@ class Lender(Protocol):
 
     def take_back(self, lease: Lease) -> None:
         """Let the next one have its turn."""
+        ...
+
+    def reset_later(self, statements: Batch) -> None:
+        """Send *statements* before the next one who is in no transaction sends something."""
         ...
 
     def note(self, error: BaseException, *, is_fatal: bool = False) -> None:
@@ -154,7 +165,9 @@ class Lease:
         counters = self._lender.counters
         before = counters.statements, counters.round_trips, counters.transactions - self._begun
         try:
-            return run(self._translated(batch), connection)
+            with self._lender.busy:
+                self._lender.require_alive()
+                return run(self._translated(batch), connection)
         except Exception:
             raise
         except BaseException:
@@ -175,14 +188,16 @@ class Lease:
         if self._ended is not None:
             return
         self._ended = reason
-        if self._connection is None or not (self._open or self._sets or self._limited):
-            return
-        if self._lender.is_alive:
+        if self._sets:
+            self._lender.reset_later((Statement("PRAGMA query_only = OFF"),) if self._lender.is_sqlite else _RESET)
+        if self._open and self._lender.is_alive:
             connection = self._lender.lend(self)
             counters = self._lender.counters
             before = counters.statements, counters.round_trips
             try:
-                run(self._cleared(), connection)
+                with self._lender.busy:
+                    if self._lender.is_alive:
+                        run(self._cleared(), connection)
             except BaseException as error:
                 self._lender.note(error, is_fatal=True)  # whoever asks next is told
                 if not isinstance(error, Exception):
@@ -282,15 +297,9 @@ class Lease:
         return None
 
     def _cleared(self) -> Flow[None]:
-        """Undo the open transaction, and take back what was set."""
-        floor = self._lender.floor
-        if self._open:
-            yield from execute(*self._rolling_back())
+        """Undo the open transaction."""
+        yield from execute(*self._rolling_back())
         self._unlimit()
-        if self._sets and self._lender.is_sqlite:
-            yield from execute(Statement("PRAGMA query_only = OFF"))
-        elif self._sets:
-            yield from execute(*_RESET, floor.release, floor.set)
 
     # --- SQLite -----------------------------------------------------------------------------------
 
@@ -410,4 +419,6 @@ class Lease:
 def _at_once(steps: list[_Step]) -> Flow[list[Result]]:
     """Send what stands for all *steps* in one round trip."""
     sent = tuple([statement for step in steps for statement in step.sent])
+    if len(steps) == 1 and len(sent) > 1 and sent[0].kind is Kind.RAW:  # several in one text cannot share a round trip
+        return [*(yield from execute(sent[0])), *(yield from execute(*sent[1:]))]
     return (yield from execute(*sent)) if sent else []

@@ -19,14 +19,15 @@ One connection serves one transaction at a time: see `Turn`.
 
 from __future__ import annotations
 
+import threading
 from collections.abc import Generator
 from contextlib import ExitStack, contextmanager
 from typing import Any
 
 from dbsession.backends.base import Backend, Connection
-from dbsession.backends.statements import Kind, Statement
+from dbsession.backends.statements import Batch, Kind, Statement
 from dbsession.database import Database
-from dbsession.errors import InterfaceError, InvalidRequestError, SessionDoomed
+from dbsession.errors import InterfaceError, InvalidRequestError, OrmError, SessionDoomed
 from dbsession.integrations.lease import Floor, Lease
 from dbsession.integrations.turn import Turn
 from dbsession.scope import stack
@@ -57,7 +58,10 @@ class RollbackBackend:
         self.floor = Floor(self.depth)
         self._real = real
         self._connection: Connection | None = None
+        self.busy = threading.Lock()
+        self._timeout = timeout
         self._turn = Turn(timeout)
+        self._resets: Batch = ()
         self._in_use: set[Lease] = set()  # kept, so that `reclaim` finds them whole
         self._lost: BaseException | None = None
         self._escaped = False  # the transaction was ended, perhaps by a commit
@@ -69,7 +73,7 @@ class RollbackBackend:
         Raises:
             InterfaceError: the transaction of the test is lost, or the block is over.
         """
-        self._require_alive()
+        self.require_alive()
         lease = Lease(self)
         self._in_use.add(lease)
         return lease
@@ -108,14 +112,18 @@ class RollbackBackend:
             PoolTimeout: another thread is, and does not end it.
             InterfaceError: the transaction of the test is lost, or the block is over.
         """
-        self._require_alive()
+        self.require_alive()
         left_behind = self._turn.take(lease)
         try:
-            self._require_alive()
+            self.require_alive()
             if self._connection is None:
                 self._connection = self._begin()
             elif left_behind:
                 self._clear(self._connection)
+            if self._resets and not lease.in_transaction:
+                resets, self._resets = self._resets, ()
+                with self._uncounted():
+                    self._connection.execute((*resets, self.floor.release, self.floor.set))
         except BaseException:
             self._turn.give_back(lease)
             raise
@@ -124,6 +132,10 @@ class RollbackBackend:
     def take_back(self, lease: Lease) -> None:
         """Let the next one have its turn."""
         self._turn.give_back(lease)
+
+    def reset_later(self, statements: Batch) -> None:
+        """Send *statements* before the next one who is in no transaction sends something."""
+        self._resets = statements
 
     def note(self, error: BaseException, *, is_fatal: bool = False) -> None:
         """Look whether *error* has taken the transaction of the whole test with it; *is_fatal*: it has."""
@@ -146,14 +158,18 @@ class RollbackBackend:
         if connection is None:
             return
         is_done = False
+        is_free = self.busy.acquire(timeout=self._timeout)  # or a thread that goes on would send something behind it
         try:
-            with self._uncounted():
-                connection.execute((_ROLLBACK,))
-            is_done = True
+            if is_free:
+                with self._uncounted():
+                    connection.execute((_ROLLBACK,))
+                is_done = True
         except Exception as error:
             self._lost = self._lost or error  # it is closed, and rolls back by itself
         finally:
             self._real.release(connection, discard=not is_done)
+            if is_free:
+                self.busy.release()
         if self._escaped:
             raise InterfaceError(
                 f"rolled_back() (db_rollback) could not undo everything on {self.url}: SQL of the test has ended the "
@@ -165,8 +181,10 @@ class RollbackBackend:
         try:
             with self._uncounted():
                 connection.execute((_BEGIN[self.dialect.name], self.floor.set))
-        except BaseException:
+        except BaseException as error:
             self._real.release(connection, discard=True)
+            if isinstance(error, OrmError):
+                error.nothing_sent = True
             raise
         return connection
 
@@ -192,7 +210,12 @@ class RollbackBackend:
         finally:
             counters.statements, counters.round_trips, counters.transactions = before
 
-    def _require_alive(self) -> None:
+    def require_alive(self) -> None:
+        """Raise if nothing can be sent any more.
+
+        Raises:
+            InterfaceError: the transaction of the test is lost, or the block is over.
+        """
         if self._ended:
             raise InterfaceError(
                 f"this session began within rolled_back() (db_rollback) on {self.url}, which is over: everything was "

@@ -26,7 +26,10 @@ from dbsession import (
     rollback,
     savepoint,
 )
+from dbsession.backends.statements import Kind, Statement
 from dbsession.integrations.testing import fail_commit, fail_statement, lose_connection, recorded, rolled_back
+from dbsession.session.taps import tapped
+from dbsession.session.transaction import COMMIT, ROLLBACK
 from tests.observing import rows, sent
 
 ERRORS = [
@@ -225,6 +228,62 @@ def test_sqlite_that_rolls_back_by_itself(db, Account):
         Account(name="b")
         flush()
     assert caught.value is full
+    assert names(Account) == []
+
+
+def test_the_object_of_the_statement_is_named(db, Account, block):
+    """129: the error names the object whose statement it was, as that of a real one does."""
+    with db_session:
+        first, second = Account(name="a"), Account(name="b")
+        flush()
+        first.balance, second.name = 1, "c"
+        with fail_statement(db, n=2, matching="^update"), pytest.raises(SerializationConflict) as caught:
+            flush()
+        assert f"while saving {second!r}" in str(caught.value) and repr(first) not in str(caught.value)
+        rollback()
+    with db_session:
+        first, second = Account(name="a"), Account(name="b")
+        flush()
+        first.balance, second.balance = 1, 1  # one statement for both, which fails at its first run
+        with fail_statement(db, matching="^update"), pytest.raises(SerializationConflict) as caught:
+            flush()
+        assert f"while saving {first!r}" in str(caught.value) and repr(second) not in str(caught.value)
+        rollback()
+
+
+BEGIN = Statement("BEGIN", kind=Kind.BEGIN)
+INSERT = Statement("INSERT INTO account (name, balance) VALUES ('a', 1)", kind=Kind.WRITE)
+COUNT = Statement("SELECT count(*) FROM account", returns=True)
+
+
+@pytest.mark.parametrize("is_mine", [False, True])
+@pytest.mark.parametrize("is_commit", [False, True])
+def test_what_a_failure_leaves_of_a_connection(db, Account, block, is_commit, is_mine):
+    """129: the replies of what was done before are there; a failed COMMIT leaves no transaction on PostgreSQL."""
+    error = SerializationConflict("of my own") if is_mine else SerializationConflict
+    connection = db.backend.acquire()
+    fault = fail_commit(db, error=error) if is_commit else fail_statement(db, n=3, error=error)
+    with fault, pytest.raises(SerializationConflict) as caught:
+        tapped(db.backend, connection).execute((BEGIN, INSERT, COUNT, COMMIT if is_commit else COUNT))
+    assert [reply.rows for reply in caught.value.results] == [[], [], [(1,)]]
+    if is_mine:
+        assert caught.value is error
+    else:
+        assert caught.value.statement is (COMMIT if is_commit else COUNT)
+    assert connection.in_transaction is not (is_commit and on_postgres(db))
+    connection.execute((ROLLBACK,))
+    db.backend.release(connection)
+    assert names(Account) == []
+
+
+@pytest.mark.parametrize("done", [False, True])
+def test_what_a_loss_leaves_of_a_connection(db, Account, block, done):
+    """129: a lost connection is closed, with its transaction; replies are none."""
+    connection = db.backend.acquire()
+    with lose_connection(db, at="statement", done=done), pytest.raises(ConnectionLost) as caught:
+        tapped(db.backend, connection).execute((BEGIN, INSERT, COUNT))
+    assert (connection.usable, connection.in_transaction, list(caught.value.results)) == (False, False, [])
+    db.backend.release(connection)
     assert names(Account) == []
 
 

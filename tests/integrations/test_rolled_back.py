@@ -345,6 +345,39 @@ def test_dropping_tables_that_refer_to_each_other(db):
         rollback()
 
 
+def test_dropping_tables_that_others_refer_to(db, Account):
+    """128: drop_all_tables() on SQLite leaves rows of other tables alone, whatever they refer to."""
+    if on_postgres(db):
+        pytest.skip("PostgreSQL refuses it")
+    with db_session:
+        db.execute("CREATE TABLE child (account INTEGER REFERENCES Account (id))")
+        Account(id=1, name="a")
+        flush()
+        db.execute("INSERT INTO child VALUES (1)")
+    with rolled_back(db):
+        db.drop_all_tables(with_all_data=True)
+        with db_session:
+            assert db.select("SELECT account FROM child") == [1]
+        db.create_tables()
+        with pytest.raises(TransactionIntegrityError), db_session:  # references are checked again
+            db.execute("INSERT INTO child VALUES (7)")
+    assert names(Account) == ["a"]
+
+
+def test_several_statements_in_one_text(db, Account):
+    """128: what the driver takes in one text without a transaction, it takes within the block."""
+    if not on_postgres(db):
+        pytest.skip("the driver of SQLite takes one at a time")
+    with rolled_back(db):
+        with db_session:
+            assert db.select("SELECT 1; SELECT 2") == [2]
+        with db_session:
+            Account(name="a")
+        with pytest.raises(DataError), db_session:
+            db.select("SELECT 1; SELECT 1 / 0")
+        assert names(Account) == ["a"]
+
+
 def test_closing_the_database_is_undone(db, Account):
     """128: close() within the block loses nothing of the test; the database is open behind it, with its data."""
     with db_session:

@@ -103,9 +103,11 @@ def acquired(db):
     return connection
 
 
-def test_an_interrupt_that_is_caught(db, Account, monkeypatch):
+@pytest.mark.parametrize("where", ["before the database has answered", "when it has"])
+def test_an_interrupt_that_is_caught(db, Account, monkeypatch, where):
     """128: a test may catch the interrupt and go on: what was under way is undone, what was committed is there."""
-    execute = Link.execute
+    cls = Link if where == "when it has" else type(acquired(db))
+    execute = cls.execute
 
     def interrupted(link, batch):
         results = execute(link, batch)
@@ -117,7 +119,7 @@ def test_an_interrupt_that_is_caught(db, Account, monkeypatch):
     with rolled_back(db):
         with db_session:
             Account(name="first")
-        monkeypatch.setattr(Link, "execute", interrupted)
+        monkeypatch.setattr(cls, "execute", interrupted)
         with pytest.raises(KeyboardInterrupt), db_session:
             Account(name="second")
             flush()
@@ -224,12 +226,13 @@ def test_deferred_constraints_are_checked_at_the_commit(db, Account):
         db.execute(DEFERRED)
     with rolled_back(db):
         reached = []
-        with pytest.raises(TransactionError, match="one_balance"), db_session:
+        with pytest.raises(TransactionError, match="one_balance") as caught, db_session:
             Account(name="a", balance=1)
             Account(name="b", balance=1)
             flush()
             reached.append("the end of the scope")
         assert reached
+        assert (caught.value.sql, caught.value.sqlstate) == ("COMMIT", "23505")
         with db_session:
             first, second = Account(name="a", balance=1), Account(name="b", balance=2)
         with db_session:  # each scope has it deferred anew
@@ -283,7 +286,15 @@ def test_deferred_references_of_sqlite_are_checked_at_the_commit(db, Account, ho
             Account(id=1, name="a")
         with db_session:
             assert db.select("SELECT account FROM child") == [1]
-        if how == "pragma":  # it ends with the transaction
+        if how == "pragma":  # it ends with the transaction, however that ends
+            with pytest.raises(ZeroDivisionError), db_session:
+                db.execute("PRAGMA defer_foreign_keys = ON")
+                raise ZeroDivisionError
+            with pytest.raises(TransactionError, match="FOREIGN KEY"), db_session:
+                db.execute("INSERT INTO child VALUES (8)")
+                pytest.fail("it was deferred")
+            with db_session:
+                db.execute("PRAGMA defer_foreign_keys = ON")
             with pytest.raises(TransactionError, match="FOREIGN KEY"), db_session:
                 db.execute("INSERT INTO child VALUES (8)")
                 pytest.fail("it was deferred")
