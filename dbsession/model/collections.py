@@ -10,6 +10,7 @@ unit of work is told of each link.
 from __future__ import annotations
 
 from collections.abc import Iterable, Iterator
+from itertools import chain
 from typing import TYPE_CHECKING, Any, Generic, SupportsIndex, TypeVar
 
 from dbsession.errors import ConstraintError, NotLoadedError, ObjectNotFound
@@ -67,7 +68,12 @@ class CollectionAttribute(Expression[Any]):
 
     def checked(self, obj: EntityBase, value: Any) -> list[Any]:
         """Return the objects in *value*, which are to be the items of *obj*, or raise as `Collection.checked` does."""
-        return list(self.of(obj).checked(value))
+        collection = self.of(obj)
+        items = list(collection.checked(value))
+        for item in items:
+            if not item._state_.may_change:
+                item._state_.require_change(item, f"add {item!r} to {collection!r}")
+        return items
 
     def assign(self, obj: EntityBase, value: Any) -> None:
         """Replace the whole collection: ``user.orders = [a, b]``."""
@@ -253,7 +259,9 @@ class Collection(Generic[T]):
         for value in values if isinstance(values, Iterable) and not hasattr(values, "_state_") else (values,):
             if isinstance(value, attribute.target.entity):
                 if value._state_.unit is not self._owner._state_.unit:
-                    self._require_linkable(value)
+                    doing = f"{self._owner!r}.{attribute.name} cannot take"
+                    one_sided = attribute.link is not None
+                    require_linkable(self._owner, self._changing(), value, doing, one_sided=one_sided)
                 yield value
             elif hasattr(value, "_state_") or isinstance(value, str) or not isinstance(value, Iterable):
                 if (behind := self._object_behind(value)) is not None:
@@ -273,12 +281,6 @@ class Collection(Generic[T]):
             return value if isinstance(value, target.entity) else None
         return None if unit is None else object_in(unit, value)
 
-    def _require_linkable(self, item: Any) -> None:
-        owner, attribute = self._owner, self._attribute
-        unit = self._changing()
-        doing = f"{owner!r}.{attribute.name} cannot take"
-        require_linkable(owner, unit, item, doing, one_sided=attribute.link is not None)
-
     def _changing(self) -> Unit:
         owner = self._owner
         return owner._state_.require_change(owner, f"change collection {owner!r}.{self._attribute.name}")
@@ -293,7 +295,6 @@ class Collection(Generic[T]):
         unit = self._changing()
         reverse = self._attribute.reverse
         for item in list(self.checked(items)):
-            # A session need not know of what is transient.
             is_here = item._state_.unit is unit or joined(unit, item)
             if self._attribute.link is None:
                 reverse.assign(item, self._owner)
@@ -457,6 +458,11 @@ class Collection(Generic[T]):
     def contents(self) -> tuple[dict[T, None] | None, dict[T, None], dict[T, None]]:
         """Return copies of the items, if they are loaded, what was added, and what was removed; see `put_back_all`."""
         return None if self._items is None else self._items.copy(), self._added.copy(), self._removed.copy()
+
+    def reached(self) -> Iterator[Any]:
+        """Return what the owner leads to: the items, and what was removed of what is saved, since it is changed too."""
+        removed: dict[Any, None] = self._removed
+        return chain(self._items or (), self._added, [item for item in removed if item._state_.has_row])
 
     def put_back_all(self, contents: tuple[dict[T, None] | None, dict[T, None], dict[T, None]]) -> None:
         """Be as when `contents` was asked."""

@@ -9,10 +9,11 @@ from __future__ import annotations
 from collections.abc import Iterator
 from typing import TYPE_CHECKING, Any, ClassVar, Never, Self, SupportsIndex, TypeVar, cast
 
-from dbsession.errors import ERDiagramError, ObjectNotFound
+from dbsession.errors import CacheIndexError, ERDiagramError, ObjectNotFound
 from dbsession.model import export
 from dbsession.model.attributes import Attribute, ValueAttribute
 from dbsession.model.collections import CollectionAttribute
+from dbsession.model.copying import copy_object
 from dbsession.model.declarations import Declaration, PrimaryKey
 from dbsession.model.export import Names
 from dbsession.model.expressions import Expression, plain_expression
@@ -20,7 +21,7 @@ from dbsession.model.iterators import over
 from dbsession.model.keys import assign_key
 from dbsession.model.making import unit_given
 from dbsession.model.mapping import Catalog, Gateway, Mapping, Selection, mapping_of
-from dbsession.model.pickling import copy_object, reduce_object
+from dbsession.model.pickling import reduce_object
 from dbsession.model.raw_verbs import RawVerbs
 from dbsession.model.references import ReferenceAttribute
 from dbsession.model.registration import begin_mapping, suggest
@@ -182,15 +183,18 @@ class EntityBase(Slots, metaclass=EntityMeta, abstract=True):
             if name in values:
                 values[name] = attributes[name].checked(self, values[name])
         unit.add_new(self)
-        # Only now do others learn of the object, when nothing can be refused any more.
-        for attribute, target in relations:
-            if target is not None:
-                attribute.refer(self, target, unit) if attribute.is_virtual else attribute.tell(
-                    self, None, target, unit
-                )
-        for name in mapping.collections:
-            if name in values:
-                attributes[name].assign(self, values[name])
+        try:  # Only now do others learn of the object, when nothing can be refused any more.
+            for attribute, target in relations:
+                if target is not None:
+                    attribute.refer(self, target, unit) if attribute.is_virtual else attribute.tell(
+                        self, None, target, unit
+                    )
+            for name in mapping.collections:
+                if name in values:
+                    attributes[name].assign(self, values[name])
+        except CacheIndexError:  # but that what it brings along has its key
+            unit.withdraw(self)
+            raise
 
     def _plain_values_(self, mapping: Mapping, values: dict[str, Any]) -> dict[str, Any]:
         plain: dict[str, Any] = {}

@@ -1,4 +1,4 @@
-"""Copies of objects: pickle, ``copy.deepcopy`` and ``copy.copy``. Nothing is loaded for them.
+"""Copies of objects with what they reach: pickle and ``copy.deepcopy``. Nothing is loaded for them.
 
 What travels is what is in memory: the row as the database gave it, by the names of its columns, which attributes were
 read, unsaved changes, and the objects that are reached through loaded references and collections. The copies are in no
@@ -14,11 +14,12 @@ from __future__ import annotations
 
 import threading
 from collections.abc import Callable, Iterable, Iterator
+from contextlib import suppress
 from operator import getitem
-from typing import TYPE_CHECKING, Any, NamedTuple, SupportsIndex, TypeVar
+from typing import TYPE_CHECKING, Any, NamedTuple, SupportsIndex
 from weakref import ref
 
-from dbsession.errors import ConstraintError, InvalidRequestError, OperationWithDeletedObjectError
+from dbsession.errors import CacheIndexError, InvalidRequestError, OperationWithDeletedObjectError
 from dbsession.model.attributes import PendingExpression, ValueAttribute
 from dbsession.model.collections import Collection, CollectionAttribute
 from dbsession.model.mapping import Mapping, mapping_of
@@ -28,13 +29,14 @@ from dbsession.model.tracked import plain
 if TYPE_CHECKING:
     from dbsession.model.entity import EntityBase
 
-__all__ = ["copy_object", "reduce_object"]
-
-T = TypeVar("T")
+__all__ = ["CLEAN", "DIRTY", "MARKED", "NEW", "STATES", "facts", "read_again", "reduce_object", "require_copyable"]
 
 _DELETED = frozenset({Status.DELETED, Status.MARKED_FOR_DELETION})
-_CLEAN, _DIRTY, _MARKED, _NEW = range(4)
-_STATES = ("clean", "dirty", "marked", "new")
+CLEAN = 0
+DIRTY = 1
+MARKED = 2
+NEW = 3
+STATES = ("clean", "dirty", "marked", "new")
 _NOTHING: tuple[Any, ...] = ()
 
 
@@ -154,7 +156,7 @@ def reduce_object(obj: EntityBase) -> Any:
         OperationWithDeletedObjectError: its row is gone.
         InvalidRequestError: it has an unsaved SQL expression.
     """
-    _require_copyable(obj)
+    require_copyable(obj)
     dump: _Dump | None = _here.dump() if _here.dump is not None else None
     if dump is None:
         dump = _Dump()
@@ -167,7 +169,8 @@ def _is_gone(obj: EntityBase) -> bool:
     return state.status is Status.DELETED or (state.unit is None and state.before in _DELETED)
 
 
-def _require_copyable(obj: EntityBase) -> None:
+def require_copyable(obj: EntityBase) -> None:
+    """Raise `OperationWithDeletedObjectError` if the row of *obj* is gone."""
     if _is_gone(obj):
         raise OperationWithDeletedObjectError(
             f"{obj!r} cannot be copied or pickled: it was deleted, and is in no database"
@@ -184,13 +187,19 @@ def _reached(obj: EntityBase) -> Iterator[EntityBase]:
             target = attribute.known(obj, unit)
             if target is not None and _is_bare(target):
                 continue  # the key is in the row
-        if target is not None and not _is_gone(target):
+        if target is not None and _is_led_to(obj, target):
             yield target
     for name in obj._mapping_.collections:
         collection: Collection[Any] | None = values.get(name)
         if collection is not None:
-            for part in collection.contents():
-                yield from [item for item in part or () if not _is_gone(item)]
+            yield from [item for item in collection.reached() if not _is_gone(item)]
+
+
+def _is_led_to(obj: EntityBase, target: EntityBase) -> bool:
+    """Tell whether *target*, to which *obj* refers, travels with it: what is deleted needs nobody who is unsaved."""
+    if _is_gone(target):
+        return False
+    return target._state_.has_row or obj._state_.status is not Status.MARKED_FOR_DELETION
 
 
 def _is_bare(obj: EntityBase) -> bool:
@@ -208,17 +217,18 @@ class _Writer:
         self.elsewhere: list[tuple[_Graph, int]] = []
         self._elsewhere: dict[EntityBase, int] = {}
         self._objects: dict[int, EntityBase] = {}  # by number
+        self._going: set[int] = set()  # those that are marked for deletion
         self._reads: dict[tuple[str, ...], tuple[str, ...]] = {}
 
     def record(self, obj: EntityBase) -> _Record:
         """Return what *obj* is."""
         mapping = obj._mapping_
         kind = self.kinds.setdefault(mapping, len(self.kinds))
-        status, row, changes = _facts(obj)
+        status, row, changes = facts(obj)
         values, references, read = self._values(obj, status, changes)
         collections = self._collections(obj, status)
         more = None
-        if values or changes or references or collections or status != _CLEAN:
+        if values or changes or references or collections or status != CLEAN:
             more = _More(values, changes, references, collections)
         return _Record(kind, status, row, self._reads.setdefault(read, read), more)
 
@@ -234,11 +244,13 @@ class _Writer:
             attribute: Any = attributes.get(name)
             if attribute is None:
                 continue
-            if not (attribute.is_virtual or status == _NEW or name in changes):
+            if not (attribute.is_virtual or status == NEW or name in changes):
                 read.append(name)
+                if value is not None and not isinstance(attribute, ValueAttribute) and _is_led_to(obj, value):
+                    self._number(value)  # it will be found by its key
             elif isinstance(attribute, ValueAttribute):
                 values[name] = plain(value)
-            elif value is None or not _is_gone(value):
+            elif value is None or _is_led_to(obj, value):
                 references[name] = None if value is None else self._number(value)
         return values, references, tuple(read)
 
@@ -249,14 +261,16 @@ class _Writer:
             if collection is None or not (collection.is_loaded or any(collection.contents())):
                 continue
             parts = collection.contents()
-            items, added, removed = (None if part is None else self._present(part) for part in parts)
+            items, added = (None if part is None else self._present(part) for part in parts[:2])
+            removed: list[int] | None = self._present(item for item in parts[2] if item._state_.has_row)
             links: list[tuple[int, bool]] = []
             if attribute.link is not None:
                 links = self._links(obj, attribute, status, [*(items or ()), *(added or ()), *(removed or ())])
                 if items is not None:  # what was flushed is as good as loaded, to those who were not there
                     pending = dict(links)
                     added = [number for number in added or () if pending.get(number)]
-                    removed = [number for number in removed or () if pending.get(number) is False]
+                    goes = obj._state_.status is Status.MARKED_FOR_DELETION
+                    removed = [n for n in removed or () if pending.get(n) is False or goes or n in self._going]
             found.append(_Collected(name, items, added or [], removed or [], links))
         return found
 
@@ -267,7 +281,7 @@ class _Writer:
         self, obj: EntityBase, attribute: CollectionAttribute, status: int, numbers: list[int]
     ) -> list[tuple[int, bool]]:
         """Return which links to the objects with *numbers* are to be made (True), or removed."""
-        if status == _NEW:
+        if status == NEW:
             return [(number, True) for number in numbers]
         unit = obj._state_.unit
         if unit is None:
@@ -286,26 +300,28 @@ class _Writer:
                 self._elsewhere[obj] = -len(self.elsewhere)
             index = self._elsewhere[obj]
         self._objects[index] = obj
+        if obj._state_.status is Status.MARKED_FOR_DELETION:
+            self._going.add(index)
         return index
 
 
-def _facts(obj: EntityBase) -> tuple[int, tuple[Any, ...], dict[str, bool]]:
+def facts(obj: EntityBase) -> tuple[int, tuple[Any, ...], dict[str, bool]]:
     """Return the status of *obj* as copies have it, its row, and which attributes have changed."""
     state = obj._state_
     row = obj._row_
     if state.is_new or state.status is Status.TRANSIENT:
-        return _NEW, _NOTHING, {}
+        return NEW, _NOTHING, {}
     if isinstance(row, KeyRow):
-        return _CLEAN, obj._mapping_.hollow_row(row.key), {}
+        return CLEAN, obj._mapping_.hollow_row(row.key), {}
     if not state.has_changes:
-        return _CLEAN, row, {}
+        return CLEAN, row, {}
     for name, change in obj._changes_.items():
         if isinstance(change, PendingExpression):
             raise InvalidRequestError(
                 f"{obj!r} cannot be copied or pickled: {name} has an unsaved SQL expression, whose value only the "
                 f"database knows; flush() first"
             )
-    return (_DIRTY if state.status is Status.DIRTY else _MARKED), row, dict(obj._changes_)
+    return (DIRTY if state.status is Status.DIRTY else MARKED), row, dict(obj._changes_)
 
 
 # --- in ----------------------------------------------------------------------------------------------
@@ -362,21 +378,25 @@ def _restore(
     def numbered(number: int) -> EntityBase:
         if number >= 0:
             return objects[number]
-        known, index = elsewhere[-number - 1]
-        return known[index]
+        graph, index = elsewhere[-number - 1]
+        return graph[index]
 
     bare: list[EntityBase] = []
     known: list[EntityBase] = []
     for obj, record in zip(objects, records, strict=True):
         set_row(obj, fits[record.kind].row(record.row))
-        set_state(obj, getattr(unit.states, _STATES[record.status]))
+        set_state(obj, getattr(unit.states, STATES[record.status]))
         if record.more is not None:
             _take_values(obj, record, record.more, numbered)
-        (bare if record.status == _CLEAN and _is_bare(obj) else known).append(obj)
+        (bare if record.status == CLEAN and _is_bare(obj) else known).append(obj)
     for obj in (*known, *bare):  # what has nothing but a key gives way
         _place(obj, unit)
+    for graph, index in elsewhere:  # what is linked is of one unit of work
+        if graph[index]._state_.unit is not unit:
+            with suppress(CacheIndexError):  # both have an object for some row
+                unit.take_in(graph[index])
     for obj, record in zip(objects, records, strict=True):
-        _read(obj, record.read)
+        read_again(obj, record.read)
         if record.more is not None:
             _take_collections(obj, record.more, numbered)
     for obj, record in zip(objects, records, strict=True):
@@ -389,14 +409,14 @@ def _place(obj: EntityBase, unit: Detached) -> None:
     """Let *obj* be an object of *unit*, or, where that has one for its row, of a unit of its own."""
     if not unit.place(obj):
         alone = obj._mapping_.gateway.make_detached()
-        name = next(name for name in _STATES if getattr(unit.states, name) is obj._state_)
+        name = next(name for name in STATES if getattr(unit.states, name) is obj._state_)
         set_state(obj, getattr(alone.states, name))
         alone.place(obj)
 
 
 def _take_values(obj: EntityBase, record: _Record, more: _More, numbered: Callable[[int], EntityBase]) -> None:
     attributes = obj._mapping_.attributes
-    if record.status in {_DIRTY, _MARKED}:
+    if record.status in {DIRTY, MARKED}:
         set_changes(obj, {name: read for name, read in more.changes.items() if name in attributes})
     values = obj.__dict__
     for name, value in more.values.items():
@@ -408,7 +428,7 @@ def _take_values(obj: EntityBase, record: _Record, more: _More, numbered: Callab
             values[name] = None if number is None else numbered(number)
 
 
-def _read(obj: EntityBase, names: Iterable[str]) -> None:
+def read_again(obj: EntityBase, names: Iterable[str]) -> None:
     """Let the attributes *names* count as read, as far as they are loaded."""
     attributes, row = obj._mapping_.attributes, obj._row_
     for name in names:
@@ -436,58 +456,11 @@ def _tell(obj: EntityBase, status: int, more: _More, numbered: Callable[[int], E
         for number, add in links:
             item = numbered(number)
             unit.link_changed(attribute, obj, item, add=add, known=items is not None)
-            if status == _NEW:
+            if status == NEW:
                 attribute.reverse.of(item).note_added(obj, unit)
-    if status != _NEW:
+    if status != NEW:
         return
     for reference in obj._mapping_.reference_attributes:
         target = obj.__dict__.get(reference.name)
         if target is not None and not reference.is_virtual and target._state_.unit is unit:
             reference.tell(obj, None, target, unit)
-
-
-# --- one object alone ------------------------------------------------------------------------------------
-
-
-def copy_object(obj: T) -> T:
-    """Return a copy of *obj* alone: its references are known by their keys, its collections are not loaded.
-
-    Raises:
-        OperationWithDeletedObjectError, InvalidRequestError: as for `reduce_object`.
-        ConstraintError: it refers to an object that has no key yet.
-    """
-    source: Any = obj
-    _require_copyable(source)
-    status, row, changes = _facts(source)
-    mapping: Mapping = source._mapping_
-    unit = mapping.gateway.make_detached()
-    twin: Any = object.__new__(mapping.entity)
-    set_row(twin, row or mapping.template)
-    set_state(twin, getattr(unit.states, _STATES[status]))
-    if status in {_DIRTY, _MARKED}:
-        set_changes(twin, changes)
-    read: list[str] = []
-    for name, value in source.__dict__.items():
-        attribute = mapping.attributes.get(name)
-        if attribute is None or attribute.is_virtual:
-            continue
-        if status != _NEW and name not in changes:
-            read.append(name)
-        elif isinstance(attribute, ValueAttribute):
-            twin.__dict__[name] = attribute.held(twin, plain(value))
-        else:
-            twin.__dict__[name] = None if value is None else _by_key(source, attribute, value, unit)
-    unit.place(twin)
-    _read(twin, read)
-    copied: T = twin
-    return copied
-
-
-def _by_key(obj: EntityBase, attribute: Any, target: EntityBase, unit: Detached) -> EntityBase:
-    key = target._key_
-    if key is None:
-        raise ConstraintError(
-            f"{obj!r} cannot be copied alone: its {attribute.name} is {target!r}, which has no key yet; "
-            f"copy.deepcopy() copies both"
-        )
-    return unit.reference(attribute.target, key)

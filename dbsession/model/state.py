@@ -355,6 +355,10 @@ class Unit(Protocol):
         """Take in an object that the program has constructed."""
         ...
 
+    def withdraw(self, obj: EntityBase) -> None:
+        """Let *obj*, which was just taken in as new, go: its construction has failed in the end."""
+        ...
+
     def require_room(self, obj: EntityBase) -> None:
         """Raise unless *obj*, of a unit without a session, can be taken in with all that it reaches in memory.
 

@@ -39,10 +39,15 @@ class ScopeGateway(Runner):
 
     def unit_for_new(self, values: dict[str, Any]) -> UnitOfWork:
         """Return the unit of work for an object that is being constructed with *values*; see the model's `Gateway`."""
-        if stack.current_frame() is None:
+        frame = stack.current_frame()
+        if frame is None:
             return self._unit_outside(values)
+        session = frame.session
         try:
-            session = stack.session_for(self.database)
+            if session.only is None:  # as `session_for` does it, written out: this is asked for each new object
+                session.check_owner()
+            else:
+                session = stack.session_for(self.database)
         except ScopeOwnershipError:
             if is_open_here():  # the scope of another task or thread, in a copied context
                 return self._unit_outside(values)

@@ -176,13 +176,13 @@ def _reached(obj: EntityBase) -> Iterator[EntityBase]:
     unit = obj._state_.unit
     for attribute in obj._mapping_.reference_attributes:
         target = values.get(attribute.name) if unit is None else attribute.known(obj, unit)
-        if target is not None:
+        # What is deleted needs nobody who was never saved.
+        if target is not None and (target._state_.has_row or obj._state_.status is not Status.MARKED_FOR_DELETION):
             yield target
     for name in obj._mapping_.collections:
         collection: Collection[Any] | None = values.get(name)
         if collection is not None:
-            for part in collection.contents():
-                yield from part or ()
+            yield from collection.reached()
 
 
 class _Move:
@@ -294,7 +294,7 @@ class _Move:
         self._move_links()
         for obj in lost:
             _link_again(unit, obj)
-        for obj in self.objects:
+        for obj in self.objects if not unit.is_detached else ():
             if obj not in self.stand_ins:
                 self._note_relations(obj)
 
@@ -374,19 +374,20 @@ class _Move:
                 continue
             if attribute.link is not None:
                 unit.collections_read[attribute.link] = 1
-            items, added, removed = collection.contents()
-            if added or removed:
-                if unit.savepoint is not None:
-                    before = None if items is None else {**{i: None for i in items if i not in added}, **removed}
-                    collection.put_back_all((before, {}, {}))
+            contents = collection.contents()
+            if any(contents[1:]):
+                if unit.savepoint is not None:  # for which it was as it was loaded
+                    collection.restore()
                     unit.savepoint.filling(collection)
-                    collection.put_back_all((items, added, removed))
+                    collection.put_back_all(contents)
                 unit.journal.take_collection(collection)
         for reference in obj._mapping_.reference_attributes:
             if reference.is_virtual and obj._state_.is_persistent and reference.name in obj.__dict__:
                 partner = obj.__dict__[reference.name]
                 if partner is None or partner._state_.status is not Status.CLEAN:
-                    unit.journal.take_back_reference(obj, reference.name)
+                    del obj.__dict__[reference.name]  # let it be loaded again after a rollback
+                    unit.journal.back_reference_changing(obj, reference.name)
+                    obj.__dict__[reference.name] = partner
 
 
 def _is_transient(obj: EntityBase) -> bool:

@@ -22,7 +22,7 @@ from dbsession.session.loading import below
 if TYPE_CHECKING:
     from dbsession.session.unit_of_work import UnitOfWork
 
-__all__ = ["delete", "in_doubt", "sweep", "with_parents"]
+__all__ = ["delete", "in_doubt", "sweep", "with_parents", "withdraw"]
 
 _DELETE_HOOKS = frozenset({"before_delete", "after_delete"})
 
@@ -70,6 +70,11 @@ def _gather(
                 else:
                     staying.append((attribute, child))
         gone.update(with_it)
+
+
+def withdraw(unit: UnitOfWork, obj: EntityBase) -> None:
+    """Let *obj*, which is new, be of no session: its construction has failed in the end."""
+    _mark(unit, obj)
 
 
 def _children(

@@ -87,6 +87,12 @@ class DetachedUnit(UnitOfWork):
         self.has_hooks = self.has_hooks or bool(mapping.hooks)
         return True
 
+    def collection_changing(self, collection: Collection[Any], item: EntityBase) -> None:
+        """Note nothing: there is no rollback."""
+
+    def back_reference_changing(self, obj: EntityBase, attribute: ReferenceAttribute) -> None:
+        """Note nothing: there is no rollback."""
+
     # --- units that meet ------------------------------------------------------------------------
 
     def require_room(self, obj: EntityBase) -> None:

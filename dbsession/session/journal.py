@@ -103,10 +103,6 @@ class Journal:
         """Note a collection that was changed before its owner was attached; the innermost scope knows of it."""
         self._collections[id(collection)] = collection
 
-    def take_back_reference(self, obj: EntityBase, name: str) -> None:
-        """Let a one-to-one attribute without a column, changed before *obj* was attached, be loaded again later."""
-        self._back_references.setdefault((obj, name), UNSET)
-
     def loaded(self, objects: Iterable[EntityBase]) -> None:
         """Note objects that were not known before, and whose rows may show what this transaction has written."""
         self._loaded.update(objects)

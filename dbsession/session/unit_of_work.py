@@ -139,6 +139,10 @@ class UnitOfWork:
         if mapping.hooks:
             self.has_hooks = True
 
+    def withdraw(self, obj: EntityBase) -> None:
+        """Let *obj*, which was just taken in as new, go: its construction has failed in the end."""
+        deleting.withdraw(self, obj)
+
     def require_room(self, obj: EntityBase) -> None:
         """Raise unless the transient *obj* can be taken in with all that it reaches in memory."""
         attaching.require_room(self, obj)

@@ -21,7 +21,7 @@ from dbsession import (
 from dbsession.model.state import Status
 from dbsession.scope.stack import current_session
 from tests.counting import counted
-from tests.observing import elsewhere, rows, sent
+from tests.observing import elsewhere, left_behind, rows, sent
 from tests.session.travel import add, attach, make_world, unit
 
 
@@ -164,6 +164,20 @@ def test_composite_keys(world):
         attach(world.db, guest)
         assert world.Stay[1, 1] is stay
     assert rows(world.db, "SELECT night, note FROM stay ORDER BY night") == [(1, "late"), (2, None)]
+
+
+def test_nothing_is_left_of_copies(world):
+    """30. Objects that were copied, changed, attached and saved are gone with the last reference of the program."""
+    ann = taken(world, "User", 1, "orders", "tags")
+    with left_behind(world.User, world.Order, world.Tag) as left:
+        for way in (copy.copy, copy.deepcopy, lambda obj: pickle.loads(pickle.dumps(obj))):
+            twin = way(ann)
+            twin.height = 3.0
+            way(twin)
+            with db_session:
+                attach(world.db, twin)
+        del twin
+    assert left == []
 
 
 # --- the optimistic check ---------------------------------------------------------------------------------------

@@ -344,6 +344,17 @@ def test_a_link_to_a_transient_object_whose_graph_does_not_fit(world):
         assert user.orders.is_empty() and user._state_.label == "transient"
 
 
+def test_an_object_that_brings_along_one_of_its_own_key(world):
+    """29, 41. If what a new object is given reaches another one with its key, none of them is in the session."""
+    with session_is_open(world.db):
+        user = world.User(name="new", tags=[world.Tag(text="t")])
+    with db_session:
+        with pytest.raises(CacheIndexError, match=r"Cannot add Tag\['t'\]"):
+            world.Tag(text="t", users=[user])
+        assert not unit(world.db).has_pending() and len(user.tags) == 1
+        world.Tag(text="t")
+
+
 # --- objects that were transient for another reason ----------------------------------------------------------
 
 
