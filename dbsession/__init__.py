@@ -6,11 +6,12 @@ before it:
 - `backends`: where the data is. Statements and flows; SQLite and PostgreSQL.
 - `model`: what it is. Entities, attributes, collections, their states and tables.
 - `query`: how to read it. Queries as values; expressions to SQL.
-- `session`: how to change it. Identity map, flush, optimistic checks, transactions.
-- `scope`: how code enters. `db_session`, the stack of scopes, retry.
+- `session`: how to change it. `Session`, identity map, flush, optimistic checks, transactions.
+- `scope`: how code enters. `db_session`, the stack of scopes, retry, proxies.
 
-`errors` stands before all of them, `database` (the `Database` class) behind them. Begin with
-`scope/db_session.py`, then `session/session.py` and `session/flush.py`.
+`errors` stands before all of them, `database` (the `Database` class) behind them, and behind that
+`integrations`, which is for other tools: pytest. Begin with `scope/db_session.py`, then
+`session/session.py`, the handle, `session/core.py`, which does its work, and `session/flush.py`.
 """
 
 from __future__ import annotations

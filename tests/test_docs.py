@@ -19,8 +19,10 @@ PROGRAMS = [page for page in PAGES if blocks(page) and page not in DIALOGUES]
 @pytest.mark.parametrize("page", PROGRAMS, ids=lambda page: page.stem)
 def test_the_examples_of_a_page_run(page: Path, tmp_path: Path) -> None:
     """The examples of a page, from its top to its end, run without an error or a warning."""
+    program = tmp_path / "page.py"  # a file, in which generator expressions have a source
+    program.write_text("\n".join([block.text for block in blocks(page)]), encoding="utf-8")
     done = subprocess.run(
-        [sys.executable, "-W", "error", "-c", "\n".join([block.text for block in blocks(page)])],
+        [sys.executable, "-W", "error", program.name],
         cwd=tmp_path,
         env={"PYTHONPATH": str(ROOT)},
         capture_output=True,

@@ -16,6 +16,7 @@ from dbsession.errors import ProgrammingError
 
 __all__ = ["numbered", "parse", "positional"]
 
+_OTHER_STYLES = re.compile(r"(?<![:\w])[:@$]([A-Za-z_]\w*)")
 _PERCENT = re.compile(r"%(?:(%)|\(([^)]*)\)s|(s)|(.?))", re.DOTALL)
 
 
@@ -76,6 +77,8 @@ def positional(sql: str, names: Sequence[str | None], params: Any) -> tuple[Any,
         missing = sorted({name for name in names if name is not None and name not in params})
         if missing:
             raise ProgrammingError(f"no parameter is given for %({missing[0]})s", sql=sql)
+        if params and not names and (other := _OTHER_STYLES.search(sql)) is not None and other[1] in params:
+            raise ProgrammingError(f"{other[0]} is no placeholder here: write %({other[1]})s", sql=sql)
         return tuple(params[name] for name in names)
     if isinstance(params, (str, bytes)) or not isinstance(params, Sequence):
         raise ProgrammingError(

@@ -15,6 +15,7 @@ from dbsession.model.attributes import Attribute, ValueAttribute
 from dbsession.model.collections import CollectionAttribute
 from dbsession.model.copying import copy_object
 from dbsession.model.declarations import Declaration, PrimaryKey
+from dbsession.model.elsewhere import ENTITY, refusing
 from dbsession.model.export import Names
 from dbsession.model.expressions import Expression, plain_expression
 from dbsession.model.iterators import over
@@ -42,6 +43,8 @@ class EntityMeta(RawVerbs, type):
     _gateway_: Gateway
     if TYPE_CHECKING:  # pyright looks for the __dict__ of an object here, and finds that of a class
         __dict__: Any  # type: ignore[misc]  # pyright: ignore[reportGeneralTypeIssues]
+    else:
+        __getattr__ = refusing(ENTITY)
 
     def __new__(
         mcs, name: str, bases: tuple[type, ...], namespace: dict[str, Any], *, db: Any = None, abstract: bool = False

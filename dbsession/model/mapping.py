@@ -85,6 +85,10 @@ class Selection(Protocol[E]):
         """Return the only object, or None; more than one is an error."""
         ...
 
+    def one(self) -> E:
+        """Return the only object; none and more than one are errors."""
+        ...
+
     def fetch(self) -> list[E]:
         """Return all objects."""
         ...

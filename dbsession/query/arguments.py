@@ -4,8 +4,9 @@ from __future__ import annotations
 
 from collections.abc import Callable, Iterable
 from types import FunctionType, GeneratorType
-from typing import Any
+from typing import Any, TypeVar
 
+from dbsession.errors import MultipleObjectsFoundError, ObjectNotFound
 from dbsession.model.attributes import Attribute
 from dbsession.model.collections import CollectionAttribute
 from dbsession.model.entity import EntityBase
@@ -27,7 +28,13 @@ __all__ = [
     "require_objects",
     "require_present",
     "require_whole",
+    "sole",
 ]
+
+T = TypeVar("T")
+D = TypeVar("D")
+
+_ERROR: Any = object()
 
 
 def attribute_of(selected: Selected, name: str) -> Expression[Any]:
@@ -225,3 +232,24 @@ def bound(node: Any, base_of: Callable[[Any], Path | Variable]) -> Any:
     if isinstance(node, RawSql):
         return RawSql(node.texts, bound(node.values, base_of), node.python)
     return tuple([bound(item, base_of) for item in node]) if type(node) is tuple else node
+
+
+def sole(selected: Selected, found: list[T], default: D = _ERROR) -> T | D:
+    """Return the only one of *found*, the results of *selected*, or *default*.
+
+    Raises:
+        MultipleObjectsFoundError: there is more than one.
+        ObjectNotFound: there is none, and no *default* either.
+    """
+    what = selected.mapping.name if selected.gives_objects else "result"
+    verb = "one" if default is _ERROR else "get"
+    if len(found) > 1:
+        raise MultipleObjectsFoundError(
+            f"more than one {what} fits, and {verb}() takes one; narrow the conditions, or use select() or first()"
+        )
+    if not found and default is _ERROR:
+        raise ObjectNotFound(
+            f"no {what} fits, and one() takes exactly one; get() returns None instead of raising",
+            entity=selected.mapping.entity,
+        )
+    return found[0] if found else default

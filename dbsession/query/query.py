@@ -10,9 +10,9 @@ from collections.abc import Callable, Iterable, Iterator
 from itertools import count, groupby
 from shutil import get_terminal_size
 from types import FunctionType
-from typing import Any, Generic, NoReturn, Protocol, TypeVar, overload
+from typing import TYPE_CHECKING, Any, Generic, NoReturn, Protocol, TypeVar, overload
 
-from dbsession.errors import MultipleObjectsFoundError
+from dbsession.model.elsewhere import QUERY, refusing
 from dbsession.model.entity import EntityBase
 from dbsession.model.expressions import Expression, Operation
 from dbsession.model.iterators import over
@@ -27,6 +27,7 @@ from dbsession.query.arguments import (
     require_objects,
     require_present,
     require_whole,
+    sole,
 )
 from dbsession.query.prefetched import prefetched
 from dbsession.query.selected import Selected
@@ -86,6 +87,8 @@ class Query(Generic[T]):
     """
 
     __slots__ = ("_runner", "selected", "values")
+    if not TYPE_CHECKING:
+        __getattr__ = refusing(QUERY)
 
     def __init__(self, selected: Selected, runner: QueryRunner, values: tuple[Any, ...] = ()) -> None:
         self.selected = selected
@@ -354,13 +357,15 @@ class Query(Generic[T]):
         Raises:
             MultipleObjectsFoundError: there is more than one.
         """
-        found = self.limit(2).fetch()
-        if len(found) > 1:
-            raise MultipleObjectsFoundError(
-                f"more than one {self.selected.mapping.name} fits, and get() takes one; "
-                f"narrow the conditions, or use select() or first()"
-            )
-        return found[0] if found else None
+        return sole(self.selected, self.limit(2).fetch(), None)
+
+    def one(self) -> T:
+        """Return the only result.
+
+        Raises:
+            ObjectNotFound, MultipleObjectsFoundError: there is none; there is more than one.
+        """
+        return sole(self.selected, self.limit(2).fetch())
 
     def count(self) -> int:
         """Ask the database how many results there are; equal ones count each, unless `distinct` was called."""

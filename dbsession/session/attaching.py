@@ -113,14 +113,14 @@ def _is_here(unit: UnitOfWork, obj: EntityBase, verb: str) -> bool:
 def _checked(unit: UnitOfWork, roots: Iterable[EntityBase], verb: str, *, only_transient: bool = False) -> _Move:
     """Return the move of *roots* and all that they reach, or raise what forbids it."""
     objects: dict[EntityBase, None] = {}
-    todo = list(roots)
-    while todo:
+    todo = list(roots)[::-1]
+    while todo:  # in the order in which they are given, which is that of their INSERTs
         obj = todo.pop()
         if obj in objects or obj._state_.unit is unit:
             continue
         _require_movable(unit, obj, verb, only_transient=only_transient)
         objects[obj] = None
-        todo += _reached(obj)
+        todo += reversed(list(_reached(obj)))
     coming = _Move(unit, objects, verb)
     coming.require_keys()
     coming.require_writable()

@@ -46,7 +46,7 @@ def describe(session: SessionCore) -> str:
         if unit.links:
             parts.append("changed links of many-to-many relations")
         if unit.transaction.wrote:
-            parts.append("what was flushed since the last commit")
+            parts.append("what was executed or flushed since the last commit")
     return "; ".join(parts)
 
 

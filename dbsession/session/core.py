@@ -95,7 +95,8 @@ class SessionCore:
         raise TypeError("a session cannot be copied or pickled; hand it on with adopt(), or pass keys")
 
     def __repr__(self) -> str:
-        return f"<Session of {self._owner}, {len(self._units)} database(s)>"
+        what = "which is over" if self._units is _ENDED else f"{len(self._units)} database(s)"
+        return f"<Session of {self._owner}, {what}>"
 
     @property
     def outer(self) -> SessionCore | None:
@@ -273,9 +274,10 @@ class SessionCore:
         """Refuse what would be done in vain, or in a session that nobody ends."""
         self.check_owner()
         if self._units is _ENDED:
-            raise DatabaseSessionIsOver(
-                f"Cannot {doing}: {_OVER}; do it within the scope, or open another one with `with db_session:`"
-            )
+            way_out = "do it within the scope, or open another one with `with db_session:`"
+            if self.only is not None:
+                way_out = "do it before its end, or in another session: Session(db)"
+            raise DatabaseSessionIsOver(f"Cannot {doing}: {_OVER}; {way_out}")
 
     def _require_outermost(self, verb: str) -> None:
         """Leave the end of the transaction to the outermost scope."""

@@ -2,10 +2,12 @@
 
 from __future__ import annotations
 
-from typing import Any, Unpack
+from typing import TYPE_CHECKING, Any, Unpack
 
+from dbsession.model.elsewhere import FACTORY, refusing
+from dbsession.session.arguments import require_database
 from dbsession.session.options import SessionOptions, make_session_options
-from dbsession.session.session import Session, require_database
+from dbsession.session.session import Session
 from dbsession.session.unit_of_work import DatabaseLink
 
 __all__ = ["sessionmaker"]
@@ -21,6 +23,8 @@ class sessionmaker:  # noqa: N801 - the name that the field knows it by
     """
 
     __slots__ = ("_bind", "_options")
+    if not TYPE_CHECKING:
+        __getattr__ = refusing(FACTORY)
 
     def __init__(self, bind: DatabaseLink, **options: Unpack[SessionOptions]) -> None:
         require_database("sessionmaker()", bind)

@@ -45,11 +45,11 @@ class Held:
         session: SessionCore | None = getattr(self, "session", None)
         if session is None or session.is_over or session.place is not None:
             return
-        unsaved = describe(session)
+        lost, unsaved = repr(session), describe(session)
         session.abandon()
         if unsaved:
             warnings.warn(
-                f"{session!r} was never closed, and is gone with unsaved changes: {unsaved}; call commit(), or use "
+                f"{lost} was never closed, and is gone with unsaved changes: {unsaved}; call commit(), or use "
                 f"`with Session(db) as session:`, which does",
                 ResourceWarning,
                 stacklevel=2,

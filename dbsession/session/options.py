@@ -307,7 +307,6 @@ _FOREIGN = {
     "expire_on_commit": " (loaded values stay readable after a commit; session.expire_all() forgets them)",
     "autocommit": " (a session without `with` commits when commit() is called)",
     "autobegin": " (a transaction begins with the first statement that needs one)",
-    "bind": " (the Database is the first argument)",
 }
 
 

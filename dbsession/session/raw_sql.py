@@ -9,6 +9,7 @@ from typing import TYPE_CHECKING, Any
 from dbsession.backends.flow import Flow
 from dbsession.backends.statements import Kind, Result, Row, Statement
 from dbsession.errors import ProgrammingError
+from dbsession.query.query import Query
 
 if TYPE_CHECKING:
     from dbsession.session.unit_of_work import UnitOfWork
@@ -60,7 +61,8 @@ def counts_as_write(sql: str) -> bool:
         ProgrammingError: there is nothing in it, or it is not for the user to send.
     """
     if not isinstance(sql, str):
-        raise TypeError(f"SQL is a str, not {type(sql).__name__} ({sql!r:.60})")
+        hint = "; a query is sent when it is read, by query.fetch() for instance" if isinstance(sql, Query) else ""
+        raise TypeError(f"SQL is a str, not {type(sql).__name__} ({sql!r:.60}){hint}")
     first = _FIRST_WORD.match(sql)
     word = first[1].upper() if first is not None else ""
     if not word:

@@ -11,14 +11,16 @@ import warnings
 from collections.abc import Iterable, Iterator, Sequence
 from contextlib import AbstractContextManager
 from types import TracebackType
-from typing import Any, Never, Self, SupportsIndex, TypeVar, Unpack, overload
+from typing import TYPE_CHECKING, Any, Never, Self, SupportsIndex, TypeVar, Unpack, overload
 
 from dbsession.errors import InvalidRequestError
+from dbsession.model.elsewhere import SESSION, refusing
 from dbsession.model.entity import EntityBase
 from dbsession.model.mapping import Mapping, mapping_of
 from dbsession.query.query import Query
 from dbsession.query.verbs import select
 from dbsession.session import attaching, merging, refreshing
+from dbsession.session.arguments import instead_of, require_asked, require_database
 from dbsession.session.blocks import NestedBlock
 from dbsession.session.contents import IdentityMapView, among, describe, holds, session_objects
 from dbsession.session.core import SessionCore
@@ -29,7 +31,7 @@ from dbsession.session.raw_sql import RawResult, execute_raw
 from dbsession.session.runner import SessionRunner
 from dbsession.session.unit_of_work import DatabaseLink, UnitOfWork
 
-__all__ = ["Session", "require_database"]
+__all__ = ["Session"]
 
 E = TypeVar("E")
 Obj = TypeVar("Obj", bound=EntityBase)
@@ -39,9 +41,9 @@ T = TypeVar("T")
 class Session:
     """A unit of work that one holds: it loads objects, notes their changes, and saves them with `commit`.
 
-    ``with Session(db) as session:`` is the current scope, like `with db_session:`, for *database* alone: it commits
-    if the block ends well, rolls back if not, and is closed behind it. Within another scope on that database it is an
-    inner one, which joins the outer one's transaction.
+    ``with Session(db) as session:`` is the current scope, like `with db_session:`, for the `Database` *bind* alone: it
+    commits if the block ends well, rolls back if not, and is closed behind it. Within another scope on that database
+    it is an inner one, which joins the outer one's transaction.
 
     Without `with` it is open from its making until `close`, and is no scope: objects are built for it by
     ``session.add(User(...))``, and read by `get` and `query`. It belongs to the thread and task that made it.
@@ -50,16 +52,18 @@ class Session:
     (queries see what is flushed only), ``info={...}`` (the first entries of `info`).
 
     Raises:
-        TypeError: *database* is no `Database`; an option does not exist or does not fit.
+        TypeError: *bind* is no `Database`; an option does not exist or does not fit.
     """
 
     __slots__ = ("__weakref__", "_core", "_database", "_held", "_info", "_own", "_scope")
+    if not TYPE_CHECKING:
+        __getattr__ = refusing(SESSION)
 
-    def __init__(self, database: DatabaseLink, **options: Unpack[SessionOptions]) -> None:
+    def __init__(self, bind: DatabaseLink, **options: Unpack[SessionOptions]) -> None:
         chosen, self._info = make_session_options(options)
-        require_database("Session()", database)
-        core = self._core = self._own = SessionCore(chosen, only=database)
-        self._database: DatabaseLink | None = database
+        require_database("Session()", bind)
+        core = self._core = self._own = SessionCore(chosen, only=bind)
+        self._database: DatabaseLink | None = bind
         self._scope: EnteredScope | None = None
         self._held: Held | None = Held(core)
         register(core)
@@ -122,7 +126,7 @@ class Session:
             return
         if core.place is not None:
             raise InvalidRequestError(
-                f"{self!r} ends with the block that it is the scope of; rollback() undoes its work"
+                f"{self!r} ends with the block that it is the scope of: leave close() out; rollback() undoes its work"
             )
         unsaved, is_unknown = describe(core), core.is_unknown
         core.close()
@@ -219,6 +223,8 @@ class Session:
 
     def add_all(self, objects: Iterable[EntityBase]) -> None:
         """Do as `add` for each of *objects*; if one is refused, none was added."""
+        if isinstance(objects, EntityBase):
+            raise TypeError(f"session.add_all() takes several objects in a list; session.add(...) takes {objects!r}")
         for unit, group in self._grouped(objects, "add").items():
             attaching.add(unit, group)
 
@@ -353,6 +359,7 @@ class Session:
         Raises:
             TypeError, TranslationError: as for `select`.
         """
+        require_asked(what)
         query = select(what)
         mapping = query.selected.mapping
         return query.through(self._runner(mapping))
@@ -438,7 +445,7 @@ class Session:
     def _unit(self, obj: Any, verb: str) -> UnitOfWork:
         """Return the unit of work that *obj* is, or would be, in."""
         if not isinstance(obj, EntityBase):
-            raise TypeError(f"session.{verb}() takes an object of an entity, not {obj!r:.80}")
+            raise TypeError(f"session.{verb}() takes an object of an entity, not {obj!r:.80}{instead_of(obj, verb)}")
         return self._runner(self._mapping(type(obj))).unit()
 
     def _require_mine(self, obj: Any, verb: str) -> UnitOfWork:
@@ -456,10 +463,3 @@ class Session:
         for obj in objects:
             groups.setdefault(self._unit(obj, verb), []).append(obj)
         return groups
-
-
-def require_database(what: str, database: Any) -> None:
-    """Raise unless *database* is one."""
-    if not hasattr(type(database), "backend"):
-        hint = f": write Database({database!r})" if isinstance(database, str) else ""
-        raise TypeError(f"{what} takes a Database, not {database!r:.80}{hint}")

@@ -1,0 +1,97 @@
+"""Names that other libraries have for what is done in another way here: whoever writes one is told how.
+
+They are looked up only where an attribute is missing, so what users declare under such a name is theirs.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Mapping
+from typing import Any, Final, NoReturn
+
+__all__ = ["ENTITY", "FACTORY", "QUERY", "SESSION", "refusing"]
+
+_SELECT: Final = "select() is the query: {owner}.select(...), or session.query({owner})"
+_PREFETCH: Final = "prefetch(User.orders) loads ahead, and without it the first access loads for all objects at once"
+_JOIN: Final = 'a condition joins what it follows: filter(Order.user.name == "x"), or loop over both in select(...)'
+_GROUP: Final = "what stands beside an aggregate is grouped by: select((u.city, count(u)) for u in User)"
+_VALUES: Final = "a generator expression asks for values: select((u.name, u.age) for u in User)"
+_LAZY: Final = "declare an attribute with lazy=True, and load it ahead with prefetch(User.bio)"
+
+ENTITY: Final = {
+    **dict.fromkeys(("query", "objects", "all", "filter", "filter_by", "where"), _SELECT),
+    "find": "get(...) returns the only object that fits, or None, and {owner}[key] the one with that key",
+    "get_or_none": "get(...) returns the only object that fits, or None",
+    "create": "{owner}(...) makes an object, which its session saves",
+    "get_or_create": "write {owner}.get(name=...) or {owner}(name=...)",
+    "session": "the current session is what `with db_session as session:` gives",
+}
+"""Of entity classes; ``{owner}`` stands for the name of the class."""
+
+QUERY: Final = {
+    "one_or_none": "get() returns the only result, or None",
+    **dict.fromkeys(
+        ("scalar", "scalar_one", "scalar_one_or_none"), "one value is asked for by select(u.name for u in User).get()"
+    ),
+    **dict.fromkeys(("scalars", "values_list", "with_entities", "add_columns"), _VALUES),
+    **dict.fromkeys(("join", "outerjoin", "select_from"), _JOIN),
+    **dict.fromkeys(("options", "select_related", "prefetch_related"), _PREFETCH),
+    **dict.fromkeys(("only", "defer", "load_only"), _LAZY),
+    **dict.fromkeys(("group_by", "having", "annotate", "aggregate"), _GROUP),
+    "with_for_update": "for_update() locks the rows",
+    "select_for_update": "for_update() locks the rows",
+    "offset": "limit(10, offset=20), or query[20:30]",
+    "exclude": "turn the condition round: filter(User.age <= 18), or filter(lambda user: not (...))",
+    "last": "turn the order round: order_by(desc(User.name)).first()",
+    **dict.fromkeys(("yield_per", "iterator"), "stream(batch=1000) iterates over results that memory would not hold"),
+    **dict.fromkeys(("subquery", "scalar_subquery", "cte"), "a query may stand in the generator of another one"),
+    "populate_existing": "session.refresh(obj) loads again, and for_update() gives the values of the locked rows",
+}
+
+SESSION: Final = {
+    "begin": (
+        "a transaction begins with the first statement that needs one, and commit() and rollback() end it; "
+        "`with Session(db) as session:` commits when its block ends, and begin_nested() is a savepoint"
+    ),
+    **dict.fromkeys(
+        ("scalars", "scalar", "exec", "select"),
+        "query() asks for objects and for values: session.query(u.name for u in User).all(), .first(), .get()",
+    ),
+    "get_one": "session.query(User).filter_by(id=7).one(); session.get(User, 7) returns None if there is no such row",
+    **dict.fromkeys(
+        ("expunge", "expunge_all"),
+        "copy.copy(obj) is in no session, and what was loaded stays readable after the session",
+    ),
+    **dict.fromkeys(
+        ("bulk_save_objects", "bulk_insert_mappings", "bulk_insert", "bulk_create"),
+        "add_all([User(...), ...]) is sent in one batch",
+    ),
+    **dict.fromkeys(
+        ("bulk_update_mappings", "bulk_update", "update"),
+        "assign to the objects, which is noted by itself, or change rows by one statement: "
+        "session.query(User).update(...)",
+    ),
+    "save": "add(obj) takes a new object, changes are noted by themselves, and commit() saves both",
+    **dict.fromkeys(("remove", "invalidate", "reset", "close_all"), "close() ends the session"),
+    **dict.fromkeys(("connection", "cursor", "connect"), "execute(sql, params) runs SQL in the session's transaction"),
+    "is_modified": "ask whether the object is in session.dirty",
+    "autoflush": "Session(db, autoflush=False), or `with session.no_autoflush():`",
+}
+
+FACTORY: Final = {
+    "begin": "`with Session() as session:` commits when its block ends",
+    "configure": "options are given to sessionmaker(...), or to a call of it",
+    **dict.fromkeys(("remove", "close_all"), "each session is ended by its own close(), or by its `with` block"),
+}
+
+
+def refusing(names: Mapping[str, str]) -> Callable[[Any, str], NoReturn]:
+    """Return a ``__getattr__`` that says of *names* what to write instead."""
+
+    def __getattr__(owner: Any, name: str) -> NoReturn:  # noqa: N807 - what it is
+        is_class = isinstance(owner, type)
+        label = owner.__name__ if is_class else type(owner).__name__
+        what = f"type object {label!r}" if is_class else f"{label!r} object"
+        way = f": {names[name].replace('{owner}', label)}" if name in names else ""
+        raise AttributeError(f"{what} has no attribute {name!r}{way}", name=name, obj=owner)
+
+    return __getattr__
