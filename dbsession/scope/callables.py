@@ -19,26 +19,17 @@ import functools
 import inspect
 import warnings
 from collections.abc import Callable, Generator
-from enum import Enum
 from typing import Any
 
 from dbsession.scope import stack
 from dbsession.scope.retry import Scope, rerun, warn_ignored, will_join
 from dbsession.scope.stack import Frame
+from dbsession.session.callable_kinds import Kind, what_it_gives
 from dbsession.session.core import SessionCore
 from dbsession.session.lock_waits import set_aside
 from dbsession.session.options import Nesting, Options
 
-__all__ = ["Kind", "decorate", "kind_of", "what_it_gives"]
-
-
-class Kind(Enum):
-    """What calling a thing gives."""
-
-    FUNCTION = "a value"
-    GENERATOR = "a generator"
-    COROUTINE = "a coroutine"
-    ASYNC_GENERATOR = "an async generator"
+__all__ = ["decorate", "kind_of"]
 
 
 def decorate(scope: Scope, options: Options, thing: Any) -> Any:
@@ -67,16 +58,6 @@ def kind_of(thing: Any) -> Kind:
     return what_it_gives(thing)
 
 
-def what_it_gives(thing: Any) -> Kind:
-    """Return what calling *thing* gives, which can be called."""
-    called = _behind(thing)
-    if any(map(inspect.iscoroutinefunction, (thing, called))) or _is_awaitable_generator(called):
-        return Kind.COROUTINE
-    if any(map(inspect.isasyncgenfunction, (thing, called))):
-        return Kind.ASYNC_GENERATOR
-    return Kind.GENERATOR if inspect.isgeneratorfunction(called) else Kind.FUNCTION
-
-
 def _require_callable(thing: Any) -> None:
     if isinstance(thing, (property, functools.cached_property)):
         kind = type(thing).__name__
@@ -88,25 +69,6 @@ def _require_callable(thing: Any) -> None:
         )
     if not callable(thing):
         raise TypeError(f"db_session decorates functions, not {thing!r:.80}; options are given by keyword")
-
-
-def _behind(thing: Any) -> Any:
-    """Return what runs when *thing* is called: the function behind partials, bound methods and `__call__`."""
-    while True:
-        if isinstance(thing, functools.partial):
-            thing = thing.func
-        elif inspect.ismethod(thing):
-            thing = thing.__func__
-        elif inspect.isroutine(thing) or isinstance(thing, type):
-            return thing
-        else:
-            thing = type(thing).__call__
-
-
-def _is_awaitable_generator(function: Any) -> bool:
-    """Tell whether *function* is decorated with `types.coroutine`."""
-    code = getattr(function, "__code__", None)
-    return bool(getattr(code, "co_flags", 0) & inspect.CO_ITERABLE_COROUTINE)
 
 
 # --- the face -----------------------------------------------------------------------------------------------

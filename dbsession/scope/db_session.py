@@ -15,7 +15,7 @@ from dataclasses import fields
 from types import TracebackType
 from typing import Any, ParamSpec, TypeVar, Unpack, overload
 
-from dbsession.errors import NestedScopeError
+from dbsession.errors import NestedScopeError, NoScopeError
 from dbsession.model.registration import suggest
 from dbsession.scope import stack
 from dbsession.scope.callables import decorate
@@ -141,7 +141,7 @@ class DBSession:
     ) -> None:
         frame = stack.current_frame()
         if frame is None or frame.scope is not self:
-            raise stack.not_innermost()
+            raise self._left_out_of_order(frame)
         session = frame.session
         if session.place is not frame or (session.in_use and not session.is_here()):  # it was handed on
             stack.set_frame(frame.parent)
@@ -167,6 +167,20 @@ class DBSession:
                     session.run_hooks()
             else:
                 _run_hooks_alone(session, frame.parent)
+
+    def _left_out_of_order(self, frame: Frame | None) -> NoScopeError:
+        """Undo the work of the scope, which is around the innermost one, so that nothing joins it; return the error."""
+        while frame is not None and frame.scope is not self:
+            frame = frame.parent
+        error = stack.not_innermost()
+        if frame is not None and frame.session.is_here():
+            error = stack.not_innermost(", so that its work was rolled back")
+            if frame.inner is None:
+                frame.session.end(error)
+                frame.session.place = None
+            else:
+                frame.session.leave_inner(frame.inner, error)
+        return error
 
     def _explain_retry(self, error: BaseException) -> None:
         """Say why an error that *retry* was meant for leaves a block all the same."""

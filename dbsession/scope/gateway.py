@@ -44,7 +44,9 @@ class ScopeGateway(Runner):
             return self._unit_outside(values)
         session = frame.session
         try:
-            if session.only is None:  # as `session_for` does it, written out: this is asked for each new object
+            if (
+                frame.only is None and session.only is None
+            ):  # as `session_for` does it, written out: this is asked for each new object
                 session.check_owner()
             else:
                 session = stack.session_for(self.database)

@@ -6,8 +6,7 @@ from collections.abc import Callable
 from typing import Any, TypeVar
 
 from dbsession.scope import stack
-from dbsession.scope.callables import Kind, what_it_gives
-from dbsession.session.hooks import Event, Hook
+from dbsession.session.hooks import Event, make_hook
 
 __all__ = ["on_commit", "on_rollback"]
 
@@ -47,12 +46,4 @@ def on_rollback(function: F) -> F:
 
 
 def _register(event: Event, function: Callable[[], Any]) -> None:
-    session = stack.current_session()
-    if not callable(function):
-        raise TypeError(f"on_{event.value}() takes a function without arguments, not {function!r:.80}")
-    if what_it_gives(function) is Kind.COROUTINE:
-        raise TypeError(
-            f"on_{event.value}() cannot await {getattr(function, '__qualname__', function)}() in a synchronous "
-            f"db_session; give it a plain function"
-        )
-    session.add_hook(Hook(event, function))
+    stack.current_session().add_hook(make_hook(event, function))

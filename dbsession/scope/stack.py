@@ -83,11 +83,11 @@ def is_inside() -> bool:
 set_frame = _current.set
 
 
-def not_innermost() -> NoScopeError:
-    """Return the error for leaving a scope that is not the innermost one entered here."""
+def not_innermost(also: str = "") -> NoScopeError:
+    """Return the error for leaving a scope that is not the innermost one entered here; *also*: what came of it."""
     return NoScopeError(
-        "a db_session was left that is not the innermost one entered here; use `with db_session:`, which pairs "
-        "entering and leaving by itself"
+        f"a db_session was left that is not the innermost one entered here{also}; use `with db_session:`, which pairs "
+        f"entering and leaving by itself"
     )
 
 

@@ -28,6 +28,7 @@ from dbsession.model.references import ReferenceAttribute
 from dbsession.model.state import NOT_LOADED, State, Status, set_state
 from dbsession.session.changes import row_seen, unsaved
 from dbsession.session.identity_map import ObjectSet
+from dbsession.session.key_places import moves_away
 from dbsession.session.loading import assigned_key
 from dbsession.session.origins import Origin, origin
 from dbsession.session.savepoint import LinkChange
@@ -241,7 +242,7 @@ class _Move:
     def _require_free(self, obj: EntityBase, key: Any, other: EntityBase | None = None) -> None:
         mapping = obj._mapping_
         other = other or self.unit.identity.find(mapping, key)
-        if other is None or other is obj or not other._state_.may_change or self.unit.moves_away(other, key):
+        if other is None or other is obj or not other._state_.may_change or moves_away(other, key):
             return
         raise CacheIndexError(
             f"Cannot {self.verb} {obj!r}: {mapping.describe_key(key)} exists {self._here} already: {other!r} "

@@ -27,7 +27,7 @@ from dbsession.session.outcome import give_up
 from dbsession.session.ownership import Owner
 from dbsession.session.refreshing import expire_all
 from dbsession.session.runner import SessionRunner
-from dbsession.session.several import commit_all, flush_all
+from dbsession.session.several import commit_units, flush_all
 from dbsession.session.sql_log import SqlLog, make_sql_log
 from dbsession.session.transaction import Phase
 from dbsession.session.unit_of_work import DatabaseLink, UnitOfWork
@@ -95,13 +95,13 @@ class SessionCore:
         raise TypeError("a session cannot be copied or pickled; hand it on with adopt(), or pass keys")
 
     def __repr__(self) -> str:
-        what = "which is over" if self._units is _ENDED else f"{len(self._units)} database(s)"
-        return f"<Session of {self._owner}, {what}>"
+        on = f" on {self.only}" if self.only is not None else ""
+        return f"<Session {id(self):#x}{on} of {self._owner}{', which is over' if self._units is _ENDED else ''}>"
 
     @property
     def outer(self) -> SessionCore | None:
         """The session that waits for what is done in this one, which is independent of it."""
-        if self.only is not None and self.place is None:  # held, and no scope itself
+        if self.only is not None and self.place is None and not self.is_over:  # held, and no scope itself
             around: SessionCore | None = self.only.gateway.session_here()
             return around
         return self._outer
@@ -133,6 +133,10 @@ class SessionCore:
     def units(self) -> list[UnitOfWork]:
         """Those of the databases that were touched."""
         return list(self._units.values())
+
+    def is_of_this_process(self) -> bool:
+        """Tell whether it was made in this process, and not in the one that has forked it."""
+        return self._owner.is_of_this_process()
 
     def check_owner(self) -> None:
         """Raise `ScopeOwnershipError` if the caller is not the thread and task that opened the scope."""
@@ -234,7 +238,7 @@ class SessionCore:
         saves = self.has_unsaved()
         try:
             if saves or any(unit.transaction.phase is not Phase.IDLE for unit in self._units.values()):
-                self._commit_units()
+                commit_units(self._units)
             elif goes_on:
                 for unit in self._units.values():
                     unit.committed()
@@ -250,16 +254,6 @@ class SessionCore:
     def is_unknown(self) -> bool:
         """Whether nobody knows if the last commit was done."""
         return any(unit.transaction.is_unknown for unit in self._units.values())
-
-    def _commit_units(self) -> None:
-        units = list(self._units.values())
-        if len(units) > 1:
-            commit_all(self._units, [])
-            return
-        unit = units[0]
-        unit.run(unit.commit())
-        if len(self._units) > 1:  # a hook has used another database, perhaps before this one has committed
-            commit_all(self._units, [unit] if unit.transaction.phase is Phase.IDLE else [])
 
     def require_no_hook(self, verb: str) -> None:
         """Refuse to cut into a flush that is under way."""
@@ -317,9 +311,11 @@ class SessionCore:
                 if unit.link.is_broken:  # or the session could not go on
                     unit.link.release(discard=True)
         self._happened(Event.ROLLBACK)
-        if failure is not None:
-            raise failure
-        self.run_hooks()
+        try:
+            if failure is not None:
+                raise failure
+        finally:
+            self.run_hooks()
 
     def adopt(self) -> None:
         """Make this session that of the caller, and the current one if it is a scope; see `Session.adopt`."""
@@ -436,7 +432,8 @@ class SessionCore:
 
     def end(self, error: BaseException | None) -> None:
         """End the session: commit without an *error* (or with an allowed one), else roll back; detach everything."""
-        self.require_no_hook("the end of the scope")
+        if error is None:
+            self.require_no_hook("the end of the scope")
         is_success = error is None or self._options.is_allowed(error)
         if not self._units:
             self._units = _ENDED

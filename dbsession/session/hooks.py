@@ -12,7 +12,9 @@ from collections.abc import Callable, Iterable
 from enum import Enum
 from typing import Any, NamedTuple
 
-__all__ = ["Event", "Hook", "run_hooks"]
+from dbsession.session.callable_kinds import Kind, what_it_gives
+
+__all__ = ["Event", "Hook", "make_hook", "run_hooks"]
 
 _logger = logging.getLogger("dbsession")
 
@@ -29,6 +31,22 @@ class Hook(NamedTuple):
 
     event: Event
     function: Callable[[], Any]
+
+
+def make_hook(event: Event, function: Any) -> Hook:
+    """Return the hook that calls *function*, which needs no arguments.
+
+    Raises:
+        TypeError: *function* cannot be called, or is a coroutine function.
+    """
+    if not callable(function):
+        raise TypeError(f"on_{event.value}() takes a function without arguments, not {function!r:.80}")
+    if what_it_gives(function) is Kind.COROUTINE:
+        raise TypeError(
+            f"on_{event.value}() cannot await {getattr(function, '__qualname__', function)}() in a synchronous "
+            f"session; give it a plain function"
+        )
+    return Hook(event, function)
 
 
 def run_hooks(hooks: Iterable[Hook]) -> None:

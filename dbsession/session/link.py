@@ -94,6 +94,12 @@ class Link:
         error.nothing_sent = True
         return error
 
+    def distrust(self, *, at_once: bool) -> None:
+        """Send nothing more over the connection, if there is one; *at_once*: do without it from now on."""
+        self._discard = self._connection is not None
+        if at_once:
+            self.release()
+
     def close(self) -> None:
         """Give the connection back, and take none again."""
         self._is_closed = True

@@ -83,9 +83,13 @@ class Owner:
             f"there with `with db_session:`, and pass keys, not objects - or hand it on with session.adopt(){hint}"
         )
 
+    def is_of_this_process(self) -> bool:
+        """Tell whether the owner is of this process."""
+        return self._token.process is _process
+
     def check_process(self) -> None:
         """Raise `SessionForkError` if the owner is of the process that has forked this one."""
-        if self._token.process is not _process:
+        if not self.is_of_this_process():
             raise SessionForkError(
                 "this db_session was opened by the parent process; open another one in the child, on a Database of its "
                 "own, and pass keys, not objects"

@@ -8,7 +8,7 @@ until `close`, or until nobody holds it any more.
 from __future__ import annotations
 
 import warnings
-from collections.abc import Iterable, Iterator, Sequence
+from collections.abc import Callable, Iterable, Iterator, Sequence
 from contextlib import AbstractContextManager
 from types import TracebackType
 from typing import TYPE_CHECKING, Any, Never, Self, SupportsIndex, TypeVar, Unpack, overload
@@ -25,6 +25,7 @@ from dbsession.session.blocks import NestedBlock
 from dbsession.session.contents import IdentityMapView, among, describe, holds, session_objects
 from dbsession.session.core import SessionCore
 from dbsession.session.held import EnteredScope, Held
+from dbsession.session.hooks import Event, make_hook
 from dbsession.session.opened import register, unregister
 from dbsession.session.options import SessionOptions, make_session_options
 from dbsession.session.raw_sql import RawResult, execute_raw
@@ -201,9 +202,26 @@ class Session:
         Raises:
             DatabaseSessionIsOver: the session has ended.
         """
+        self._core.in_use = True
         return NestedBlock(self._core)
 
     savepoint = begin_nested
+
+    def on_commit(self, function: Callable[[], Any]) -> None:
+        """Call *function* once, without arguments, after the next commit has saved what was done; see `on_commit`.
+
+        Raises:
+            TypeError: *function* cannot be called, or is a coroutine function.
+        """
+        self._core.add_hook(make_hook(Event.COMMIT, function))
+
+    def on_rollback(self, function: Callable[[], Any]) -> None:
+        """Call *function* once, without arguments, after what was done has been rolled back; see `on_rollback`.
+
+        Raises:
+            TypeError: *function* cannot be called, or is a coroutine function.
+        """
+        self._core.add_hook(make_hook(Event.ROLLBACK, function))
 
     # --- objects ------------------------------------------------------------------------------
 
@@ -399,6 +417,7 @@ class Session:
     @property
     def identity_map(self) -> IdentityMapView:
         """The objects whose keys are known, by entity and key, to look at: ``session.identity_map[User, 7]``."""
+        self._core.in_use = True
         return IdentityMapView(self._core)
 
     @property
@@ -435,6 +454,7 @@ class Session:
 
     def _runner(self, mapping: Mapping) -> SessionRunner:
         core = self._core
+        core.in_use = True  # so that it does not join another session any more, which what is made of it would not know
         database = mapping.gateway.database
         if self._database not in (None, database):
             raise InvalidRequestError(

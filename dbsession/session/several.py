@@ -16,9 +16,10 @@ from dbsession.errors import (
     PartialCommitException,
 )
 from dbsession.session.flush import MAX_ROUNDS
+from dbsession.session.transaction import Phase
 from dbsession.session.unit_of_work import DatabaseLink, UnitOfWork
 
-__all__ = ["commit_all", "flush_all"]
+__all__ = ["commit_all", "commit_units", "flush_all"]
 
 _Units = Mapping[DatabaseLink, UnitOfWork]
 
@@ -35,6 +36,17 @@ def flush_all(units: _Units) -> list[UnitOfWork]:
         f"the flush of several databases did not end in {MAX_ROUNDS} rounds: the hooks of the entities of one keep "
         f"making changes in another"
     )
+
+
+def commit_units(units: _Units) -> None:
+    """Commit all *units*, of which there is one at least; see `commit_all`, whose errors are those of several."""
+    if len(units) > 1:
+        commit_all(units, [])
+        return
+    unit = next(iter(units.values()))
+    unit.run(unit.commit())
+    if len(units) > 1:  # a hook has used another database, perhaps before this one has committed
+        commit_all(units, [unit] if unit.transaction.phase is Phase.IDLE else [])
 
 
 def commit_all(units: _Units, committed: list[UnitOfWork]) -> None:

@@ -87,6 +87,7 @@ class Transaction:
         "_due",
         "_is_for_cursors",
         "first_error",
+        "is_committing",
         "marks",
         "open_cursors",
         "phase",
@@ -103,6 +104,7 @@ class Transaction:
         self.first_error: BaseException | None = None
         self.wrote = False  # something was sent that is not committed: what is loaded now may be rolled back
         self.marks: list[Mark] = []
+        self.is_committing = False  # COMMIT is under way, or done, and the objects do not show it yet
         self.open_cursors = 0
         self._is_for_cursors = False  # begun for cursors, and used for nothing but reads
         # RELEASE and ROLLBACK TO of inner scopes that have ended, CLOSE of cursors; they travel with what follows.
@@ -326,15 +328,15 @@ class Transaction:
                 if not isinstance(error, ConnectionLost):
                     error.add_note(f"and ROLLBACK failed: {second}")
 
-    def interrupted(self, error: BaseException, *, commits: bool = False) -> None:
+    def interrupted(self, error: BaseException) -> None:
         """Refuse everything until `rollback`, since nobody knows what of a batch was done before *error*.
 
         It is a KeyboardInterrupt or its like. Nothing can be sent over that connection any more; the database
-        rolls back when it is closed. *commits*: the batch was to commit, and may have.
+        rolls back when it is closed. If a COMMIT was under way, it may be done.
         """
         self.phase = Phase.DOOMED
         self.first_error = error
-        if commits:
+        if self.is_committing:
             self.first_error = CommitOutcomeUnknown(
                 f"the commit was interrupted by {type(error).__name__}, so nobody here knows whether the work was saved"
             )
@@ -379,16 +381,18 @@ class Transaction:
         # COMMIT releases all savepoints.
         before = (*begin, *[statement for statement in self._due if statement.kind is Kind.ROLLBACK_TO])
         self.phase = Phase.OPEN
+        self.is_committing = True
         try:
             results = yield from execute(*before, *statements, COMMIT)
         except Exception as error:
+            self.is_committing = False
             if begin and self._never_began(error, begin):
                 self._ended()
                 raise
             yield from self._commit_failed(error)
             raise
         except BaseException as error:
-            self.interrupted(error, commits=True)
+            self.interrupted(error)
             raise
         self._verify(results[-1])
         self._ended()
@@ -420,15 +424,17 @@ class Transaction:
 
     def _commit_alone(self, statement: Statement) -> Flow[list[Result]]:
         self._require_free()
+        self.is_committing = True
         try:
             results = yield from execute(statement)
         except Exception as error:
+            self.is_committing = False
             if getattr(error, "nothing_sent", False):
                 raise
             yield from self._commit_failed(error)
             raise
         except BaseException as error:
-            self.interrupted(error, commits=True)
+            self.interrupted(error)
             raise
         self._ended()
         return results

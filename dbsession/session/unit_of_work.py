@@ -14,7 +14,7 @@ from weakref import ref
 
 from dbsession.backends.base import Backend, Dialect
 from dbsession.backends.flow import Flow, run
-from dbsession.errors import CacheIndexError, InvalidRequestError, NotLoadedError, ScopeOwnershipError
+from dbsession.errors import InvalidRequestError, NotLoadedError, ScopeOwnershipError
 from dbsession.model.attributes import Attribute, PendingExpression
 from dbsession.model.collections import Collection, CollectionAttribute
 from dbsession.model.entity import EntityBase
@@ -27,6 +27,7 @@ from dbsession.session.changes import Places, checked_places
 from dbsession.session.flush import flush
 from dbsession.session.identity_map import IdentityMap, ObjectSet
 from dbsession.session.journal import Journal, empty
+from dbsession.session.key_places import take_place
 from dbsession.session.link import Link
 from dbsession.session.links import Links, change_link, pending_link, take_links
 from dbsession.session.ordering import Pending, frees_values
@@ -121,10 +122,23 @@ class UnitOfWork:
         if not self._busy.acquire(blocking=False):
             flow.close()
             raise ScopeOwnershipError("this session is at work in another thread: two users of it at the same time")
+        was_flushing = self.is_flushing
         try:
             return run(flow, self.link)
+        except BaseException as error:
+            if not isinstance(error, Exception):
+                self.is_flushing = was_flushing
+                self._interrupted(error)
+            raise
         finally:
             self._busy.release()
+
+    def _interrupted(self, error: BaseException) -> None:
+        """Trust the connection no more: *error*, Ctrl-C for instance, may have struck between any two lines."""
+        transaction = self.transaction
+        if transaction.phase is Phase.OPEN or transaction.is_committing:
+            transaction.interrupted(error)
+        self.link.distrust(at_once=transaction.phase is Phase.IDLE)
 
     # --- what entities ask (the `Unit` of the model) ------------------------------------------
 
@@ -186,25 +200,7 @@ class UnitOfWork:
 
     def key_changed(self, obj: EntityBase) -> None:
         """Put a new object in its place, or refuse a key that another object has."""
-        key = obj._key_ if obj._state_.is_new else loading.assigned_key(obj)
-        if key is None:
-            return
-        other = self.identity.find(obj._mapping_, key)
-        if other is not None and other is not obj and other._state_.may_change and not self.moves_away(other, key):
-            raise CacheIndexError(
-                f"{obj._mapping_.describe_key(key)} exists in this session already: {other!r} "
-                f"({other._state_.label}); "
-                f"change that object, or delete it first"
-            )
-        if obj._state_.is_new:
-            self.identity.add(obj, key)
-        else:
-            self.moves_keys = True
-
-    @staticmethod
-    def moves_away(other: EntityBase, key: Any) -> bool:
-        """Tell whether *other*, which has *key*, will have another one after the flush."""
-        return other._state_.status is Status.DIRTY and loading.assigned_key(other) != key
+        take_place(self, obj)
 
     def delete(self, *objects: EntityBase) -> None:
         """Delete *objects*, and what cascades from them, at the next flush; all of them, or, on an error, none."""
@@ -460,7 +456,7 @@ class UnitOfWork:
         """Forget what held within the transaction only."""
         self.exempt.clear()
         self.held.clear()
-        self.forgets_reads = self.rests_on_old = False
+        self.forgets_reads = self.rests_on_old = self.transaction.is_committing = False
         self.fresh = ObjectSet()
         self.ends += 1
         self.optimistic = self._optimistic_later

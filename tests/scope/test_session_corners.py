@@ -26,7 +26,10 @@ from dbsession import (
 )
 from dbsession.backends.statements import Kind
 from dbsession.integrations.testing import lose_connection
+from dbsession.scope import stack
 from dbsession.session.link import Link
+from dbsession.session.sql_log import SqlLog
+from dbsession.session.unit_of_work import UnitOfWork
 from tests.counting import counted
 from tests.observing import elsewhere, rows
 
@@ -175,16 +178,19 @@ def test_a_joined_session_is_over_behind_its_block(db, Note):
     assert texts(db) == ["first", "x"]
 
 
-def test_a_block_that_could_not_be_left_can_be_left_again(db, Note):
-    """An end that was refused, because another block is to end first, can be tried again."""
+def test_a_block_that_is_left_before_the_inner_one(db, Note):
+    """An end out of order is an error, and undoes the work of the block; the inner one ends as it should."""
     first, second = Session(db), Session(db, nested="independent")
     first.__enter__()
-    Note(text="x")
+    Note(text="lost")
     second.__enter__()
-    with pytest.raises(NoScopeError, match="innermost"):
+    with pytest.raises(NoScopeError, match="rolled back"):
         first.__exit__(None, None, None)
+    Note(text="x")
     second.__exit__(None, None, None)
-    first.__exit__(None, None, None)
+    with pytest.raises(InvalidRequestError, match="had not been entered"):
+        first.__exit__(None, None, None)
+    stack.set_frame(None)
     assert texts(db) == ["first", "x"]
 
 
@@ -498,3 +504,117 @@ def test_a_session_is_not_copied(db):
         with pytest.raises(TypeError, match="adopt"):
             copied(session)
     session.close()
+
+
+@pytest.mark.parametrize("place", ["log", "loop"])
+def test_an_interrupt_beside_the_driver(db, Note, place, monkeypatch):
+    """13. A Ctrl-C between two lines of a flush: behind rollback() what is committed is saved, on a sound connection."""
+    with Session(db) as session:
+        Note(text="a")
+        session.flush()
+        Note(text="b")
+        if place == "log":
+            monkeypatch.setattr(SqlLog, "write", interrupt)
+            session._core.units[0].link.log = SqlLog(is_on=True, shows_values=False)
+        else:
+            monkeypatch.setattr(UnitOfWork, "pending", interrupt)
+        with pytest.raises(KeyboardInterrupt):
+            session.flush()
+        monkeypatch.undo()
+        session.rollback()
+        Note(text="after")
+        session.commit()
+        assert texts(db) == ["after", "first"]
+    assert texts(db) == ["after", "first"]
+
+
+def interrupt(*_, **__):
+    """Be struck by Ctrl-C."""
+    raise KeyboardInterrupt
+
+
+def test_an_interrupt_behind_the_commit(db, Note, monkeypatch):
+    """13, 63. A Ctrl-C when COMMIT was answered, and the objects do not show it yet: they are not saved again."""
+    session = Session(db)
+    notes = [Note(text="a"), Note(text="b")]
+    session.add_all(notes)
+    monkeypatch.setattr(UnitOfWork, "committed", interrupt)
+    with pytest.raises(KeyboardInterrupt):
+        session.commit()
+    monkeypatch.undo()
+    session.rollback()
+    session.commit()
+    assert texts(db) == ["a", "b", "first"]
+    assert session.new == frozenset()
+    session.close()
+
+
+def test_an_interrupt_of_a_flush_leaves_no_flush_running(db, Note, monkeypatch):
+    """13, 88. A Ctrl-C as a flush begins: the scope ends with it, and gives its connection back."""
+    begin = UnitOfWork.begin_flush
+
+    def begin_and_interrupt(self):
+        begin(self)
+        monkeypatch.undo()
+        raise KeyboardInterrupt
+
+    with pytest.raises(KeyboardInterrupt), Session(db) as session:
+        Note(text="a")
+        session.flush()
+        Note(text="b")
+        monkeypatch.setattr(UnitOfWork, "begin_flush", begin_and_interrupt)
+        session.flush()
+    with db_session:
+        Note(text="free")
+    assert texts(db) == ["first", "free"]
+
+
+def test_what_was_made_of_a_session_stays_with_it(db, Note):
+    """A session that was used before it is entered stays on its own, with its queries, within another scope, too."""
+    session = Session(db)
+    query = session.query(Note)
+    with pytest.raises(ZeroDivisionError), db_session:
+        with session:
+            Note(text="x")
+            assert sorted(note.text for note in query) == ["first", "x"]
+            assert all(note in session for note in query)
+        1 / 0
+    assert texts(db) == ["first", "x"]
+
+
+def test_generators_that_are_closed_out_of_order(db, Note):
+    """12. Of two suspended blocks the outer one is left first: it is undone, and nothing joins it afterwards."""
+
+    def held(text):
+        with Session(db, nested="independent") as session:
+            session.add(Note(text=text))
+            yield session
+
+    def run():
+        one, two = held("one"), held("two")
+        next(one)
+        next(two)
+        with pytest.raises(NoScopeError, match="rolled back"):
+            one.close()
+        two.close()
+        with db_session:
+            Note(text="later")
+
+    contextvars.copy_context().run(run)
+    assert texts(db) == ["first", "later"]
+
+
+def test_hooks_of_a_held_session(db, Note):
+    """64. on_commit() and on_rollback() of a session without `with` run behind its next end."""
+    happened = []
+    session = Session(db)
+    session.on_commit(lambda: happened.append("saved"))
+    session.add(Note(text="x"))
+    session.commit()
+    session.on_commit(lambda: happened.append("never"))
+    session.on_rollback(lambda: happened.append("undone"))
+    session.rollback()
+    with pytest.raises(TypeError, match="without arguments"):
+        session.on_commit("text")
+    session.close()
+    assert happened == ["saved", "undone"]
