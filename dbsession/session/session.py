@@ -304,14 +304,16 @@ class Session:
         What was read of it counts as not read. *discard* throws unsaved changes away.
 
         Raises:
-            InvalidRequestError: it has unsaved changes, is new or deleted, or is not in this session.
+            InvalidRequestError: it has unsaved changes, is not saved yet, or is not in this session.
+            OperationWithDeletedObjectError: it was deleted in this session.
         """
         refreshing.expire(self._require_mine(obj, "expire"), obj, attributes, discard=discard)
 
     def expire_all(self) -> None:
         """Forget what was loaded of all objects but those with unsaved changes; the next access loads it again.
 
-        It loads all objects of a kind that were forgotten, in one round trip.
+        It loads all objects of a kind that were forgotten, in one round trip. Collections are forgotten, too; what was
+        added to them or removed, and is not saved, stays.
         """
         self._core.require_open("expire objects")
         for unit in self._core.units:
@@ -333,7 +335,8 @@ class Session:
         Raises:
             ObjectNotFound: the row is gone.
             LockNotAvailable: *nowait*, and somebody else has the lock.
-            InvalidRequestError: it has unsaved changes, is new or deleted, or is not in this session.
+            InvalidRequestError: it has unsaved changes, is not saved yet, or is not in this session.
+            OperationWithDeletedObjectError: it was deleted in this session.
         """
         unit = self._require_mine(obj, "refresh")
         unit.run(refreshing.refresh(unit, obj, attributes, for_update=for_update, nowait=nowait, discard=discard))
