@@ -367,8 +367,7 @@ class Lease:
             kind = statement.kind
             if kind is Kind.BEGIN:
                 is_open = True
-                wants = (_READ_ONLY,) if not self._lender.is_sqlite and "READ ONLY" in statement.sql else ()
-                steps.append(_Step(statement, wants, None, "BEGIN"))
+                steps.append(_Step(statement, self._beginning(statement), None, "BEGIN"))
             elif kind is Kind.COMMIT and is_open:
                 is_open = False
                 steps.append(_Step(statement, self._committing(), None, "COMMIT"))
@@ -402,6 +401,17 @@ class Lease:
         if is_open or kind is Kind.READ or kind is Kind.CURSOR:
             return _Step(statement, (statement,), 0)
         return _Step(statement, (statement, *self._committing()), 0)
+
+    def _beginning(self, statement: Statement) -> Batch:
+        """Return what begins a transaction.
+
+        The floor is there. PostgreSQL sets it anew, so that what a function has written that was called by a query
+        before counts as committed, and so that the batch is none of a single statement, which may do more.
+        """
+        floor = self._lender.floor
+        if self._lender.is_sqlite:
+            return ()
+        return (floor.release, floor.set, *[_READ_ONLY] * ("READ ONLY" in statement.sql))
 
     def _rolling_back(self) -> Batch:
         """Return what undoes all that was done above the floor."""

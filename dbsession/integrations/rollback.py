@@ -7,7 +7,7 @@ has done. Sessions are handed a `Lease`, which looks like a connection and trans
 ==============================  ===========================================================
 a session sends                 the connection sends
 ==============================  ===========================================================
-BEGIN                           nothing: the floor is set (and what the mode wants)
+BEGIN                           nothing but what the mode wants: the floor is set
 COMMIT                          deferred constraints are checked, then the floor is set anew
 ROLLBACK                        ROLLBACK TO the floor
 a write in autocommit           itself, then as for COMMIT; if it fails, as for ROLLBACK

@@ -7,6 +7,7 @@ import pytest
 from dbsession import (
     DataError,
     OptimisticCheckError,
+    ProgrammingError,
     SessionDoomed,
     TransactionIntegrityError,
     commit,
@@ -14,11 +15,17 @@ from dbsession import (
     flush,
     on_commit,
     on_rollback,
+    raw_sql,
     rollback,
     savepoint,
+    select,
 )
 from dbsession.integrations.testing import rolled_back
+from tests.conftest import SELECTED
 from tests.observing import rows, sent
+
+DATABASES = [*SELECTED, "sqlite-file"] if "sqlite" in SELECTED else SELECTED
+pytestmark = pytest.mark.parametrize("db_url", DATABASES, indirect=True)
 
 
 def names(Account):
@@ -375,7 +382,29 @@ def test_several_statements_in_one_text(db, Account):
             Account(name="a")
         with pytest.raises(DataError), db_session:
             db.select("SELECT 1; SELECT 1 / 0")
+        with pytest.raises(ProgrammingError), db_session:  # as in production: BEGIN travels with it
+            db.execute("SELECT 1; SELECT 2")
         assert names(Account) == ["a"]
+
+
+def test_a_query_that_calls_a_function_that_writes(db, Account):
+    """128: what a function has written that a SELECT in autocommit has called stays, whatever the scope does later."""
+    if not on_postgres(db):
+        pytest.skip("SQLite has no functions that write")
+    with db_session:
+        db.execute(
+            "CREATE FUNCTION make(text) RETURNS int LANGUAGE sql "
+            "AS 'INSERT INTO account (name, balance) VALUES ($1, 0) RETURNING 1'"
+        )
+    with rolled_back(db):
+        with pytest.raises(ZeroDivisionError), db_session:
+            assert db.select("SELECT make('of raw SQL')") == [1]
+            assert select(raw_sql("make('of a query')") for a in Account).fetch() == [1]
+            Account(name="lost")
+            flush()
+            raise ZeroDivisionError
+        assert names(Account) == ["of a query", "of raw SQL"]
+    assert names(Account) == []
 
 
 def test_closing_the_database_is_undone(db, Account):
