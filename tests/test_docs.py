@@ -5,6 +5,7 @@ from __future__ import annotations
 import re
 import subprocess
 import sys
+from fnmatch import fnmatch
 from pathlib import Path
 from typing import Any
 
@@ -58,3 +59,20 @@ def test_links_between_pages_lead_somewhere(page: Path) -> None:
     ]
     assert [link for link in re.findall(r"\]\(#([^)]+)\)", text) if link not in headings] == []
     assert page.name in (ROOT / "mkdocs.yml").read_text(encoding="utf-8")
+
+
+def test_every_file_stands_in_the_house() -> None:
+    """The list of files in docs/design.md has every module, and no other."""
+    text = (ROOT / "docs" / "design.md").read_text(encoding="utf-8")
+    listed = set(re.findall(r"[\w*]+\.py\b", text.partition("## The house")[2].partition("Imports go one way")[0]))
+    found = [path for path in (ROOT / "dbsession").glob("*/*.py") if path.name != "__init__.py"]
+    assert [str(path) for path in found if not any(fnmatch(path.name, name) for name in listed)] == []
+    names = [path.name for path in (ROOT / "dbsession").rglob("*.py")]
+    assert [name for name in listed if not any(fnmatch(each, name) for each in names)] == []
+
+
+@pytest.mark.parametrize("name", ["CHANGELOG.md", "README.md", *[f"docs/{page.name}" for page in PAGES]])
+def test_no_page_has_marks_of_a_merge(name: str) -> None:
+    """No line of a page is one of those that git leaves where two versions differ."""
+    text = (ROOT / name).read_text(encoding="utf-8")
+    assert re.findall(r"^(?:<{7}|={7}|>{7})(?: .*)?$", text, re.MULTILINE) == []

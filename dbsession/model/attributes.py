@@ -147,7 +147,14 @@ class Attribute(Expression[T], Generic[T]):
         raise NotImplementedError
 
 
-_INSTEAD = {"like": 'startswith("..."), endswith("...") or contains("...")', "ilike": 'lower().contains("...")'}
+_INSTEAD = {
+    "like": 'startswith("..."), endswith("...") or contains("...")',
+    "ilike": 'lower().contains("...")',
+    "is_": "== None",
+    "is_not": "!= None",
+    "isnot": "!= None",
+    "label": "a generator expression, whose values need no names",
+}
 
 
 class ValueAttribute(Attribute[T]):

@@ -6,9 +6,9 @@ They are looked up only where an attribute is missing, so what users declare und
 from __future__ import annotations
 
 from collections.abc import Callable, Mapping
-from typing import Any, Final, NoReturn
+from typing import TYPE_CHECKING, Any, Final, NoReturn
 
-__all__ = ["ENTITY", "FACTORY", "QUERY", "SESSION", "refusing"]
+__all__ = ["COLLECTION", "DATABASE", "ENTITY", "FACTORY", "QUERY", "RESULT", "SESSION", "AskedByQuery", "refusing"]
 
 _SELECT: Final = "select() is the query: {owner}.select(...), or session.query({owner})"
 _PREFETCH: Final = "prefetch(User.orders) loads ahead, and without it the first access loads for all objects at once"
@@ -83,6 +83,43 @@ FACTORY: Final = {
     **dict.fromkeys(("remove", "close_all"), "each session is ended by its own close(), or by its `with` block"),
 }
 
+COLLECTION: Final = {
+    **dict.fromkeys(("append", "extend", "insert", "update"), "add(...) takes one object, or several"),
+    **dict.fromkeys(("discard", "pop"), "remove(...) takes one object, or several"),
+    "all": "it can be iterated over, and list(...) has its items; select() is a query for them",
+    **dict.fromkeys(
+        ("filter", "filter_by", "where", "order_by", "first", "get", "exists", "limit"),
+        "select(Order.total > 5) is a query for its items",
+    ),
+}
+
+RESULT: Final = dict.fromkeys(
+    (
+        "fetchall",
+        "fetchone",
+        "fetchmany",
+        "all",
+        "first",
+        "one",
+        "one_or_none",
+        "scalar",
+        "scalar_one",
+        "scalars",
+        "mappings",
+    ),
+    "rows is a list of tuples, and columns has their names: result.rows[0][0]",
+)
+
+DATABASE: Final = {
+    **dict.fromkeys(("session", "Session"), "write Session(db), or `with db_session:`"),
+    **dict.fromkeys(("commit", "rollback", "flush"), "it is done by the scope, or by a session: session.{name}()"),
+    **dict.fromkeys(("query", "add"), "objects are in a scope, or in a session: Session(db).{name}(...)"),
+    **dict.fromkeys(("create_all", "metadata"), "generate_mapping(create_tables=True) makes the tables"),
+    **dict.fromkeys(("Model", "Base"), "an entity is a class User(db.Entity)"),
+    "disconnect": "connections are given back by themselves; close() closes all of them",
+    "get_connection": "execute(sql, params) runs SQL in the transaction of the scope",
+}
+
 
 def refusing(names: Mapping[str, str]) -> Callable[[Any, str], NoReturn]:
     """Return a ``__getattr__`` that says of *names* what to write instead."""
@@ -91,7 +128,15 @@ def refusing(names: Mapping[str, str]) -> Callable[[Any, str], NoReturn]:
         is_class = isinstance(owner, type)
         label = owner.__name__ if is_class else type(owner).__name__
         what = f"type object {label!r}" if is_class else f"{label!r} object"
-        way = f": {names[name].replace('{owner}', label)}" if name in names else ""
+        way = f": {names[name].replace('{owner}', label).replace('{name}', name)}" if name in names else ""
         raise AttributeError(f"{what} has no attribute {name!r}{way}", name=name, obj=owner)
 
     return __getattr__
+
+
+class AskedByQuery:
+    """A collection, which has no verbs of a query or a list, and says what has."""
+
+    __slots__ = ()
+    if not TYPE_CHECKING:
+        __getattr__ = refusing(COLLECTION)

@@ -54,13 +54,40 @@ def attribute_of(selected: Selected, name: str) -> Expression[Any]:
         if name in mapping.collections:
             why += f"; it is a collection: ask exists({mapping.name}.{name}), or look into it by a lambda"
         elif "__" in name:
-            why += f"; write {mapping.name}.{name.replace('__', '.')} == ..."
+            why += f"; write {_lookup(f'{mapping.name}.{name}')}"
         elif name.startswith("-"):
             why += f"; write desc({mapping.name}.{name[1:]})"
         else:
             why += suggest(name, mapping.attributes)
         raise TypeError(why)
     return Path(selected.result, attribute) if is_path else attribute
+
+
+# The suffixes of Django's conditions.
+_LOOKUPS = {
+    "exact": " == ...",
+    "ne": " != ...",
+    "gt": " > ...",
+    "gte": " >= ...",
+    "lt": " < ...",
+    "lte": " <= ...",
+    "in": ".in_([...])",
+    "range": ".between(..., ...)",
+    "isnull": " == None",
+    "startswith": ".startswith(...)",
+    "endswith": ".endswith(...)",
+    "contains": ".contains(...)",
+    "iexact": ".lower() == ...",
+    "icontains": ".lower().contains(...)",
+    "istartswith": ".lower().startswith(...)",
+}
+
+
+def _lookup(path: str) -> str:
+    """Return what Django's *path* is here: ``User.age > ...`` for ``User.age__gt``."""
+    *parts, last = path.split("__")
+    condition = _LOOKUPS.get(last, f".{last} == ...")
+    return ".".join(parts) + condition
 
 
 def condition_of(given: Any) -> Any:

@@ -20,12 +20,14 @@ def instead_of(given: Any, verb: str) -> str:
         return f"; a query has a verb of its own: query.{verb}()" if verb == "delete" else "; read it first"
     if isinstance(given, (list, tuple, set, frozenset)) and verb == "add":
         return "; session.add_all(...) takes several"
+    if isinstance(given, dict) and verb in {"add", "attach", "merge"}:
+        return "; session.merge(User, {...}) takes a dict, or make the object: User(...)"
     return ""
 
 
 def require_asked(what: Any) -> None:
-    """Raise if *what* is an attribute or another expression, which does not say over which objects it goes."""
-    if isinstance(what, Expression):
+    """Raise if *what* is a text, or an expression (an attribute), which does not say over which objects it goes."""
+    if isinstance(what, Expression | str):
         raise TypeError(
             f"session.query() takes an entity, or a generator expression for values: session.query(User), "
             f"session.query(u.name for u in User); not {what!r:.60}"

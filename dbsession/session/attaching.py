@@ -219,8 +219,8 @@ class _Move:
 
     def _gives_way(self, obj: EntityBase, other: EntityBase) -> bool:
         """Tell whether *obj* gives way to *other*, which has its key; raise if neither can."""
-        if not _is_transient(obj) and _is_key_only(obj) and other._state_.status not in _DELETED:
-            self.stand_ins[obj] = other
+        if not _is_transient(obj) and _is_key_only(obj, new_items=True) and other._state_.status not in _DELETED:
+            self.stand_ins[obj] = other  # which is told of the new objects that refer to it
             return True
         is_bare = not _is_transient(other) and _is_key_only(other)
         if is_bare and (other in self.objects or (self.unit.is_detached and not _is_transient(obj))):
@@ -270,7 +270,11 @@ class _Move:
             if _is_transient(obj):
                 for attribute in obj._mapping_.reference_attributes:
                     target = obj.__dict__.get(attribute.name)
-                    if target is not None and not attribute.is_virtual and target._state_.unit is self.unit:
+                    if target is None or attribute.is_virtual:
+                        continue
+                    if target._state_.unit is not self.unit:
+                        target = self._stand_in(target)
+                    if target._state_.unit is self.unit:
                         yield obj, attribute, target
 
     # --- the move ---------------------------------------------------------------------------------
@@ -395,11 +399,17 @@ def _is_transient(obj: EntityBase) -> bool:
     return obj._state_.is_new or obj._state_.status is Status.TRANSIENT
 
 
-def _is_key_only(obj: EntityBase) -> bool:
-    """Tell whether nothing but the key is known of *obj*, and nothing was changed."""
+def _is_key_only(obj: EntityBase, *, new_items: bool = False) -> bool:
+    """Tell whether nothing but the key is known of *obj*, and nothing was changed; *new_items* may refer to it."""
     if unsaved(obj) or obj._state_.status is Status.MARKED_FOR_DELETION or not obj._mapping_.is_hollow(obj._row_):
         return False
-    return not any(isinstance(value, Collection) and any(value.contents()) for value in obj.__dict__.values())
+    for value in obj.__dict__.values():
+        if isinstance(value, Collection) and any(value.contents()):
+            items, added, removed = value.contents()
+            are_new = value.attribute.link is None and all(_is_transient(item) for item in added)
+            if items or removed or not (new_items and are_new):
+                return False
+    return True
 
 
 def _replace(obj: EntityBase, stand_ins: dict[EntityBase, EntityBase]) -> None:

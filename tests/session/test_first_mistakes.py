@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 from types import SimpleNamespace
 
 import pytest
@@ -20,7 +21,7 @@ from dbsession import (
     select,
     sessionmaker,
 )
-from dbsession.model.elsewhere import ENTITY, FACTORY, QUERY, SESSION
+from dbsession.model.elsewhere import COLLECTION, DATABASE, ENTITY, FACTORY, QUERY, RESULT, SESSION
 from tests.session.shop import make_shop
 
 
@@ -41,7 +42,16 @@ def session(shop):
 
 
 @pytest.mark.parametrize(
-    ("owner", "names"), [("entity", ENTITY), ("query", QUERY), ("session", SESSION), ("factory", FACTORY)]
+    ("owner", "names"),
+    [
+        ("entity", ENTITY),
+        ("query", QUERY),
+        ("session", SESSION),
+        ("factory", FACTORY),
+        ("collection", COLLECTION),
+        ("result", RESULT),
+        ("database", DATABASE),
+    ],
 )
 def test_names_from_elsewhere_name_the_way(shop, session, owner, names):
     """A name that SQLAlchemy or Django would have is an AttributeError that says what does it here."""
@@ -50,11 +60,14 @@ def test_names_from_elsewhere_name_the_way(shop, session, owner, names):
         "query": session.query(shop.Customer),
         "session": session,
         "factory": sessionmaker(shop.db),
+        "collection": session.get(shop.Customer, 1).orders,
+        "result": session.execute("SELECT 1"),
+        "database": shop.db,
     }
     for name, way in names.items():
         with pytest.raises(AttributeError) as caught:
             getattr(owners[owner], name)
-        assert way.replace("{owner}", "Customer") in str(caught.value)
+        assert way.replace("{owner}", "Customer").replace("{name}", name) in str(caught.value)
         assert (caught.value.name, caught.value.obj) == (name, owners[owner])
         assert not hasattr(owners[owner], name)
 
@@ -136,11 +149,31 @@ def test_wrong_objects_name_the_verb_that_takes_them(shop, session):
         (session.refresh, session.query(shop.Customer), "read it first"),
         (session.query, shop.Customer.name, "not Customer.name"),
         (session.execute, session.query(shop.Customer), r"query.fetch\(\)"),
+        (session.query, "Customer", r"session.query\(User\)"),
+        (session.add, {"name": "c"}, r"session.merge\(User, {...}\)"),
+        (session.merge, {"name": "c"}, r"session.merge\(User, {...}\)"),
     ):
         with pytest.raises(TypeError, match=way):
             verb(given)
     assert not session.new
     assert not session.deleted
+
+
+@pytest.mark.parametrize(
+    ("lookup", "way"),
+    [
+        ("count__gt", "Customer.count > ..."),
+        ("name__startswith", "Customer.name.startswith(...)"),
+        ("name__in", "Customer.name.in_([...])"),
+        ("card__owner__name", "Customer.card.owner.name == ..."),
+        ("card__owner__count__lte", "Customer.card.owner.count <= ..."),
+        ("card__isnull", "Customer.card == None"),
+    ],
+)
+def test_conditions_of_django(shop, session, lookup, way):
+    """An attribute with two underscores is refused with the expression that says the same."""
+    with pytest.raises(TypeError, match=f"write {re.escape(way)}$"):
+        session.query(shop.Customer).filter_by(**{lookup: 1})
 
 
 @pytest.mark.parametrize("placeholder", [":name", "@name", "$name"])
