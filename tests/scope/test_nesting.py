@@ -320,7 +320,7 @@ def test_an_independent_write_on_sqlite(sqlite_file_url, place, depth):
                         book.Page(text="independent")
                 else:
                     book.Page(text="independent")
-        assert str(caught.value).count("<Session of") == 2 and repr(outer) in str(caught.value) and first is not outer
+        assert str(caught.value).count("<Session ") == 2 and repr(outer) in str(caught.value) and first is not outer
         assert spent.statements == 0
         page.reads = 6
         commit()
