@@ -8,7 +8,7 @@ from __future__ import annotations
 
 from collections import namedtuple
 from collections.abc import Iterable
-from typing import TYPE_CHECKING, Any
+from typing import Any
 
 from dbsession.backends.base import Backend, Counters
 from dbsession.backends.flow import Executor, Flow, execute
@@ -29,7 +29,7 @@ from dbsession.errors import (
     TableDoesNotExist,
     TableIsNotEmpty,
 )
-from dbsession.model.elsewhere import DATABASE, refusing
+from dbsession.model.elsewhere import DatabaseNames
 from dbsession.model.entity import Entity, EntityBase, EntityMeta
 from dbsession.model.mapper import complete_mappings
 from dbsession.model.mapping import LinkTable, Mapping
@@ -45,15 +45,12 @@ __all__ = ["Database", "RawResult"]
 _PROVIDERS = {"sqlite": "filename", "postgres": "dsn", "postgresql": "dsn"}
 
 
-class Database:
+class Database(DatabaseNames):
     """A database: ``Database("postgresql://...")``, ``Database("sqlite:///app.db")``.
 
     Without arguments it is bound later, with `bind`. Declare entities with ``class User(db.Entity)`` or
     ``class User(Entity, db=db)``, then call `generate_mapping` once.
     """
-
-    if not TYPE_CHECKING:
-        __getattr__ = refusing(DATABASE)
 
     def __init__(self, url: str | None = None, *args: Any, **options: Any) -> None:
         self.entities: dict[str, type[EntityBase]] = {}

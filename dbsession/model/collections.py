@@ -14,7 +14,7 @@ from itertools import chain
 from typing import TYPE_CHECKING, Any, Generic, SupportsIndex, TypeVar
 
 from dbsession.errors import ConstraintError, NotLoadedError, ObjectNotFound
-from dbsession.model.elsewhere import AskedByQuery
+from dbsession.model.elsewhere import CollectionNames
 from dbsession.model.expressions import Expression, ReferenceExpression
 from dbsession.model.iterators import over, over_loaded
 from dbsession.model.linking import joined, require_linkable
@@ -92,7 +92,7 @@ class CollectionAttribute(Expression[Any]):
         self.of(owner).note_added(item, unit)
 
 
-class Collection(AskedByQuery, Generic[T]):
+class Collection(CollectionNames, Generic[T]):
     """The objects that belong to one object by a `Set`.
 
     Reading it loads it whole: touching a second collection of the same kind loads it for all

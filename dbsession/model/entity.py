@@ -15,7 +15,7 @@ from dbsession.model.attributes import Attribute, ValueAttribute
 from dbsession.model.collections import CollectionAttribute
 from dbsession.model.copying import copy_object
 from dbsession.model.declarations import Declaration, PrimaryKey
-from dbsession.model.elsewhere import ENTITY, refusing
+from dbsession.model.elsewhere import EntityNames
 from dbsession.model.export import Names
 from dbsession.model.expressions import Expression, plain_expression
 from dbsession.model.iterators import over
@@ -34,7 +34,7 @@ __all__ = ["Entity", "EntityBase", "EntityMeta"]
 E = TypeVar("E")  # not bound to EntityBase: type checkers want the self type of a metaclass' method so
 
 
-class EntityMeta(RawVerbs, type):
+class EntityMeta(RawVerbs, EntityNames, type):
     """The class of entity classes: registration, and the class verbs ``User[1]``, ``User.get(...)``, ..."""
 
     _mapping_: Mapping  # None on bases that are no entities of a database
@@ -43,8 +43,6 @@ class EntityMeta(RawVerbs, type):
     _gateway_: Gateway
     if TYPE_CHECKING:  # pyright looks for the __dict__ of an object here, and finds that of a class
         __dict__: Any  # type: ignore[misc]  # pyright: ignore[reportGeneralTypeIssues]
-    else:
-        __getattr__ = refusing(ENTITY)
 
     def __new__(
         mcs, name: str, bases: tuple[type, ...], namespace: dict[str, Any], *, db: Any = None, abstract: bool = False

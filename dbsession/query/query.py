@@ -10,9 +10,9 @@ from collections.abc import Callable, Iterable, Iterator
 from itertools import count, groupby
 from shutil import get_terminal_size
 from types import FunctionType
-from typing import TYPE_CHECKING, Any, Generic, NoReturn, Protocol, TypeVar, overload
+from typing import Any, Generic, NoReturn, Protocol, TypeVar, overload
 
-from dbsession.model.elsewhere import QUERY, refusing
+from dbsession.model.elsewhere import QueryNames
 from dbsession.model.entity import EntityBase
 from dbsession.model.expressions import Expression, Operation
 from dbsession.model.iterators import over
@@ -77,7 +77,7 @@ class QueryRunner(Protocol):
         ...
 
 
-class Query(Generic[T]):
+class Query(QueryNames, Generic[T]):
     """A question to the database, whose results are objects, values or tuples of them.
 
     >>> select(u for u in User if u.age > 18).order_by(User.name)[:10]   # doctest: +SKIP
@@ -87,8 +87,6 @@ class Query(Generic[T]):
     """
 
     __slots__ = ("_runner", "selected", "values")
-    if not TYPE_CHECKING:
-        __getattr__ = refusing(QUERY)
 
     def __init__(self, selected: Selected, runner: QueryRunner, values: tuple[Any, ...] = ()) -> None:
         self.selected = selected

@@ -2,9 +2,9 @@
 
 from __future__ import annotations
 
-from typing import TYPE_CHECKING, Any, Unpack
+from typing import Any, Unpack
 
-from dbsession.model.elsewhere import FACTORY, refusing
+from dbsession.model.elsewhere import FactoryNames
 from dbsession.session.arguments import require_database
 from dbsession.session.options import SessionOptions, make_session_options
 from dbsession.session.session import Session
@@ -13,7 +13,7 @@ from dbsession.session.unit_of_work import DatabaseLink
 __all__ = ["sessionmaker"]
 
 
-class sessionmaker:  # noqa: N801 - the name that the field knows it by
+class sessionmaker(FactoryNames):  # noqa: N801 - the name that the field knows it by
     """A factory of sessions with the same options: ``Session = sessionmaker(bind=db)``, then ``with Session() as s:``.
 
     *bind* is the `Database`. Options given to a call win over those of the factory.
@@ -23,8 +23,6 @@ class sessionmaker:  # noqa: N801 - the name that the field knows it by
     """
 
     __slots__ = ("_bind", "_options")
-    if not TYPE_CHECKING:
-        __getattr__ = refusing(FACTORY)
 
     def __init__(self, bind: DatabaseLink, **options: Unpack[SessionOptions]) -> None:
         require_database("sessionmaker()", bind)

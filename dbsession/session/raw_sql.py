@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING, Any
 from dbsession.backends.flow import Flow
 from dbsession.backends.statements import Kind, Result, Row, Statement
 from dbsession.errors import ProgrammingError
-from dbsession.model.elsewhere import RESULT, refusing
+from dbsession.model.elsewhere import ResultNames
 from dbsession.query.query import Query
 
 if TYPE_CHECKING:
@@ -34,12 +34,10 @@ _QUOTED = re.compile(r"\$(\w*)\$.*?\$\1\$|\b[eE]'(?:\\.|[^'\\])*'|'[^']*'|\"[^\"
 _STREAM = re.compile(r"\b(?:FROM\s+STDIN|TO\s+STDOUT)\b", re.IGNORECASE)
 
 
-class RawResult:
+class RawResult(ResultNames):
     """What `Database.execute` answers: `rows` (tuples), `rowcount`, `columns`; iterates over the rows."""
 
     __slots__ = ("columns", "rowcount", "rows")
-    if not TYPE_CHECKING:
-        __getattr__ = refusing(RESULT)
 
     def __init__(self, result: Result) -> None:
         self.rows: list[Row] = result.rows

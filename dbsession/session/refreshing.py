@@ -150,6 +150,11 @@ def _require_saved(unit: UnitOfWork, obj: EntityBase, verb: str) -> None:
 
 def _parts(obj: EntityBase, names: Iterable[Any]) -> _Parts:
     """Return what *names* (names, or attributes: ``User.name``) mean; no names: the whole object."""
+    names = list(names)
+    if any(isinstance(name, list | tuple | set) for name in names):
+        raise TypeError(
+            f'attributes are given one by one, as in refresh(obj, "name", User.email), not {names[0]!r:.60}'
+        )
     chosen = dict.fromkeys([obj._attribute_(name) for name in names])
     if not chosen:
         return _whole(obj._mapping_)

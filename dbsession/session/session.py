@@ -11,10 +11,10 @@ import warnings
 from collections.abc import Callable, Iterable, Iterator, Sequence
 from contextlib import AbstractContextManager
 from types import TracebackType
-from typing import TYPE_CHECKING, Any, Never, Self, SupportsIndex, TypeVar, Unpack, overload
+from typing import Any, Never, Self, SupportsIndex, TypeVar, Unpack, overload
 
 from dbsession.errors import InvalidRequestError
-from dbsession.model.elsewhere import SESSION, refusing
+from dbsession.model.elsewhere import SessionNames
 from dbsession.model.entity import EntityBase
 from dbsession.model.mapping import Mapping, mapping_of
 from dbsession.query.query import Query
@@ -39,7 +39,7 @@ Obj = TypeVar("Obj", bound=EntityBase)
 T = TypeVar("T")
 
 
-class Session:
+class Session(SessionNames):
     """A unit of work that one holds: it loads objects, notes their changes, and saves them with `commit`.
 
     ``with Session(db) as session:`` is the current scope, like `with db_session:`, for the `Database` *bind* alone: it
@@ -57,8 +57,6 @@ class Session:
     """
 
     __slots__ = ("__weakref__", "_core", "_database", "_held", "_info", "_own", "_scope")
-    if not TYPE_CHECKING:
-        __getattr__ = refusing(SESSION)
 
     def __init__(self, bind: DatabaseLink, **options: Unpack[SessionOptions]) -> None:
         chosen, self._info = make_session_options(options)

@@ -21,7 +21,7 @@ from dbsession import (
     select,
     sessionmaker,
 )
-from dbsession.model.elsewhere import COLLECTION, DATABASE, ENTITY, FACTORY, QUERY, RESULT, SESSION
+from dbsession.model import elsewhere
 from tests.session.shop import make_shop
 
 
@@ -44,13 +44,13 @@ def session(shop):
 @pytest.mark.parametrize(
     ("owner", "names"),
     [
-        ("entity", ENTITY),
-        ("query", QUERY),
-        ("session", SESSION),
-        ("factory", FACTORY),
-        ("collection", COLLECTION),
-        ("result", RESULT),
-        ("database", DATABASE),
+        ("entity", elsewhere.ENTITY),
+        ("query", elsewhere.QUERY),
+        ("session", elsewhere.SESSION),
+        ("factory", elsewhere.FACTORY),
+        ("collection", elsewhere.COLLECTION),
+        ("result", elsewhere.RESULT),
+        ("database", elsewhere.DATABASE),
     ],
 )
 def test_names_from_elsewhere_name_the_way(shop, session, owner, names):
@@ -70,6 +70,7 @@ def test_names_from_elsewhere_name_the_way(shop, session, owner, names):
         assert way.replace("{owner}", "Customer").replace("{name}", name) in str(caught.value)
         assert (caught.value.name, caught.value.obj) == (name, owners[owner])
         assert not hasattr(owners[owner], name)
+        assert name not in dir(owners[owner])
 
 
 @pytest.mark.parametrize("name", ["nmae", "__wrapped__", "_x"])
@@ -127,6 +128,14 @@ def test_one_takes_none_for_a_value(shop):
 
 
 # --- the wrong thing ---------------------------------------------------------------------------------------------
+
+
+def test_names_of_attributes_go_one_by_one(shop, session):
+    """expire() and refresh() with a list of names say how names are given."""
+    customer = session.get(shop.Customer, 1)
+    for verb in (session.expire, session.refresh):
+        with pytest.raises(TypeError, match="one by one"):
+            verb(customer, ["name"])
 
 
 def test_bind_may_be_named(shop):
