@@ -122,7 +122,7 @@ def test_a_generator_does_not_wait_for_its_own_consumer(db, Note):
         with sent(db) as spent, pytest.raises(LockNotAvailable) as caught:
             next(generator)
         assert spent.statements == 0
-        assert str(caught.value).count("<Session of") == 2 and repr(outer) in str(caught.value)
+        assert str(caught.value).count("<Session ") == 2 and repr(outer) in str(caught.value)
     assert rows(db, "SELECT likes FROM note WHERE id = 1") == [5]
     assert list(make()) == [1]
 
