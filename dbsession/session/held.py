@@ -43,7 +43,7 @@ class Held:
 
     def __del__(self) -> None:
         session: SessionCore | None = getattr(self, "session", None)
-        if session is None or session.is_over or session.place is not None:
+        if session is None or session.is_over or session.place is not None or not session.is_of_this_process():
             return
         lost, unsaved = repr(session), describe(session)
         session.abandon()
@@ -51,6 +51,6 @@ class Held:
             warnings.warn(
                 f"{lost} was never closed, and is gone with unsaved changes: {unsaved}; call commit(), or use "
                 f"`with Session(db) as session:`, which does",
-                ResourceWarning,
+                RuntimeWarning,
                 stacklevel=2,
             )

@@ -2,10 +2,11 @@
 
 import os
 import threading
+import warnings
 
 import pytest
 
-from dbsession import Database, Required, commit, db_session, flush, rollback
+from dbsession import Database, Required, Session, commit, db_session, flush, rollback
 from dbsession.scope import stack
 from tests.observing import elsewhere, rows, sent
 
@@ -256,3 +257,21 @@ def test_a_child_of_a_child(db, Note, url):
     assert in_child(nest) == ["(True, True)"]
     assert texts(db) == ["child", "first"]
     assert elsewhere(db_session(lambda: Note[1].likes)) == 1
+
+
+def test_an_open_session_of_the_parent_says_nothing_in_the_child(db, Note):
+    """111, 112. A session that the parent holds is not lost where the child's copy of it goes; the parent goes on."""
+    held = [Session(db)]
+    held[0].add(Note(text="parent"))
+    held[0].flush()
+
+    def let_go():
+        with warnings.catch_warnings(record=True) as caught:
+            warnings.simplefilter("always")
+            held.clear()
+        return [str(warning.message) for warning in caught]
+
+    assert in_child(let_go) == ["[]"]
+    held[0].commit()
+    held[0].close()
+    assert "parent" in rows(db, "SELECT text FROM note")

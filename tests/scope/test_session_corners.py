@@ -468,7 +468,7 @@ def test_a_session_that_is_lost_at_work_saves_nothing(db):
     item = Item(name="x")
     held[0].add(item)
     with pytest.raises(DatabaseSessionIsOver), warnings.catch_warnings():
-        warnings.simplefilter("ignore", ResourceWarning)
+        warnings.simplefilter("ignore")
         item.flush()
     with db_session:
         assert Item.select().count() == 0
