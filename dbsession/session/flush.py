@@ -341,7 +341,7 @@ class _Sender:
         if obj._state_.status is not Status.DIRTY:
             return
         unit = self.unit
-        change = change_of(obj, checked=unit.optimistic and obj not in unit.exempt, held=unit.held.get(obj, ()))
+        change = change_of(obj, checked=unit.checks(obj), held=unit.held.get(obj, ()))
         if change is None:
             unit.forget_changes(obj)
             return

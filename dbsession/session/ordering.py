@@ -131,9 +131,10 @@ def _sort_by_key(root: Mapping, members: list[EntityBase]) -> None:
 
 def _sortable_key(obj: EntityBase) -> Any:
     key = obj._key_
-    if isinstance(key, tuple):
-        return tuple([(part is None, type(part).__name__, part) for part in key])
-    return (key is None, type(key).__name__, key)
+    if key is None:  # all of it, or the part that a new object will have
+        return (True, ())
+    parts = key if isinstance(key, tuple) else (key,)
+    return (False, tuple([(part is None, type(part).__name__, part) for part in parts]))
 
 
 # --- unique values ---------------------------------------------------------------------------------

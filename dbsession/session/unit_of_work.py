@@ -330,7 +330,11 @@ class UnitOfWork:
 
     def checks(self, obj: EntityBase) -> bool:
         """Whether a write of *obj* has to compare what was read."""
-        return self.optimistic and obj not in self.exempt
+        return (self.optimistic or self._is_older(obj)) and obj not in self.exempt
+
+    def _is_older(self, obj: EntityBase) -> bool:
+        """Whether *obj* was attached: its row was read before the transaction, whose isolation says nothing of that."""
+        return self._optimistic_later and self.fresh is not None and obj not in self.fresh
 
     def checks_names(self, obj: EntityBase) -> tuple[str, ...]:
         """Return the attributes that were read of *obj*."""

@@ -135,6 +135,33 @@ def test_a_generated_key_becomes_part_of_the_childs_key(db):
         assert {line.text for line in Order[order.id].lines} == {"1", "2"}
 
 
+def test_composite_keys_that_are_known_and_not_known_yet_are_saved_together(db):
+    """19, 43. New rows whose key has a reference in it: some parents are saved already, others come with them."""
+
+    class Order(db.Entity):
+        name = Required(str)
+        lines = Set("Line")
+
+    class Line(db.Entity):
+        order = Required(Order)
+        pos = Required(int)
+        PrimaryKey(order, pos)
+
+    class Code(db.Entity):
+        text = PrimaryKey(str)
+
+    db.generate_mapping(create_tables=True)
+    with db_session:
+        Order(name="old")
+    with db_session:
+        new = Order(name="new")
+        for order, pos in ((new, 2), (Order[1], 2), (new, 1), (Order[1], 1)):
+            Line(order=order, pos=pos)
+        Code(text="b"), Code(text="a")
+    assert rows(db, 'SELECT "order", pos FROM line ORDER BY 1, 2') == [(1, 1), (1, 2), (2, 1), (2, 2)]
+    assert rows(db, "SELECT text FROM code ORDER BY 1") == ["a", "b"]
+
+
 def test_a_parent_with_a_given_key_and_its_children_share_one_batch(db):
     """43. Where the parent's key is known beforehand, nothing waits."""
 
