@@ -50,9 +50,9 @@ def holder(attribute: ReferenceAttribute, owner: EntityBase, unit: Unit) -> Enti
         return known
     if owner._state_.is_new:
         return None
-    if attribute.is_virtual:
+    if attribute.is_virtual or attribute.key_in(owner._row_) is NOT_LOADED:
         return unit.find_referring(attribute.reverse, owner)
-    return None if attribute.key_in(owner._row_) is NOT_LOADED else partner(attribute, owner, unit)
+    return partner(attribute, owner, unit)
 
 
 def require_free_end(attribute: ReferenceAttribute, obj: EntityBase, target: EntityBase, unit: Unit) -> None:

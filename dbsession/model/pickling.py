@@ -15,6 +15,7 @@ from __future__ import annotations
 import threading
 from collections.abc import Callable, Iterable, Iterator
 from contextlib import suppress
+from itertools import chain
 from operator import getitem
 from typing import TYPE_CHECKING, Any, NamedTuple, SupportsIndex
 from weakref import ref
@@ -22,6 +23,7 @@ from weakref import ref
 from dbsession.errors import CacheIndexError, InvalidRequestError, OperationWithDeletedObjectError
 from dbsession.model.attributes import PendingExpression, ValueAttribute
 from dbsession.model.collections import Collection, CollectionAttribute
+from dbsession.model.departed import Departed
 from dbsession.model.mapping import Mapping, mapping_of
 from dbsession.model.state import NOT_LOADED, Detached, Group, KeyRow, Status, set_changes, set_row, set_state
 from dbsession.model.tracked import plain
@@ -75,9 +77,10 @@ class _Record(NamedTuple):
 class _Dump:
     """What is being pickled: which object is where. It lives for as long as a pickler holds one of its graphs."""
 
-    __slots__ = ("__weakref__", "_places", "tokens")
+    __slots__ = ("__weakref__", "_places", "departed", "tokens")
 
     def __init__(self) -> None:
+        self.departed = Departed()
         self._places: dict[EntityBase, tuple[ref[_Graph], int]] = {}
         self.tokens: dict[Any, _Token] = {}
 
@@ -143,7 +146,7 @@ class _Graph:
         """Take in what the objects lead to."""
         dump, objects = self._dump, self._objects
         for obj in objects:  # which grows
-            for other in _reached(obj):
+            for other in chain(_reached(obj), dump.departed.of(obj)):
                 if dump.place(other) is None:
                     dump.put(other, self, len(objects))
                     objects.append(other)

@@ -336,6 +336,8 @@ class Unit(Protocol):
     """What entities ask of their unit of work. The session room has the only implementation."""
 
     states: States
+    dirty: dict[EntityBase, None]  # the objects with unsaved changes
+    deleted: dict[EntityBase, None]  # those that the next flush deletes
 
     @property
     def is_detached(self) -> bool:

@@ -22,6 +22,7 @@ from dbsession.errors import (
 )
 from dbsession.model.attributes import PendingExpression
 from dbsession.model.collections import Collection, CollectionAttribute
+from dbsession.model.departed import Departed
 from dbsession.model.entity import EntityBase
 from dbsession.model.mapping import Mapping
 from dbsession.model.references import ReferenceAttribute
@@ -114,6 +115,7 @@ def _is_here(unit: UnitOfWork, obj: EntityBase, verb: str) -> bool:
 def _checked(unit: UnitOfWork, roots: Iterable[EntityBase], verb: str, *, only_transient: bool = False) -> _Move:
     """Return the move of *roots* and all that they reach, or raise what forbids it."""
     objects: dict[EntityBase, None] = {}
+    departed = Departed()
     todo = list(roots)[::-1]
     while todo:  # in the order in which they are given, which is that of their INSERTs
         obj = todo.pop()
@@ -121,7 +123,7 @@ def _checked(unit: UnitOfWork, roots: Iterable[EntityBase], verb: str, *, only_t
             continue
         _require_movable(unit, obj, verb, only_transient=only_transient)
         objects[obj] = None
-        todo += reversed(list(_reached(obj)))
+        todo += reversed([*_reached(obj), *departed.of(obj)])
     coming = _Move(unit, objects, verb)
     coming.require_keys()
     coming.require_writable()
