@@ -63,7 +63,7 @@ def on_postgres(db):
 
 @pytest.mark.parametrize("error", ERRORS)
 def test_errors_of_statements(db, Account, block, error):
-    """129: the statement fails with an error of that class, as the database would raise it, and its scope is undone."""
+    """129. The statement fails with an error of that class, as the database would raise it, and its scope is undone."""
     with pytest.raises(error) as caught, fail_statement(db, error=error), db_session:
         Account(name="a")
         flush()
@@ -76,7 +76,7 @@ def test_errors_of_statements(db, Account, block, error):
 
 @pytest.mark.parametrize("error", ERRORS)
 def test_errors_of_commits(db, Account, block, error):
-    """129: the commit fails with an error of that class: nothing was saved, on_rollback hooks run."""
+    """129. The commit fails with an error of that class: nothing was saved, on_rollback hooks run."""
     ran = []
     with pytest.raises(error) as caught, fail_commit(db, error=error), db_session:
         on_commit(lambda: ran.append("committed"))
@@ -90,14 +90,14 @@ def test_errors_of_commits(db, Account, block, error):
 
 
 def test_a_single_write_is_a_commit(db, Account, block):
-    """129: a scope that saves by one statement in autocommit commits with it."""
+    """129. A scope that saves by one statement in autocommit commits with it."""
     with pytest.raises(SerializationConflict), fail_commit(db), db_session:
         Account(name="a")
     assert names(Account) == []
 
 
 def test_the_nth_statement(db, Account, block):
-    """129: BEGIN, COMMIT and savepoints are not counted; what came before is done, what comes after is not sent."""
+    """129. BEGIN, COMMIT and savepoints are not counted; what came before is done, what comes after is not sent."""
     with recorded(db) as recording, fail_statement(db, n=3) as fault, db_session:
         Account(name="a")
         flush()
@@ -117,7 +117,7 @@ def test_the_nth_statement(db, Account, block):
 
 
 def test_a_pattern(db, Account, block):
-    """129: with matching= only statements whose SQL has the pattern are counted."""
+    """129. With matching= only statements whose SQL has the pattern are counted."""
     with fail_statement(db, matching=r"^update\b"), db_session:
         account = Account(name="a")
         flush()
@@ -130,7 +130,7 @@ def test_a_pattern(db, Account, block):
 
 
 def test_each_from_the_nth_on(db, Account, block):
-    """129: times= says how many in a row fail; None means all of them."""
+    """129. Times= says how many in a row fail; None means all of them."""
     outcomes = []
     with fail_statement(db, n=2, times=2, error=LockNotAvailable):
         for name in "abcd":
@@ -152,7 +152,7 @@ def test_each_from_the_nth_on(db, Account, block):
 
 @pytest.mark.parametrize("fault", [fail_statement, fail_commit])
 def test_retries_go_through(db, Account, block, fault):
-    """129: with retry= a scope survives the fault, and its work is saved once."""
+    """129. With retry= a scope survives the fault, and its work is saved once."""
     runs = []
 
     @db_session(retry=2)
@@ -169,7 +169,7 @@ def test_retries_go_through(db, Account, block, fault):
 
 
 def test_a_fault_in_an_inner_scope(db, Account, block):
-    """129: a statement that fails in an inner scope is undone alone, where its savepoint was set before."""
+    """129. A statement that fails in an inner scope is undone alone, where its savepoint was set before."""
     with db_session:
         Account(name="outer")
         flush()
@@ -182,7 +182,7 @@ def test_a_fault_in_an_inner_scope(db, Account, block):
 
 
 def test_a_read_that_fails(db, Account, block):
-    """129: a read that fails dooms a transaction on PostgreSQL, as any failed statement; SQLite's goes on."""
+    """129. A read that fails dooms a transaction on PostgreSQL, as any failed statement; SQLite's goes on."""
     with db_session:
         Account(name="a")
         flush()
@@ -198,7 +198,7 @@ def test_a_read_that_fails(db, Account, block):
 
 
 def test_errors_of_ones_own(db, Account, block):
-    """129: an error that no database raises is raised as it is; the transaction is lost all the same on PostgreSQL."""
+    """129. An error that no database raises is raised as it is; the transaction is lost all the same on PostgreSQL."""
     mine = OptimisticCheckError("somebody was faster")
     with pytest.raises(OptimisticCheckError) as caught, fail_statement(db, error=mine), db_session:
         Account(name="a")
@@ -210,7 +210,7 @@ def test_errors_of_ones_own(db, Account, block):
 
 
 def test_an_interrupt(db, Account, block):
-    """129: a KeyboardInterrupt can be tried out; nothing is saved, and the database works afterwards."""
+    """129. A KeyboardInterrupt can be tried out; nothing is saved, and the database works afterwards."""
     with pytest.raises(KeyboardInterrupt), fail_statement(db, n=2, error=KeyboardInterrupt), db_session:
         Account(name="a")
         flush()
@@ -220,7 +220,7 @@ def test_an_interrupt(db, Account, block):
 
 
 def test_sqlite_that_rolls_back_by_itself(db, Account):
-    """129: an error with transaction_lost=True, as of a full disk, leaves no transaction behind."""
+    """129. An error with transaction_lost=True, as of a full disk, leaves no transaction behind."""
     full = OperationalError("the disk is full", transaction_lost=True)
     with pytest.raises(OperationalError) as caught, fail_statement(db, n=2, error=full), db_session:
         Account(name="a")
@@ -232,7 +232,7 @@ def test_sqlite_that_rolls_back_by_itself(db, Account):
 
 
 def test_the_object_of_the_statement_is_named(db, Account, block):
-    """129: the error names the object whose statement it was, as that of a real one does."""
+    """129. The error names the object whose statement it was, as that of a real one does."""
     with db_session:
         first, second = Account(name="a"), Account(name="b")
         flush()
@@ -259,7 +259,7 @@ COUNT = Statement("SELECT count(*) FROM account", returns=True)
 @pytest.mark.parametrize("is_mine", [False, True])
 @pytest.mark.parametrize("is_commit", [False, True])
 def test_what_a_failure_leaves_of_a_connection(db, Account, block, is_commit, is_mine):
-    """129: the replies of what was done before are there; a failed COMMIT leaves no transaction on PostgreSQL."""
+    """129. The replies of what was done before are there; a failed COMMIT leaves no transaction on PostgreSQL."""
     error = SerializationConflict("of my own") if is_mine else SerializationConflict
     connection = db.backend.acquire()
     fault = fail_commit(db, error=error) if is_commit else fail_statement(db, n=3, error=error)
@@ -278,7 +278,7 @@ def test_what_a_failure_leaves_of_a_connection(db, Account, block, is_commit, is
 
 @pytest.mark.parametrize("done", [False, True])
 def test_what_a_loss_leaves_of_a_connection(db, Account, block, done):
-    """129: a lost connection is closed, with its transaction; replies are none."""
+    """129. A lost connection is closed, with its transaction; replies are none."""
     connection = db.backend.acquire()
     with lose_connection(db, at="statement", done=done), pytest.raises(ConnectionLost) as caught:
         tapped(db.backend, connection).execute((BEGIN, INSERT, COUNT))
@@ -290,7 +290,7 @@ def test_what_a_loss_leaves_of_a_connection(db, Account, block, done):
 @pytest.mark.parametrize("done", [False, True])
 @pytest.mark.parametrize("alone", [False, True])
 def test_a_reply_to_commit_that_is_lost(db, Account, block, done, alone):
-    """129: nobody knows whether it was committed; it was, or was not, as the test wants it. It is not run again."""
+    """129. Nobody knows whether it was committed; it was, or was not, as the test wants it. It is not run again."""
     runs = []
     ran = []
 
@@ -311,7 +311,7 @@ def test_a_reply_to_commit_that_is_lost(db, Account, block, done, alone):
 
 
 def test_a_connection_that_was_dead_before_the_commit(db, Account, block):
-    """129: if nothing was sent over the dead connection it is an ordinary loss, and a retry goes through."""
+    """129. If nothing was sent over the dead connection it is an ordinary loss, and a retry goes through."""
 
     @db_session(retry=1)
     def work():
@@ -329,7 +329,7 @@ def test_a_connection_that_was_dead_before_the_commit(db, Account, block):
 
 @pytest.mark.parametrize("done", [False, True])
 def test_a_connection_lost_in_the_middle(db, Account, block, done):
-    """129: all that was not committed is gone with the connection; the session says so, and goes on after rollback()."""
+    """129. All that was not committed is gone with the connection; the session says so, and goes on after rollback()."""
     with db_session:
         Account(name="a")
         flush()
@@ -345,14 +345,14 @@ def test_a_connection_lost_in_the_middle(db, Account, block, done):
 
 
 def test_a_first_read_is_sent_again(db, Account, block):
-    """129: a scope whose first read finds its connection lost reads over another one, as always."""
+    """129. A scope whose first read finds its connection lost reads over another one, as always."""
     with recorded(db) as recording, lose_connection(db, at="statement"), db_session:
         assert Account.select().count() == 0
     assert len(recording.round_trips) == 2
 
 
 def test_the_counters_are_those_of_production(db, Account, block):
-    """129: a statement that fails counts as sent, once, and nothing else does."""
+    """129. A statement that fails counts as sent, once, and nothing else does."""
     with sent(db) as spent, fail_statement(db, n=2), pytest.raises(SerializationConflict), db_session:
         Account(name="a")
         flush()
@@ -363,7 +363,7 @@ def test_the_counters_are_those_of_production(db, Account, block):
 
 @pytest.mark.parametrize("fault", [fail_statement, fail_commit, lose_connection])
 def test_a_fault_that_is_never_reached(db, Account, fault):
-    """129: a block in which the fault never strikes fails, unless that is allowed, or it fails by itself."""
+    """129. A block in which the fault never strikes fails, unless that is allowed, or it fails by itself."""
     with pytest.raises(AssertionError, match=r"to strike at \w+ 2, and only 1 came"), fault(db, n=2), db_session:
         Account(name="a")
     with fault(db, n=2, must_happen=False), db_session:
@@ -374,7 +374,7 @@ def test_a_fault_that_is_never_reached(db, Account, fault):
 
 
 def test_wrong_arguments(db):
-    """129: what cannot be made to fail is a mistake."""
+    """129. What cannot be made to fail is a mistake."""
     for wrong in ({"error": ConnectionLost}, {"error": "broken"}, {"error": int}):
         with pytest.raises(TypeError), fail_statement(db, **wrong):
             pass
@@ -389,7 +389,7 @@ def test_wrong_arguments(db):
 
 
 def test_the_connection_is_not_used_again_where_it_may_not(db, Account):
-    """129: behind faults of every kind the pool gives out connections that work."""
+    """129. Behind faults of every kind the pool gives out connections that work."""
     for fault in (fail_statement(db), fail_commit(db), lose_connection(db), lose_connection(db, done=True)):
         with pytest.raises((DatabaseError, CommitOutcomeUnknown)), fault, db_session:
             Account(name=f"{fault!r}")

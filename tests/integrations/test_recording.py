@@ -22,7 +22,7 @@ def verbs(recording):
 
 
 def test_what_is_sent_is_recorded(db, Account):
-    """129: SQL, queries, statements, round trips and transactions of a block are known when it has ended."""
+    """129. SQL, queries, statements, round trips and transactions of a block are known when it has ended."""
     with recorded(db) as recording, sent(db) as spent:
         with db_session:
             account = Account(name="a")
@@ -40,7 +40,7 @@ def test_what_is_sent_is_recorded(db, Account):
 
 
 def test_sessions_that_are_open_already_are_recorded(db, Account):
-    """129: a block within a scope that has used its connection already records what is sent in it."""
+    """129. A block within a scope that has used its connection already records what is sent in it."""
     with db_session:
         Account.select().count()
         with recorded(db) as recording:
@@ -50,7 +50,7 @@ def test_sessions_that_are_open_already_are_recorded(db, Account):
 
 
 def test_recordings_within_each_other(db, Account):
-    """129: each of two blocks has what was sent in it, and nothing of another database."""
+    """129. Each of two blocks has what was sent in it, and nothing of another database."""
     other = Database("sqlite://")
 
     class Note(other.Entity):
@@ -67,7 +67,7 @@ def test_recordings_within_each_other(db, Account):
 
 
 def test_other_threads_and_the_schema_are_recorded(db, Account):
-    """129: what other threads send, and what makes tables, is recorded, too."""
+    """129. What other threads send, and what makes tables, is recorded, too."""
 
     @db_session
     def count():
@@ -81,7 +81,7 @@ def test_other_threads_and_the_schema_are_recorded(db, Account):
 
 
 def test_values_are_shown_only_where_asked_for(db, Account):
-    """129: the text has a line for each statement, by round trips, and values with show_values=True only."""
+    """129. The text has a line for each statement, by round trips, and values with show_values=True only."""
     texts = []
     for show_values in (False, True):
         with recorded(db, show_values=show_values) as recording, db_session:
@@ -97,7 +97,7 @@ def test_values_are_shown_only_where_asked_for(db, Account):
 
 
 def test_errors_are_recorded(db, Account):
-    """129: the text says with which error a round trip has ended."""
+    """129. The text says with which error a round trip has ended."""
     with db_session:
         Account(name="a")
     with recorded(db) as recording, pytest.raises(TransactionIntegrityError), db_session:
@@ -109,7 +109,7 @@ def test_errors_are_recorded(db, Account):
 
 
 def test_retries_are_counted(db, Account):
-    """129: each run that was followed by another one counts as a retry: of functions, and of blocks in a loop."""
+    """129. Each run that was followed by another one counts as a retry: of functions, and of blocks in a loop."""
     runs = []
 
     @db_session(retry=5)
@@ -136,7 +136,7 @@ def test_retries_are_counted(db, Account):
 
 @pytest.mark.parametrize("within", [False, True])
 def test_numbers_that_are_right(db, Account, within):
-    """129: assert_queries and assert_round_trips let blocks pass that keep to them, within rolled_back, too."""
+    """129. Assert_queries and assert_round_trips let blocks pass that keep to them, within rolled_back, too."""
     with rolled_back(*[db] * within):
         with assert_queries(db, 0), assert_round_trips(db, 0), db_session:
             pass
@@ -153,7 +153,7 @@ def test_numbers_that_are_right(db, Account, within):
 
 
 def test_a_wrong_number_shows_the_sql(db, Account):
-    """129: the error says what was expected and what was sent, one line for a statement, by round trips."""
+    """129. The error says what was expected and what was sent, one line for a statement, by round trips."""
     with pytest.raises(AssertionError) as caught, assert_queries(db, 1), db_session:
         Account.select().count()
         Account.get(name="secret")
@@ -173,20 +173,20 @@ def test_a_wrong_number_shows_the_sql(db, Account):
 
 
 def test_an_error_of_the_block_is_not_hidden(db, Account):
-    """129: a block that fails with an error of its own raises that, not that too little was sent."""
+    """129. A block that fails with an error of its own raises that, not that too little was sent."""
     with pytest.raises(ZeroDivisionError), assert_queries(db, 7), assert_round_trips(db, 7):
         raise ZeroDivisionError
 
 
 @pytest.mark.parametrize("arguments", [{}, {"number": 1, "at_most": 2}, {"number": 1, "at_least": 0}])
 def test_one_kind_of_number_is_needed(db, arguments):
-    """129: no number at all, and two kinds of them, are mistakes."""
+    """129. No number at all, and two kinds of them, are mistakes."""
     with pytest.raises(TypeError, match="how many"), assert_queries(db, **arguments):
         pass
 
 
 def test_nothing_watches_behind_the_block(db, Account):
-    """129: behind the block, however it ends, sessions send as if it had never been."""
+    """129. Behind the block, however it ends, sessions send as if it had never been."""
     with pytest.raises(ZeroDivisionError), recorded(db), fail_commit(db):
         raise ZeroDivisionError
     assert taps == [] and retry.listeners == []

@@ -38,7 +38,7 @@ def on_postgres(db):
 
 
 def test_commits_are_undone(db, Account):
-    """128: what scopes, commit() and single writes have committed within the block is seen there, and gone behind it."""
+    """128. What scopes, commit() and single writes have committed within the block is seen there, and gone behind it."""
     with db_session:
         before = Account(name="before", balance=1)
     with rolled_back(db):
@@ -57,7 +57,7 @@ def test_commits_are_undone(db, Account):
 
 
 def test_rollbacks_undo_what_they_undo_in_production(db, Account):
-    """128: rollback() and an error take back the work since the last commit, not what was committed before."""
+    """128. Rollback() and an error take back the work since the last commit, not what was committed before."""
     with rolled_back(db):
         with db_session:
             Account(name="kept")
@@ -75,7 +75,7 @@ def test_rollbacks_undo_what_they_undo_in_production(db, Account):
 
 
 def test_inner_scopes(db, Account):
-    """128: inner scopes have their savepoints: one that fails is undone alone, one that ends well goes with the outer."""
+    """128. Inner scopes have their savepoints: one that fails is undone alone, one that ends well goes with the outer."""
     with rolled_back(db):
         with db_session:
             Account(name="outer")
@@ -96,7 +96,7 @@ def test_inner_scopes(db, Account):
 
 
 def test_hooks_run_as_in_production(db, Account):
-    """128: on_commit hooks run after the commit, with a database to use; on_rollback hooks after a rollback."""
+    """128. On_commit hooks run after the commit, with a database to use; on_rollback hooks after a rollback."""
     ran = []
 
     def after_commit():
@@ -117,7 +117,7 @@ def test_hooks_run_as_in_production(db, Account):
 
 
 def test_a_refused_write_dooms_its_scope_alone(db, Account):
-    """128: a constraint is an error where it is in production; the next scope finds what was committed before."""
+    """128. A constraint is an error where it is in production; the next scope finds what was committed before."""
     with rolled_back(db):
         with db_session:
             Account(name="a")
@@ -139,7 +139,7 @@ def test_a_refused_write_dooms_its_scope_alone(db, Account):
 
 
 def test_a_refused_write_in_autocommit_leaves_the_rest(db, Account):
-    """128: a single write without a transaction that is refused takes nothing else with it."""
+    """128. A single write without a transaction that is refused takes nothing else with it."""
     with rolled_back(db):
         with db_session:
             Account(name="a")
@@ -149,7 +149,7 @@ def test_a_refused_write_in_autocommit_leaves_the_rest(db, Account):
 
 
 def test_a_refused_read_leaves_the_rest(db, Account):
-    """128: a read that fails, without a transaction or in one, takes nothing that was committed with it."""
+    """128. A read that fails, without a transaction or in one, takes nothing that was committed with it."""
     with rolled_back(db):
         with db_session:
             Account(name="a")
@@ -163,7 +163,7 @@ def test_a_refused_read_leaves_the_rest(db, Account):
 
 
 def test_a_swallowed_error_is_no_commit(db, Account):
-    """128: a statement of the user's that failed is an error at the commit on PostgreSQL, though it was swallowed."""
+    """128. A statement of the user's that failed is an error at the commit on PostgreSQL, though it was swallowed."""
     with rolled_back(db):
         with db_session:
             Account(name="a")
@@ -184,7 +184,7 @@ def test_a_swallowed_error_is_no_commit(db, Account):
 
 
 def test_a_commit_of_a_failed_transaction_answers_rollback(db, Account):
-    """128: the command tag of COMMIT is that of a real one: ROLLBACK, where the transaction had failed."""
+    """128. The command tag of COMMIT is that of a real one: ROLLBACK, where the transaction had failed."""
     if not on_postgres(db):
         pytest.skip("SQLite has no failed transactions")
     from dbsession.backends.statements import Kind, Statement
@@ -205,7 +205,7 @@ def test_a_commit_of_a_failed_transaction_answers_rollback(db, Account):
 
 
 def test_optimistic_checks_and_retries(db, Account):
-    """128: what another scope has changed since it was read is a conflict, and a retry goes through."""
+    """128. What another scope has changed since it was read is a conflict, and a retry goes through."""
     with rolled_back(db):
         with db_session:
             account = Account(name="a")
@@ -235,7 +235,7 @@ def test_optimistic_checks_and_retries(db, Account):
 
 
 def test_round_trips_and_statements_count_as_without(db, Account):
-    """128: the counters count what the program would send without the block, so that costs can be tested in it."""
+    """128. The counters count what the program would send without the block, so that costs can be tested in it."""
 
     def work():
         with sent(db) as spent:
@@ -263,7 +263,7 @@ def test_round_trips_and_statements_count_as_without(db, Account):
 
 
 def test_nothing_is_sent_where_nothing_is_done(db, Account):
-    """128: a block that does not use the database takes no connection, and locks nothing."""
+    """128. A block that does not use the database takes no connection, and locks nothing."""
     with sent(db) as spent, rolled_back(db):
         with db_session:
             pass
@@ -271,7 +271,7 @@ def test_nothing_is_sent_where_nothing_is_done(db, Account):
 
 
 def test_read_only_scopes_refuse_writes(db, Account):
-    """128: read_only holds within the block, for SQL of the user's too, and for its own scope alone."""
+    """128. Read_only holds within the block, for SQL of the user's too, and for its own scope alone."""
     with rolled_back(db):
         with pytest.raises(Exception, match=r"read.?only"), db_session(read_only=True):
             db.execute("DELETE FROM account")
@@ -287,7 +287,7 @@ def test_read_only_scopes_refuse_writes(db, Account):
 
 @pytest.mark.parametrize("option", ["serializable", "immediate", "deferrable", "isolation"])
 def test_options_of_transactions_are_taken(db, Account, option):
-    """128: scopes that ask for an isolation level work; they have that of the whole test."""
+    """128. Scopes that ask for an isolation level work; they have that of the whole test."""
     options = {
         "serializable": {"serializable": True},
         "immediate": {"immediate": True},
@@ -305,7 +305,7 @@ def test_options_of_transactions_are_taken(db, Account, option):
 
 
 def test_a_schema_change_is_undone(db, Account):
-    """128: tables that are made or dropped within the block are as before behind it."""
+    """128. Tables that are made or dropped within the block are as before behind it."""
     with db_session:
         Account(name="before")
     with rolled_back(db):
@@ -325,7 +325,7 @@ def test_a_schema_change_is_undone(db, Account):
 
 
 def test_dropping_tables_that_refer_to_each_other(db):
-    """128: drop_all_tables() works within the block with rows that refer to each other in a circle."""
+    """128. Drop_all_tables() works within the block with rows that refer to each other in a circle."""
     from dbsession import Optional, Set
 
     class Team(db.Entity):
@@ -353,7 +353,7 @@ def test_dropping_tables_that_refer_to_each_other(db):
 
 
 def test_dropping_tables_that_others_refer_to(db, Account):
-    """128: drop_all_tables() on SQLite leaves rows of other tables alone, whatever they refer to."""
+    """128. Drop_all_tables() on SQLite leaves rows of other tables alone, whatever they refer to."""
     if on_postgres(db):
         pytest.skip("PostgreSQL refuses it")
     with db_session:
@@ -372,7 +372,7 @@ def test_dropping_tables_that_others_refer_to(db, Account):
 
 
 def test_several_statements_in_one_text(db, Account):
-    """128: what the driver takes in one text without a transaction, it takes within the block."""
+    """128. What the driver takes in one text without a transaction, it takes within the block."""
     if not on_postgres(db):
         pytest.skip("the driver of SQLite takes one at a time")
     with rolled_back(db):
@@ -388,7 +388,7 @@ def test_several_statements_in_one_text(db, Account):
 
 
 def test_a_query_that_calls_a_function_that_writes(db, Account):
-    """128: what a function has written that a SELECT in autocommit has called stays, whatever the scope does later."""
+    """128. What a function has written that a SELECT in autocommit has called stays, whatever the scope does later."""
     if not on_postgres(db):
         pytest.skip("SQLite has no functions that write")
     with db_session:
@@ -408,7 +408,7 @@ def test_a_query_that_calls_a_function_that_writes(db, Account):
 
 
 def test_closing_the_database_is_undone(db, Account):
-    """128: close() within the block loses nothing of the test; the database is open behind it, with its data."""
+    """128. Close() within the block loses nothing of the test; the database is open behind it, with its data."""
     with db_session:
         Account(name="before")
     with rolled_back(db):
@@ -421,7 +421,7 @@ def test_closing_the_database_is_undone(db, Account):
 
 
 def test_streams(db, Account):
-    """128: a stream within the block reads to its end, beside changes."""
+    """128. A stream within the block reads to its end, beside changes."""
     with rolled_back(db):
         with db_session:
             for number in range(10):

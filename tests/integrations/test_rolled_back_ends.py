@@ -27,7 +27,7 @@ def kill(url, pid):
 
 
 def test_a_failing_test_is_undone(db, Account):
-    """128: an error that leaves the block undoes all of it, and is the error that is seen."""
+    """128. An error that leaves the block undoes all of it, and is the error that is seen."""
     with pytest.raises(ZeroDivisionError), rolled_back(db):
         with db_session:
             Account(name="a")
@@ -37,7 +37,7 @@ def test_a_failing_test_is_undone(db, Account):
 
 
 def test_a_killed_connection(postgres_url):
-    """128: if the connection dies everything is undone, whatever comes next says so, and the pool is right afterwards."""
+    """128. If the connection dies everything is undone, whatever comes next says so, and the pool is right afterwards."""
     db = Database(postgres_url)
 
     class Account(db.Entity):
@@ -71,7 +71,7 @@ def test_a_killed_connection(postgres_url):
 
 @pytest.mark.parametrize("where", ["write", "commit"])
 def test_an_interrupt(db, Account, monkeypatch, where):
-    """128: a KeyboardInterrupt, before or behind a statement, leaves nothing behind; the database works afterwards."""
+    """128. A KeyboardInterrupt, before or behind a statement, leaves nothing behind; the database works afterwards."""
     with db_session:
         Account(name="before")
     kind = type(acquired(db))
@@ -105,7 +105,7 @@ def acquired(db):
 
 @pytest.mark.parametrize("where", ["before the database has answered", "when it has"])
 def test_an_interrupt_that_is_caught(db, Account, monkeypatch, where):
-    """128: a test may catch the interrupt and go on: what was under way is undone, what was committed is there."""
+    """128. A test may catch the interrupt and go on: what was under way is undone, what was committed is there."""
     cls = Link if where == "when it has" else type(acquired(db))
     execute = cls.execute
 
@@ -128,7 +128,7 @@ def test_an_interrupt_that_is_caught(db, Account, monkeypatch, where):
 
 
 def test_the_connection_goes_back(db, Account):
-    """128: the connection is that of the pool, is not in a transaction when it goes back, and is used again."""
+    """128. The connection is that of the pool, is not in a transaction when it goes back, and is used again."""
     first = acquired(db)
     with rolled_back(db):
         with db_session:
@@ -143,7 +143,7 @@ def test_the_connection_goes_back(db, Account):
 
 
 def test_the_transaction_was_ended_by_sql(db, Account):
-    """128: SQL that ends the transaction behind our back cannot be undone, and the end of the block says so."""
+    """128. SQL that ends the transaction behind our back cannot be undone, and the end of the block says so."""
     if not on_postgres(db):
         pytest.skip("the driver takes one statement at a time there")
     with pytest.raises(InterfaceError, match="could not undo everything"), rolled_back(db):
@@ -157,7 +157,7 @@ def test_the_transaction_was_ended_by_sql(db, Account):
 
 
 def test_sqlite_rolls_back_by_itself(db, Account):
-    """128: where SQLite has rolled back everything on its own, whatever comes next says so, and nothing is left."""
+    """128. Where SQLite has rolled back everything on its own, whatever comes next says so, and nothing is left."""
     if on_postgres(db):
         pytest.skip("PostgreSQL does not")
     with rolled_back(db):
@@ -176,7 +176,7 @@ def setting(db, name):
 
 
 def test_settings_end_with_their_scope(db, Account):
-    """128: timeouts of a scope, SET LOCAL and SET end where they end in production, and not with the test."""
+    """128. Timeouts of a scope, SET LOCAL and SET end where they end in production, and not with the test."""
     if not on_postgres(db):
         pytest.skip("see the next test for SQLite")
     usual = {name: setting(db, name) for name in ("statement_timeout", "lock_timeout", "work_mem", "search_path")}
@@ -198,7 +198,7 @@ def test_settings_end_with_their_scope(db, Account):
 
 
 def test_limits_of_sqlite_end_with_their_scope(db, Account):
-    """128: statement_timeout and query_only hold for their scope alone, on SQLite too."""
+    """128. Statement_timeout and query_only hold for their scope alone, on SQLite too."""
     if on_postgres(db):
         pytest.skip("see the test above")
     endless = "WITH RECURSIVE n(i) AS (SELECT 1 UNION ALL SELECT i + 1 FROM n WHERE i < %s) SELECT count(*) FROM n"
@@ -219,7 +219,7 @@ AT_ONCE = "ALTER TABLE account ADD CONSTRAINT one_balance UNIQUE (balance) DEFER
 
 
 def test_deferred_constraints_are_checked_at_the_commit(db, Account):
-    """128: a deferred constraint fails at the commit of its scope, not before it, and not later."""
+    """128. A deferred constraint fails at the commit of its scope, not before it, and not later."""
     if not on_postgres(db):
         pytest.skip("see the next test for SQLite")
     with db_session:
@@ -245,7 +245,7 @@ def test_deferred_constraints_are_checked_at_the_commit(db, Account):
 
 
 def test_constraints_that_may_be_deferred_are_checked_at_once(db, Account):
-    """128: a constraint that is checked at once unless it is deferred stays so, also after commits."""
+    """128. A constraint that is checked at once unless it is deferred stays so, also after commits."""
     if not on_postgres(db):
         pytest.skip("SQLite has none")
     with db_session:
@@ -265,7 +265,7 @@ def test_constraints_that_may_be_deferred_are_checked_at_once(db, Account):
 
 @pytest.mark.parametrize("how", ["declared", "pragma"])
 def test_deferred_references_of_sqlite_are_checked_at_the_commit(db, Account, how):
-    """128: a row that refers to nothing is refused at the commit of its scope, if references are deferred."""
+    """128. A row that refers to nothing is refused at the commit of its scope, if references are deferred."""
     if on_postgres(db):
         pytest.skip("see above")
     deferred = "DEFERRABLE INITIALLY DEFERRED" if how == "declared" else ""
@@ -301,7 +301,7 @@ def test_deferred_references_of_sqlite_are_checked_at_the_commit(db, Account, ho
 
 
 def test_what_a_deferred_trigger_does_stays(db, Account):
-    """128: what a constraint trigger writes at the commit is there in the next scope, once."""
+    """128. What a constraint trigger writes at the commit is there in the next scope, once."""
     if not on_postgres(db):
         pytest.skip("SQLite has none")
     with db_session:
@@ -328,7 +328,7 @@ def test_what_a_deferred_trigger_does_stays(db, Account):
 
 
 def test_statements_of_a_lease_in_one_batch(db, Account):
-    """128: the replies to a batch are those to its own statements, whatever is sent beside them."""
+    """128. The replies to a batch are those to its own statements, whatever is sent beside them."""
     insert = Statement("INSERT INTO account (name, balance) VALUES ('a', 1)", kind=Kind.WRITE)
     count = Statement("SELECT count(*) FROM account", returns=True)
     begin = Statement("BEGIN", kind=Kind.BEGIN)

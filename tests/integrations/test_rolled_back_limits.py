@@ -35,7 +35,7 @@ def on_postgres(db):
 
 
 def test_several_databases(db, Account):
-    """128: one block serves several databases, and a scope over both commits to both."""
+    """128. One block serves several databases, and a scope over both commits to both."""
     other = Database("sqlite://")
 
     class Note(other.Entity):
@@ -54,7 +54,7 @@ def test_several_databases(db, Account):
 
 
 def test_blocks_within_blocks(db, Account):
-    """128: the inner block undoes what was done in it, and no more: a fixture can prepare data for several tests."""
+    """128. The inner block undoes what was done in it, and no more: a fixture can prepare data for several tests."""
     with rolled_back(db):
         with db_session:
             Account(name="of the class")
@@ -72,7 +72,7 @@ def test_blocks_within_blocks(db, Account):
 
 
 def test_a_scope_that_has_used_the_database_already(db, Account):
-    """128: within a scope that has a connection of its own the block is refused: its commit would not be undone."""
+    """128. Within a scope that has a connection of its own the block is refused: its commit would not be undone."""
     with db_session:
         Account(name="a")
         with pytest.raises(InvalidRequestError, match="before any scope"), rolled_back(db):
@@ -81,7 +81,7 @@ def test_a_scope_that_has_used_the_database_already(db, Account):
 
 
 def test_a_session_that_has_used_the_database_already(db, Account):
-    """128: an open session without a scope is in the way if it has used the database, and is not if it has not."""
+    """128. An open session without a scope is in the way if it has used the database, and is not if it has not."""
     used, unused = Session(db), Session(db)
     used.query(Account).count()
     with pytest.raises(InvalidRequestError, match="close a session first"), rolled_back(db):
@@ -96,7 +96,7 @@ def test_a_session_that_has_used_the_database_already(db, Account):
 
 
 def test_sessions_without_a_scope(db, Account):
-    """128: what a session commits, or leaves open, is undone; begin_nested and rollback are as in production."""
+    """128. What a session commits, or leaves open, is undone; begin_nested and rollback are as in production."""
     with rolled_back(db):
         session = Session(db)
         kept = Account(name="kept")
@@ -118,7 +118,7 @@ def test_sessions_without_a_scope(db, Account):
 
 
 def test_a_scope_that_outlives_the_block(db, Account):
-    """128: a session that goes on behind the block can do nothing more, and says why."""
+    """128. A session that goes on behind the block can do nothing more, and says why."""
     block = rolled_back(db)
     block.__enter__()
     with pytest.raises(InterfaceError, match="is over"), db_session:
@@ -130,7 +130,7 @@ def test_a_scope_that_outlives_the_block(db, Account):
 
 
 def test_autocommit_is_refused(db, Account):
-    """128: execute(..., autocommit=True) could not be undone, and is refused."""
+    """128. Execute(..., autocommit=True) could not be undone, and is refused."""
     with rolled_back(db):
         with pytest.raises(Exception, match="rolled_back"), db_session(ddl=True):
             db.execute("DELETE FROM account", autocommit=True)
@@ -140,7 +140,7 @@ def test_autocommit_is_refused(db, Account):
 
 
 def test_schema_scopes(db, Account):
-    """128: db_session(ddl=True) works on PostgreSQL; on SQLite, where it turns foreign keys off, it is refused."""
+    """128. Db_session(ddl=True) works on PostgreSQL; on SQLite, where it turns foreign keys off, it is refused."""
     with rolled_back(db):
         if on_postgres(db):
             with db_session(ddl=True):
@@ -156,7 +156,7 @@ def test_schema_scopes(db, Account):
 
 
 def test_an_independent_scope(db, Account):
-    """128: an independent scope within an open transaction is refused, and without one works as in production."""
+    """128. An independent scope within an open transaction is refused, and without one works as in production."""
     with rolled_back(db):
         with pytest.raises(ZeroDivisionError), db_session:
             Account.select().count()
@@ -176,7 +176,7 @@ def test_an_independent_scope(db, Account):
 
 
 def test_threads_take_turns(db, Account):
-    """128: work of several threads within the block is neither mixed nor lost, and is undone."""
+    """128. Work of several threads within the block is neither mixed nor lost, and is undone."""
     with rolled_back(db):
 
         def work(name):
@@ -200,7 +200,7 @@ def test_threads_take_turns(db, Account):
 
 
 def test_a_thread_that_would_wait_for_ever(db, Account):
-    """128: a thread that is waited for within a transaction cannot have the connection, and says so."""
+    """128. A thread that is waited for within a transaction cannot have the connection, and says so."""
     with rolled_back(db, timeout=0.05), db_session:
         Account(name="a")
         flush()
@@ -216,7 +216,7 @@ def collected(thread):
 
 
 def test_a_session_that_is_gone(db, Account):
-    """128: the work of a session that was never ended, and is garbage, is undone before the next one begins."""
+    """128. The work of a session that was never ended, and is garbage, is undone before the next one begins."""
     with rolled_back(db):
         with db_session:
             Account(name="kept")
@@ -237,7 +237,7 @@ def test_a_session_that_is_gone(db, Account):
 
 
 def test_a_file_is_locked_for_others(sqlite_file_url, tmp_path):
-    """128: another process cannot write to a SQLite file within the block, once it was used; it sees the old data."""
+    """128. Another process cannot write to a SQLite file within the block, once it was used; it sees the old data."""
     database = Database(sqlite_file_url)
 
     class Note(database.Entity):
