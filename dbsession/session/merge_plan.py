@@ -13,13 +13,14 @@ from typing import TYPE_CHECKING, Any, NamedTuple
 from dbsession.errors import ConstraintError, DatabaseSessionIsOver, OperationWithDeletedObjectError
 from dbsession.model.attributes import Attribute, PendingExpression, ValueAttribute
 from dbsession.model.collections import Collection, CollectionAttribute
+from dbsession.model.departed import Departed
 from dbsession.model.entity import EntityBase
 from dbsession.model.json_values import key_from_json, value_from_json
 from dbsession.model.mapping import Mapping
 from dbsession.model.references import ReferenceAttribute
 from dbsession.model.registration import suggest
 from dbsession.model.stand_ins import object_behind
-from dbsession.model.state import UNSET, Status
+from dbsession.model.state import NOT_LOADED, UNSET, Status
 from dbsession.model.tracked import plain
 
 if TYPE_CHECKING:
@@ -39,7 +40,7 @@ class Reference(NamedTuple):
 
 
 class Change(NamedTuple):
-    """What a copy has added to a collection, and removed from it."""
+    """What a copy has added to a collection, and removed from it, unless a node of the item says so."""
 
     added: list[Any]
     removed: list[Any]
@@ -69,7 +70,10 @@ class Plan:
         self.unit = unit
         self.nodes: list[Node] = []
         self._by_source: dict[int, Node] = {}
+        self._by_link: dict[tuple[int, str], Node] = {}
+        self._departed = Departed()
         self._todo: list[Node] = []
+        self._owners: list[EntityBase] = []
 
     # --- dictionaries ---------------------------------------------------------------------------------
 
@@ -169,10 +173,16 @@ class Plan:
             ConstraintError: it belongs to another live session.
             OperationWithDeletedObjectError: it was deleted.
             DatabaseSessionIsOver: its scope has left open whether its changes were saved.
+
+        Also raises `OperationWithDeletedObjectError` if one of the objects that it was linked to was deleted with it in
+        memory: that would have to be saved, too.
         """
         wanted = self._node_of(obj)
         new: list[Node] = []
-        while self._todo:
+        while self._todo or self._owners:
+            if not self._todo:
+                self._take_departed(self._owners.pop())
+                continue
             node = self._todo.pop()
             self._read(node)
             if not node.must_exist:
@@ -220,7 +230,11 @@ class Plan:
         if isinstance(change, PendingExpression):
             return change.expression
         value = obj.__dict__[attribute.name]
-        return self._other(value) if isinstance(value, EntityBase) else plain(value)
+        if not isinstance(value, EntityBase):
+            return plain(value)
+        if value._state_.unit is not self.unit:
+            self._owners.append(value)
+        return self._other(value)
 
     @staticmethod
     def _expect_version(node: Node, obj: EntityBase) -> None:
@@ -229,18 +243,74 @@ class Plan:
             node.expected[version.name] = _raw_before(obj, version, True)
 
     def _take_other_ends(self, node: Node, obj: EntityBase) -> None:
-        """Take over what has changed in collections, and new objects that have the column of a one-to-one relation."""
-        for attribute in node.mapping.reference_attributes:
-            partner = obj.__dict__.get(attribute.name) if attribute.is_virtual else None
-            other = None if partner is None else self._other(partner)
-            if isinstance(other, Node):
-                node.sets[attribute.name] = other
-        for name in node.mapping.collections:
+        """Take over what has changed in relations, where it is others that have the columns."""
+        for reference in node.mapping.reference_attributes:
+            self._require_kept(obj, reference)
+            if isinstance(reference.reverse, ReferenceAttribute) and not reference.reverse.is_virtual:
+                partner = obj.__dict__.get(reference.name)
+                if partner is not None and not self._take_link(obj, partner, reference.reverse):
+                    other = self._other(partner)
+                    if reference.is_virtual and isinstance(other, Node):
+                        node.sets[reference.name] = other
+        self._owners.append(obj)
+        for name, attribute in node.mapping.collections.items():
             collection = obj.__dict__.get(name)
             if isinstance(collection, Collection):
-                added, removed = collection.contents()[1:]
+                items, *changed = collection.contents()
+                added, removed = map(list, changed)
+                if attribute.link is None:
+                    added = [item for item in added if not self._take_link(obj, item, attribute.reverse)]
+                    removed = [item for item in removed if not self._take_link(obj, item, attribute.reverse)]
+                else:
+                    for item in items or ():
+                        _require_alive(obj, item)
                 if added or removed:
-                    node.sets[name] = Change([self._other(o) for o in added], [self._other(o) for o in removed])
+                    node.sets[name] = self._change(obj, added, removed)
+
+    def _take_departed(self, owner: EntityBase) -> None:
+        """Take over that others have left one-to-one relations to *owner*, which may be taken by somebody else now."""
+        for other in self._departed.of(owner):
+            for attribute in other._mapping_.reference_attributes:
+                if not attribute.is_virtual and isinstance(attribute.reverse, ReferenceAttribute):
+                    self._take_link(owner, other, attribute)
+
+    def _change(self, obj: EntityBase, added: Iterable[EntityBase], removed: Iterable[EntityBase]) -> Change:
+        """Return what came into a collection of *obj*, and what has left it; what is in no database need not leave."""
+        gone = [item for item in removed if item._state_.has_row]
+        for item in gone:
+            _require_alive(obj, item)
+        return Change([self._other(item) for item in added], [self._other(item) for item in gone])
+
+    def _take_link(self, obj: EntityBase, other: EntityBase, attribute: ReferenceAttribute) -> bool:
+        """Take over what *other*, which came to *obj* or has left it, refers to by *attribute*.
+
+        Returns False for what is new, which is taken over whole, and for what belongs to the session.
+        """
+        state = other._state_
+        if state.unit is None or state.unit is self.unit or not state.has_row:
+            return False
+        _require_alive(obj, other)
+        place = (id(other), attribute.name)
+        if state.has_changes and attribute.name in other._changes_ and place not in self._by_link:
+            node = self._by_link[place] = Node(other._mapping_, other)
+            node.must_exist = True
+            node.key = other._key_
+            node.expected[attribute.name] = _raw_before(other, attribute, True)
+            node.values[attribute.name] = self._changed(other, attribute, True)
+            self._expect_version(node, other)
+            self.nodes.append(node)
+        return True
+
+    def _require_kept(self, obj: EntityBase, attribute: ReferenceAttribute) -> None:
+        """Raise if *obj* refers to nobody by *attribute* since the object that it referred to was deleted."""
+        state = obj._state_
+        if state.unit is None or not state.has_changes or attribute.name not in obj._changes_:
+            return
+        key = attribute.key_in(obj._row_)
+        if obj.__dict__.get(attribute.name) is None and key is not None and key is not NOT_LOADED:
+            before = state.unit.find(attribute.target, key)
+            if before is not None:
+                _require_alive(obj, before)
 
     def _other(self, obj: EntityBase) -> Any:
         """Return what stands for *obj*, which what is merged refers to: by its key, if it has been saved."""
@@ -286,6 +356,15 @@ def _require_free(obj: EntityBase) -> None:
         raise DatabaseSessionIsOver(
             f"{obj!r} cannot be merged: {state.reason}, so that nobody knows whether its changes were saved; get it "
             f"again in this session"
+        )
+
+
+def _require_alive(obj: EntityBase, other: EntityBase) -> None:
+    """Raise if *other*, which is or was linked to *obj*, is to be deleted: merging *obj* would not delete it."""
+    if other._state_.status is Status.MARKED_FOR_DELETION:
+        raise OperationWithDeletedObjectError(
+            f"{obj!r} cannot be merged: {other!r}, which it was linked to, was deleted, and merge() deletes nothing; "
+            f"session.attach(obj) brings the deletion along"
         )
 
 

@@ -3,12 +3,30 @@
 from __future__ import annotations
 
 import pickle
+from collections.abc import Callable
 from types import SimpleNamespace
 from typing import Any
 
-from dbsession import Database, Optional, PrimaryKey, Required, Set, Version, db_session
+from dbsession import Database, Optional, PrimaryKey, Required, Set, Version, db_session, flush, rollback
 
-__all__ = ["again", "make_graph", "picture", "taken"]
+__all__ = ["ONE_TO_ONE", "again", "live", "make_graph", "picture", "taken"]
+
+# Changes of one-to-one relations, through either end; of two persons with everything loaded.
+ONE_TO_ONE: dict[str, Callable[[Any, Any], None]] = {
+    "the end without a column": lambda ann, _: setattr(ann, "desk", None),
+    "the end with the column": lambda ann, _: setattr(ann.desk, "person", None),
+    "a version": lambda ann, _: setattr(ann.locker, "person", None),
+    "delete": lambda ann, _: ann.badge.delete(),
+    "delete an optional one": lambda ann, _: ann.desk.delete(),
+    "another's": lambda ann, bob: setattr(ann, "desk", bob.desk),
+    "to another": lambda ann, bob: setattr(bob, "desk", ann.desk),
+    "swapped": lambda ann, bob: ann.set(desk=bob.desk, locker=bob.locker),
+    "both columns": lambda ann, _: setattr(ann, "spouse", None),
+    "both columns, from the other end": lambda ann, _: setattr(ann.spouse, "spouse", None),
+    "both columns, another's": lambda ann, bob: setattr(ann, "spouse", bob.spouse),
+    "delete the other": lambda ann, _: ann.spouse.delete(),
+    "delete all": lambda ann, _: ann.delete(),
+}
 
 
 def make_graph(db: Database) -> SimpleNamespace:
@@ -111,3 +129,14 @@ def picture(world: SimpleNamespace) -> dict[str, list[str]]:
         asked[table] = f"SELECT t.{column}, p.name FROM {table} t LEFT JOIN {person} p ON p.id = t.person"
     with db_session:
         return {what: sorted([repr(tuple(row)) for row in world.db.select(sql)]) for what, sql in asked.items()}
+
+
+def live(world: SimpleNamespace, change: Callable[[Any, Any], None]) -> dict[str, list[str]]:
+    """Return what *change*, of the live persons Ann and Bob, leaves in the database; it is rolled back."""
+    with db_session:
+        ann, bob = world.Person.get(name="Ann"), world.Person.get(name="Bob")
+        change(ann, bob)
+        flush()
+        found = picture(world)
+        rollback()
+    return found

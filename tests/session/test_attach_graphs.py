@@ -2,8 +2,8 @@
 
 import pytest
 
-from dbsession import db_session, flush, rollback
-from tests.session.graphs import again, make_graph, picture, taken
+from dbsession import Session, db_session, rollback
+from tests.session.graphs import ONE_TO_ONE, again, live, make_graph, picture, taken
 
 
 @pytest.fixture
@@ -12,37 +12,10 @@ def world(db):
     return make_graph(db)
 
 
-def live(world, change):
-    """Return what *change*, of the live persons Ann and Bob, leaves in the database; it is rolled back."""
-    with db_session:
-        ann, bob = world.Person.get(name="Ann"), world.Person.get(name="Bob")
-        change(ann, bob)
-        flush()
-        found = picture(world)
-        rollback()
-    return found
-
-
 # --- one-to-one relations: the end without a column ----------------------------------------------------------------
 
-CHANGES = {
-    "the end without a column": lambda ann, _: setattr(ann, "desk", None),
-    "the end with the column": lambda ann, _: setattr(ann.desk, "person", None),
-    "a version": lambda ann, _: setattr(ann.locker, "person", None),
-    "delete": lambda ann, _: ann.badge.delete(),
-    "delete an optional one": lambda ann, _: ann.desk.delete(),
-    "another's": lambda ann, bob: setattr(ann, "desk", bob.desk),
-    "to another": lambda ann, bob: setattr(bob, "desk", ann.desk),
-    "swapped": lambda ann, bob: ann.set(desk=bob.desk, locker=bob.locker),
-    "both columns": lambda ann, _: setattr(ann, "spouse", None),
-    "both columns, from the other end": lambda ann, _: setattr(ann.spouse, "spouse", None),
-    "both columns, another's": lambda ann, bob: setattr(ann, "spouse", bob.spouse),
-    "delete the other": lambda ann, _: ann.spouse.delete(),
-    "delete all": lambda ann, _: ann.delete(),
-}
 
-
-@pytest.mark.parametrize("change", CHANGES.values(), ids=CHANGES)
+@pytest.mark.parametrize("change", ONE_TO_ONE.values(), ids=ONE_TO_ONE)
 @pytest.mark.parametrize("travels", [False, True], ids=["", "pickled"])
 def test_whoever_left_a_one_to_one_relation_comes_along(world, change, travels):
     """123. A change of a one-to-one relation, made through either end of copies, is saved when one end is attached."""
@@ -83,3 +56,65 @@ def test_whoever_left_is_undone_with_a_rollback(world):
         rollback()
         assert ann.desk is world.Desk[1]
         assert ann.desk.person is ann
+
+
+# --- what was made, and is linked no more ---------------------------------------------------------------------------
+
+
+def discard(world, ann):
+    """Link new objects to *ann*, and delete them, or take them out again, before anything is saved."""
+    world.Note(text="deleted", person=ann).delete()
+    world.Note(text="left", person=ann).person = None
+    world.Order(total=99, person=ann).delete()
+    world.Person(name="deleted", boss=ann).delete()
+    world.Person(name="left", boss=ann).boss = None
+    world.Tag(text="deleted", persons=[ann]).delete()
+    ann.tags.remove(world.Tag(text="left", persons=[ann]))
+
+
+@pytest.mark.parametrize("verb", ["attach", "add"])
+@pytest.mark.parametrize("travels", [False, True], ids=["", "pickled"])
+def test_what_was_deleted_before_it_was_saved_stays_deleted(world, verb, travels):
+    """124. New objects that were deleted, or unlinked, do not come along with what they were linked to."""
+    before = picture(world)
+    (ann,) = taken(world, "Ann")
+    session = Session(world.db)
+    discard(world, ann)
+    ann = again(ann) if travels else ann
+    getattr(session, verb)(ann)
+    assert not session.new
+    session.close()
+    assert picture(world) == before
+
+
+def test_what_is_new_does_not_bring_back_what_was_deleted(world):
+    """124. The same where all of them are transient; an explicit add() brings one back."""
+    before = picture(world)
+    session = Session(world.db)
+    new = world.Person(name="new")
+    discard(world, new)
+    boss = world.Person(name="boss", staff=[new])
+    boss.delete()
+    session.add(new)
+    assert session.new == {new}
+    session.add(boss)
+    assert session.new == {new, boss}
+    session.rollback()
+    session.close()
+    assert picture(world) == before
+
+
+def test_a_pickle_out_of_a_session_has_nothing_that_was_discarded(world):
+    """121. What was made and deleted within a session is not in a pickle of what it was linked to."""
+    before = picture(world)
+    with db_session:
+        ann = world.Person.get(name="Ann")
+        ann.load("orders", "notes", "tags", "staff")
+        discard(world, ann)
+        twin = again(ann)
+        rollback()
+    assert [len(items) for items in (twin.orders, twin.notes, twin.tags, twin.staff)] == [2, 2, 2, 0]
+    with db_session as session:
+        session.attach(twin)
+        assert not session.new
+    assert picture(world) == before
