@@ -147,6 +147,8 @@ class DBSession:
             stack.set_frame(frame.parent)
             session.require_here()
             raise stack.not_innermost()
+        if exc_type is None and session.in_use:
+            session.require_no_hook("the end of the scope")
         try:
             if exc is None and exc_type is not None:
                 exc = exc_type()  # called by hand, with the class alone
@@ -161,7 +163,7 @@ class DBSession:
             raise
         finally:
             session.place = frame.before
-            if frame.is_inner or frame.parent is None:
+            if frame.inner is not None or frame.parent is None:
                 stack.set_frame(frame.parent)
                 if session.ready_hooks:
                     session.run_hooks()

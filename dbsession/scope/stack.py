@@ -63,11 +63,6 @@ class Frame(NamedTuple):
             )
         _current.set(self)
 
-    @property
-    def is_inner(self) -> bool:
-        """Whether the scope joined an outer one."""
-        return self.inner is not None
-
 
 _current: ContextVar[Frame | None] = ContextVar("dbsession_scope", default=None)
 

@@ -432,8 +432,6 @@ class SessionCore:
 
     def end(self, error: BaseException | None) -> None:
         """End the session: commit without an *error* (or with an allowed one), else roll back; detach everything."""
-        if error is None:
-            self.require_no_hook("the end of the scope")
         is_success = error is None or self._options.is_allowed(error)
         if not self._units:
             self._units = _ENDED

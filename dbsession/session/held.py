@@ -8,6 +8,7 @@ from typing import Protocol
 
 from dbsession.session.contents import describe
 from dbsession.session.core import SessionCore
+from dbsession.session.unit_of_work import DatabaseLink
 
 __all__ = ["EnteredScope", "Held"]
 
@@ -34,12 +35,14 @@ class EnteredScope(Protocol):
 
 
 class Held:
-    """Goes with the last reference to an open session, and ends it."""
+    """What belongs to a session that somebody has made; it ends an open one with the last reference to it."""
 
-    __slots__ = ("session",)
+    __slots__ = ("database", "scope", "session")
 
-    def __init__(self, session: SessionCore) -> None:
+    def __init__(self, database: DatabaseLink, session: SessionCore) -> None:
+        self.database = database  # the one that it is for
         self.session = session
+        self.scope: EnteredScope | None = None  # while it is entered
 
     def __del__(self) -> None:
         session: SessionCore | None = getattr(self, "session", None)

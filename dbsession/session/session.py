@@ -24,7 +24,7 @@ from dbsession.session.arguments import instead_of, require_asked, require_datab
 from dbsession.session.blocks import NestedBlock
 from dbsession.session.contents import IdentityMapView, among, describe, holds, session_objects
 from dbsession.session.core import SessionCore
-from dbsession.session.held import EnteredScope, Held
+from dbsession.session.held import Held
 from dbsession.session.hooks import Event, make_hook
 from dbsession.session.opened import register, unregister
 from dbsession.session.options import SessionOptions, make_session_options
@@ -56,15 +56,13 @@ class Session(SessionNames):
         TypeError: *bind* is no `Database`; an option does not exist or does not fit.
     """
 
-    __slots__ = ("__weakref__", "_core", "_database", "_held", "_info", "_own", "_scope")
+    __slots__ = ("__weakref__", "_core", "_held", "_info")
 
     def __init__(self, bind: DatabaseLink, **options: Unpack[SessionOptions]) -> None:
         chosen, self._info = make_session_options(options)
         require_database("Session()", bind)
-        core = self._core = self._own = SessionCore(chosen, only=bind)
-        self._database: DatabaseLink | None = bind
-        self._scope: EnteredScope | None = None
-        self._held: Held | None = Held(core)
+        core = self._core = SessionCore(chosen, only=bind)
+        self._held: Held | None = Held(bind, core)
         register(core)
 
     @classmethod
@@ -72,7 +70,7 @@ class Session(SessionNames):
         """Return a handle on *core*, which somebody else ends."""
         session = object.__new__(cls)
         session._core = core
-        session._database = session._held = session._info = session._scope = None
+        session._held = None
         return session
 
     def __repr__(self) -> str:
@@ -84,14 +82,14 @@ class Session(SessionNames):
     # --- with ---------------------------------------------------------------------------------
 
     def __enter__(self) -> Self:
-        core, database = self._core, self._database
-        if database is None or self._scope is not None:
+        core, held = self._core, self._held
+        if held is None or held.scope is not None:
             raise InvalidRequestError(f"{self!r} is the session of a scope that was entered already")
         core.require_open("enter a session")
         core.require_no_hook("entering the session")
-        scope: EnteredScope = database.gateway.enter(core)
+        scope = held.scope = held.database.gateway.enter(core)
         unregister(core)
-        self._scope, self._held, self._core = scope, None, scope.session
+        self._core = scope.session
         return self
 
     def __exit__(
@@ -100,17 +98,17 @@ class Session(SessionNames):
         exc: BaseException | None = None,
         traceback: TracebackType | None = None,
     ) -> None:
-        scope = self._scope
-        if scope is None:
+        held = self._held
+        scope = held.scope if held is not None else None
+        if held is None or scope is None:
             raise InvalidRequestError(f"{self!r} was left, and had not been entered: use `with Session(db):`")
         try:
             scope.__exit__(exc_type, exc, traceback)
         finally:
-            if not scope.is_entered:  # else it was not the innermost one, or is another thread's: it can be tried again
-                self._scope = None
-                self._core = self._own
-                if not self._own.is_over:  # it has joined another one, and did nothing itself
-                    self._own.end(None)
+            if not scope.is_entered:  # else it is another thread's: it can be tried again
+                held.scope, self._core = None, held.session
+                if not held.session.is_over:  # it has joined another one, and did nothing itself
+                    held.session.end(None)
 
     def close(self) -> None:
         """End the session without saving; what was committed stays. A second call does nothing.
@@ -424,9 +422,10 @@ class Session(SessionNames):
     @property
     def info(self) -> dict[Any, Any]:
         """A dict for notes of your own, which lives as long as this handle."""
-        if self._info is None:
-            self._info = {}
-        return self._info
+        info: dict[Any, Any] | None = getattr(self, "_info", None)  # it costs nothing where nobody asks
+        if info is None:
+            info = self._info = {}
+        return info
 
     def no_autoflush(self) -> AbstractContextManager[None]:
         """Let queries in the block see what is flushed only, instead of flushing before they are sent."""
@@ -435,8 +434,8 @@ class Session(SessionNames):
     # --- which unit of work -------------------------------------------------------------------
 
     def _only_database(self) -> DatabaseLink:
-        if self._database is not None:
-            return self._database
+        if self._held is not None:
+            return self._held.database
         core = self._core
         units = core.units
         if len(units) != 1:
@@ -457,9 +456,10 @@ class Session(SessionNames):
         core = self._core
         core.in_use = True  # so that it does not join another session any more, which what is made of it would not know
         database = mapping.gateway.database
-        if self._database not in (None, database):
+        if self._held is not None and self._held.database is not database:
             raise InvalidRequestError(
-                f"{mapping.name} is of {database}, and this Session for {self._database} alone; use one of the former"
+                f"{mapping.name} is of {database}, and this Session is for {self._held.database} alone; use one of "
+                f"{database}"
             )
         return SessionRunner(core, database, self._held)
 
