@@ -137,6 +137,7 @@ class State:
         "has_row",
         "is_new",
         "is_persistent",
+        "is_undone",
         "is_unknown",
         "may_change",
         "reason",
@@ -161,6 +162,7 @@ class State:
         self.status = status
         self.unit = unit
         self.is_unknown = False
+        self.is_undone = False  # clean, since changes that it was attached with were rolled back
         # Asked on hot paths, where hashing an enum member would be the most expensive thing.
         self.is_new = status is Status.NEW
         self.has_changes = status is Status.DIRTY or status is Status.MARKED_FOR_DELETION  # `_changes_` is set
@@ -283,19 +285,21 @@ _SHARED: Final = {
     "dirty": Status.DIRTY,
     "marked": Status.MARKED_FOR_DELETION,
     "deleted": Status.DELETED,
+    "undone": Status.CLEAN,  # see `State.is_undone`
 }
 
 
 class States:
     """The shared states of one unit of work, each made when the first object needs it."""
 
-    __slots__ = ("_group", "_made", "_unit", "clean", "deleted", "dirty", "marked", "new")
+    __slots__ = ("_group", "_made", "_unit", "clean", "deleted", "dirty", "marked", "new", "undone")
 
     new: State
     clean: State
     dirty: State
     marked: State
     deleted: State
+    undone: State
 
     def __init__(self, unit: Unit) -> None:
         self._unit: Unit | None = unit
@@ -306,6 +310,7 @@ class States:
         if name not in _SHARED:
             raise AttributeError(f"no state is called {name!r}")
         state = State(_SHARED[name], self._unit, group=self._group)
+        state.is_undone = name == "undone"
         self._group = state.group
         self._made.append(state)
         setattr(self, name, state)

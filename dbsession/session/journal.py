@@ -62,7 +62,7 @@ class Journal:
     `savepoint` is the innermost inner scope's own; it is told of the same things.
     """
 
-    __slots__ = ("_back_references", "_before", "_collections", "_filled", "_given", "_loaded", "savepoint")
+    __slots__ = ("_back_references", "_before", "_brought", "_collections", "_filled", "_given", "_loaded", "savepoint")
 
     def __init__(self) -> None:
         self._before: dict[EntityBase, _Before] = {}
@@ -71,6 +71,7 @@ class Journal:
         self._filled: dict[int, Collection[Any]] = {}
         self._given: dict[EntityBase, dict[str, Any]] = {}  # what new objects had that were saved, and then expired
         self._loaded = ObjectSet()
+        self._brought: dict[EntityBase, None] = {}  # that came with changes, which are not committed; or undone
         self.savepoint: SavepointLog | None = None
 
     def remember(self, objects: Iterable[EntityBase]) -> None:
@@ -153,6 +154,15 @@ class Journal:
         self._before.pop(obj, None)
         self._given.pop(obj, None)
 
+    def brought(self, obj: EntityBase) -> None:
+        """Note that *obj* has come with unsaved changes: they are the session's to undo, but not to forget."""
+        self._brought[obj] = None
+
+    def forgive(self, obj: EntityBase, states: States) -> None:
+        """Let *obj*, which is undone, be an ordinary clean object: the program wants what is in the database."""
+        self._brought.pop(obj, None)
+        set_state(obj, states.clean)
+
     def made(self) -> list[EntityBase]:
         """Return the objects that the transaction has saved for the first time."""
         return [obj for obj, before in self._before.items() if before.was_new]
@@ -161,6 +171,7 @@ class Journal:
         """Forget everything: it is committed."""
         for collection in self._collections.values():
             collection.settle()
+        self._brought = {obj: None for obj in self._brought if obj._state_.is_undone}
         self._forget()
 
     def _forget(self) -> None:
@@ -201,6 +212,9 @@ class Journal:
                 obj.__dict__.pop(name, None)
             else:
                 obj.__dict__[name] = value
+        for obj in self._brought:
+            if obj._state_.status is Status.CLEAN:
+                set_state(obj, states.undone)
         self._forget()
 
 

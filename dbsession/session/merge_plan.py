@@ -22,6 +22,7 @@ from dbsession.model.registration import suggest
 from dbsession.model.stand_ins import object_behind
 from dbsession.model.state import NOT_LOADED, UNSET, Status
 from dbsession.model.tracked import plain
+from dbsession.session.undone import require_not_undone
 
 if TYPE_CHECKING:
     from dbsession.session.unit_of_work import UnitOfWork
@@ -347,6 +348,7 @@ def _require_free(obj: EntityBase) -> None:
             f"{obj!r} cannot be merged: it belongs to another live session (or database); merge it when that is over, "
             f"or merge obj.to_dict()"
         )
+    require_not_undone(obj, "merge")
     status = state.before if state.unit is None else state.status
     if status in _DELETED:
         raise OperationWithDeletedObjectError(

@@ -211,6 +211,8 @@ def _forget(unit: UnitOfWork, obj: EntityBase, parts: _Parts) -> None:
         in_other_tables = {name: values[name] for name in values if getattr(mapping.member(name), "is_virtual", False)}
         values.clear()
         values.update(in_other_tables)
+        if obj._state_.is_undone:
+            unit.journal.forgive(obj, unit.states)
         set_row(obj, mapping.hollow_row(key))
     else:
         row = list(obj._row_)
