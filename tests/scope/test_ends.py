@@ -56,15 +56,20 @@ def test_leaving_by_hand(db, Note):
 
 
 def test_only_the_innermost_scope_can_be_left(db, Note):
-    """Leaving an outer scope before its inner one is an error, and neither is lost by it."""
+    """Leaving an outer scope before its inner one is an error that undoes both: nothing later can join what stays open."""
     outer, inner = db_session(immediate=True), db_session(immediate=True)
     outer.__enter__()
     inner.__enter__()
-    Note(text="kept")
-    with pytest.raises(NoScopeError):
+    Note(text="lost")
+    with pytest.raises(NoScopeError, match="rolled back"):
         outer.__exit__()
-    inner.__exit__()
-    outer.__exit__()
+    with db_session:
+        Note(text="kept")
+    with pytest.raises(DatabaseSessionIsOver):
+        inner.__exit__()
+    with pytest.raises(DatabaseSessionIsOver):
+        outer.__exit__()
+    assert stack.current_frame() is None
     assert texts(db) == ["kept"]
 
 
