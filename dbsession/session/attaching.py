@@ -11,7 +11,7 @@ attribute. A rollback puts it back to the rows that it came with.
 from __future__ import annotations
 
 from collections import deque
-from collections.abc import Iterable, Iterator
+from collections.abc import Iterable, Iterator, Mapping
 from typing import TYPE_CHECKING, Any, TypeVar
 
 from dbsession.errors import (
@@ -30,7 +30,7 @@ from dbsession.session.undone import brings_changes, leads_by_change, require_no
 if TYPE_CHECKING:
     from dbsession.session.unit_of_work import UnitOfWork
 
-__all__ = ["add", "attach", "move", "require_no_double", "require_room"]
+__all__ = ["add", "add_all", "attach", "move", "require_no_double", "require_room"]
 
 E = TypeVar("E", bound=EntityBase)
 
@@ -49,10 +49,19 @@ def add(unit: UnitOfWork, objects: Iterable[EntityBase]) -> None:
         InvalidRequestError: one had been attached with changes before, and they were rolled back.
         DatabaseSessionIsOver: one has nothing but its key since its strict scope has ended.
     """
-    unit.check_owner()
-    coming = [obj for obj in objects if not _is_here(unit, obj, "add")]
-    if coming:
-        _checked(unit, coming, "add").carry_out()
+    add_all({unit: objects})
+
+
+def add_all(groups: Mapping[UnitOfWork, Iterable[EntityBase]]) -> None:
+    """Do as `add` in several units of work; nothing moves in one of them if anything is refused in another."""
+    moves: list[Move] = []
+    for unit, objects in groups.items():
+        unit.check_owner()
+        coming = [obj for obj in objects if not _is_here(unit, obj, "add")]
+        if coming:
+            moves.append(_checked(unit, coming, "add"))
+    for move in moves:
+        move.carry_out()
 
 
 def attach(unit: UnitOfWork, obj: E) -> E:

@@ -239,8 +239,10 @@ class Session(SessionNames):
         """Do as `add` for each of *objects*; if one is refused, none was added."""
         if isinstance(objects, EntityBase):
             raise TypeError(f"session.add_all() takes several objects in a list; session.add(...) takes {objects!r}")
-        for unit, group in self._grouped(objects, "add").items():
-            attaching.add(unit, group)
+        groups: dict[UnitOfWork, list[EntityBase]] = {}
+        for obj in objects:
+            groups.setdefault(self._unit(obj, "add"), []).append(obj)
+        attaching.add_all(groups)
 
     def attach(self, obj: Obj) -> Obj:
         """Let *obj*, a copy or of a scope that has ended, be in this session, with what it reaches; return it.
@@ -477,10 +479,3 @@ class Session(SessionNames):
             why = obj._state_.why_stranger(f"session.get({type(obj).__name__}, key)")
             raise InvalidRequestError(f"{self!r} cannot {verb} {obj!r}, which is not in it{why}")
         return unit
-
-    def _grouped(self, objects: Iterable[EntityBase], verb: str) -> dict[UnitOfWork, list[EntityBase]]:
-        """Return *objects* by the units of work that they are, or would be, in."""
-        groups: dict[UnitOfWork, list[EntityBase]] = {}
-        for obj in objects:
-            groups.setdefault(self._unit(obj, verb), []).append(obj)
-        return groups

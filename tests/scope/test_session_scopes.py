@@ -6,6 +6,7 @@ import warnings
 import pytest
 
 from dbsession import (
+    CacheIndexError,
     Database,
     DatabaseSessionIsOver,
     InvalidRequestError,
@@ -333,3 +334,20 @@ def test_a_factory_in_a_with_block(db, Note):
     with Held(read_only=False) as session:
         session.add(Note(text="x"))
     assert texts(db) == ["first", "x"]
+
+
+def test_adding_to_several_databases_is_one_thing(db, Note, other):
+    """add_all() of objects of several databases adds all of them, or, if one is refused, none."""
+    Memo = other.entities["Memo"]
+    held = Session(db)  # while it is open, objects are built for nobody
+    memo, note, double = Memo(text="m"), Note(text="x"), Note(id=1, text="double")
+    with db_session as session:
+        assert Note[1].text == "first"
+        with pytest.raises(CacheIndexError):
+            session.add_all([memo, note, double])
+        assert session.new == frozenset()
+        session.add_all([memo, note])
+        assert session.new == {memo, note}
+    held.close()
+    assert texts(db) == ["first", "x"]
+    assert rows(other, "SELECT text FROM memo") == ["m"]
