@@ -38,7 +38,8 @@ CLEAN = 0
 DIRTY = 1
 MARKED = 2
 NEW = 3
-STATES = ("clean", "dirty", "marked", "new")
+UNDONE = 4  # clean, but not to be taken for what has nothing to save
+STATES = ("clean", "dirty", "marked", "new", "undone")
 _NOTHING: tuple[Any, ...] = ()
 
 
@@ -317,7 +318,7 @@ def facts(obj: EntityBase) -> tuple[int, tuple[Any, ...], dict[str, bool]]:
     if isinstance(row, KeyRow):
         return CLEAN, obj._mapping_.hollow_row(row.key), {}
     if not state.has_changes:
-        return CLEAN, row, {}
+        return (UNDONE if state.is_undone else CLEAN), row, {}
     for name, change in obj._changes_.items():
         if isinstance(change, PendingExpression):
             raise InvalidRequestError(

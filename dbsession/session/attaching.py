@@ -125,6 +125,7 @@ def _checked(unit: UnitOfWork, roots: Iterable[EntityBase], verb: str, *, only_t
     todo = list(roots)[::-1]  # in the order in which they are given, which is that of their INSERTs
     by_changes: deque[tuple[EntityBase, EntityBase]] = deque()
     only_so: set[EntityBase] = set()
+    departed = Departed()
     while todo or by_changes:
         if todo:
             obj = todo.pop()
@@ -141,8 +142,9 @@ def _checked(unit: UnitOfWork, roots: Iterable[EntityBase], verb: str, *, only_t
         if not is_transient(obj):
             if brings_changes(obj):
                 coming.brought[obj] = None
-            by_changes += [(obj, each) for each in reached if leads_by_change(obj, each)]
-            reached = [each for each in reached if not leads_by_change(obj, each)]
+            changed = dict.fromkeys([each for each in reached if leads_by_change(obj, each)])
+            by_changes += [(obj, each) for each in (*changed, *departed.of(obj))]
+            reached = [each for each in reached if each not in changed] if changed else reached
         todo += reversed(reached)
     coming.find_links()
     coming.require_keys()
@@ -155,8 +157,8 @@ def _require_movable(unit: UnitOfWork, obj: EntityBase, verb: str, *, only_trans
     """Raise unless *obj* can come to *unit*, as far as it is a question of *obj* alone."""
     state = obj._state_
     theirs = state.unit
+    require_not_undone(obj, verb)
     if theirs is None:
-        require_not_undone(obj, verb)
         error = _why_lost(obj, state, verb)
         if error is not None:
             raise error

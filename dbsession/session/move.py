@@ -25,7 +25,7 @@ from dbsession.session.key_places import moves_away
 from dbsession.session.loading import assigned_key
 from dbsession.session.origins import Origin, origin
 from dbsession.session.savepoint import LinkChange
-from dbsession.session.undone import leads_by_change, note_brought
+from dbsession.session.undone import brings_changes, leads_by_change, note_brought
 
 if TYPE_CHECKING:
     from dbsession.session.unit_of_work import UnitOfWork
@@ -307,7 +307,8 @@ def _join_as_loaded(unit: UnitOfWork, obj: EntityBase) -> None:
     changes = unsaved(obj)
     for name, change in changes.items():
         _count_as_read(obj, name, change)
-    set_state(obj, unit.states.undone if changes or status is Status.MARKED_FOR_DELETION else unit.states.clean)
+    is_undone = obj._state_.is_undone or brings_changes(obj)  # the latter if a rollback comes
+    set_state(obj, unit.states.undone if is_undone else unit.states.clean)
     key = obj._key_
     unit.identity.add(obj, key)
     if obj._mapping_.is_hollow(row_seen(obj, changes)) and len(obj._mapping_.columns) > len(obj._mapping_.key_columns):

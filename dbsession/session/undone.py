@@ -48,7 +48,9 @@ def require_not_undone(obj: EntityBase, verb: str) -> None:
     state = obj._state_
     if not state.is_undone:
         return
-    where = f" ({state.reason})" if state.reason else " in this session"
+    where = (
+        f" ({state.reason})" if state.reason else "" if state.unit is not None and state.unit.is_detached else " here"
+    )
     raise InvalidRequestError(
         f"Cannot {verb} {obj!r}: it was attached with unsaved changes (its own, or of what it is linked to), which "
         f"were rolled back{where}, and would be lost without a word. Where work may be run again, attach a copy, with "

@@ -113,7 +113,7 @@ def test_a_session_that_goes_on(world):
     session.attach(ann)
     session.rollback()
     assert ann.name == "Ann" and ann in session
-    with pytest.raises(InvalidRequestError, match=LOST.format(r"User\[1\]") + " in this session"):
+    with pytest.raises(InvalidRequestError, match=LOST.format(r"User\[1\]") + " here"):
         session.attach(ann)
     session.commit()
     session.close()
@@ -161,6 +161,31 @@ def test_what_was_committed_is_no_loss(world):
         assert attach(world.db, ann).name == "Eve"
     with db_session as other:
         assert other.attach(ann) is ann
+
+
+@pytest.mark.parametrize("copied", [copy.copy, copy.deepcopy, lambda obj: pickle.loads(pickle.dumps(obj))])
+def test_a_copy_that_comes_too_late(world, copied):
+    """121. A copy that is made behind the rollback has lost the changes, too: it is refused until it is changed."""
+    ann = changed(world)
+    with db_session as session:
+        session.attach(ann)
+        rollback()
+    late = copied(ann)
+    assert late.name == "Ann" and late._state_.label == "detached, clean"
+    with db_session as session:
+        for verb in (session.attach, session.merge):
+            with pytest.raises(
+                InvalidRequestError, match=r"User\[1\]: it was attached with .*, which were rolled back, "
+            ):
+                verb(late)
+    with session_is_open(world.db):
+        world.Order(total=1, user=late)
+    with db_session as session, pytest.raises(InvalidRequestError):
+        session.attach(late)
+    late.name = "Ida"
+    with db_session as session:
+        session.attach(late)
+    assert names(world)[0] == "Ida"
 
 
 @pytest.mark.parametrize("send", [flush, lambda: None], ids=["flushed", "unflushed"])
@@ -218,9 +243,21 @@ def relations(world):
         lambda w: next(iter(w.ann.orders)).delete(),
         lambda w: w.ann.card.set(number="2"),
         lambda w: w.ann.card.set(owner=w.bob),
+        lambda w: w.ann.card.delete(),
         lambda w: w.Card(number="3", owner=w.bob),
     ],
-    ids=["link", "unlink", "new tag", "new order", "moved", "deleted", "partner", "partner moves", "new partner"],
+    ids=[
+        "link",
+        "unlink",
+        "new tag",
+        "new order",
+        "moved",
+        "deleted",
+        "partner",
+        "partner moves",
+        "partner deleted",
+        "new partner",
+    ],
 )
 def test_relations(world, change):
     """47. What an object led to by changes of others is lost with the rollback as well: the object itself says so."""
