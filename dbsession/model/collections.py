@@ -17,7 +17,7 @@ from dbsession.errors import ConstraintError, NotLoadedError, ObjectNotFound
 from dbsession.model.elsewhere import CollectionNames
 from dbsession.model.expressions import Expression, ReferenceExpression
 from dbsession.model.iterators import over, over_loaded
-from dbsession.model.linking import joined, require_linkable
+from dbsession.model.linking import join, joined, require_linkable, with_room
 from dbsession.model.mapping import LinkTable, Mapping, Selection
 from dbsession.model.stand_ins import object_behind, object_in
 from dbsession.model.state import NOT_LOADED, Status
@@ -69,12 +69,7 @@ class CollectionAttribute(Expression[Any]):
 
     def checked(self, obj: EntityBase, value: Any) -> list[Any]:
         """Return the objects in *value*, which are to be the items of *obj*, or raise as `Collection.checked` does."""
-        collection = self.of(obj)
-        items = list(collection.checked(value))
-        for item in items:
-            if not item._state_.may_change:
-                item._state_.require_change(item, f"add {item!r} to {collection!r}")
-        return items
+        return self.of(obj).checked_items(value)
 
     def assign(self, obj: EntityBase, value: Any) -> None:
         """Replace the whole collection: ``user.orders = [a, b]``."""
@@ -261,8 +256,7 @@ class Collection(CollectionNames, Generic[T]):
             if isinstance(value, attribute.target.entity):
                 if value._state_.unit is not self._owner._state_.unit:
                     doing = f"{self._owner!r}.{attribute.name} cannot take"
-                    one_sided = attribute.link is not None
-                    require_linkable(self._owner, self._changing(), value, doing, one_sided=one_sided)
+                    require_linkable(self._owner, self._changing(), value, doing, one_sided=attribute.link is not None)
                 yield value
             elif hasattr(value, "_state_") or isinstance(value, str) or not isinstance(value, Iterable):
                 if (behind := self._object_behind(value)) is not None:
@@ -271,6 +265,14 @@ class Collection(CollectionNames, Generic[T]):
                 raise TypeError(f"{self._owner!r}.{attribute.name} holds {attribute.target.name}, not {value!r:.80}")
             else:
                 yield from self.checked(value)
+
+    def checked_items(self, values: Any) -> list[Any]:
+        """Return the objects among *values*, which are to be items, or raise as `checked` does."""
+        items = list(dict.fromkeys(self.checked(values)))
+        for item in items:
+            if not item._state_.may_change:
+                item._state_.require_change(item, f"add {item!r} to {self!r}")
+        return items
 
     def _object_behind(self, value: Any) -> Any:
         """Return the object that *value* stands for; None if it is nothing of the kind, or has been looked up."""
@@ -295,14 +297,12 @@ class Collection(CollectionNames, Generic[T]):
         """
         unit = self._changing()
         reverse = self._attribute.reverse
-        for item in list(self.checked(items)):
-            is_here = item._state_.unit is unit or joined(unit, item)
+        for item in join(unit, self.checked_items(items)):
             if self._attribute.link is None:
                 reverse.assign(item, self._owner)
             elif item not in self._added and (known := self._knows(item)) is not True:
-                item._state_.require_change(item, f"add {item!r} to {self!r}")
                 self.note_added(item, unit)
-                if is_here and (reverse is not self._attribute or item is not self._owner):
+                if item._state_.unit is unit and (reverse is not self._attribute or item is not self._owner):
                     reverse.of(item).note_added(self._owner, unit)
                 unit.link_changed(self._attribute, self._owner, item, add=True, known=known is False)
 
@@ -344,8 +344,9 @@ class Collection(CollectionNames, Generic[T]):
 
     def replace(self, values: Any) -> None:
         """Make *values* the items: what ``user.orders = [a, b]`` does."""
-        self._changing()
-        wanted = list(self.checked(values))
+        unit = self._changing()
+        wanted = dict.fromkeys(self.checked_items(values))
+        with_room(unit, wanted)
         for item in [item for item in self if item not in wanted]:
             self.remove(item)
         self.add(wanted)

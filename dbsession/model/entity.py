@@ -11,6 +11,7 @@ from typing import TYPE_CHECKING, Any, ClassVar, Never, Self, SupportsIndex, Typ
 
 from dbsession.errors import CacheIndexError, ERDiagramError, ObjectNotFound
 from dbsession.model import export
+from dbsession.model.assignments import set_values
 from dbsession.model.attributes import Attribute, ValueAttribute
 from dbsession.model.collections import CollectionAttribute
 from dbsession.model.copying import copy_object
@@ -19,7 +20,7 @@ from dbsession.model.elsewhere import EntityNames
 from dbsession.model.export import Names
 from dbsession.model.expressions import Expression, plain_expression
 from dbsession.model.iterators import over
-from dbsession.model.keys import assign_key
+from dbsession.model.linking import with_room
 from dbsession.model.making import unit_given
 from dbsession.model.mapping import Catalog, Gateway, Mapping, Selection, mapping_of
 from dbsession.model.pickling import reduce_object
@@ -175,16 +176,25 @@ class EntityBase(Slots, metaclass=EntityMeta, abstract=True):
         set_state(self, unit.states.new)
         values_here = self.__dict__
         values_here.update(plain)
+        coming: list[Any] = []
         for attribute, target in relations:
-            if target is not None and not attribute.is_virtual:
-                attribute.require_free_end(self, target)
+            if target is not None:
+                if target._state_.unit is not unit:
+                    coming.append(target)
+                if not attribute.is_virtual:
+                    attribute.require_free_end(self, target)
             if target is None or not attribute.is_virtual:
                 values_here[attribute.name] = target
         for name in mapping.collections:
             if name in values:
                 values[name] = attributes[name].checked(self, values[name])
+                coming += values[name]
+        if coming:
+            coming = with_room(unit, coming)
         unit.add_new(self)
         try:  # Only now do others learn of the object, when nothing can be refused any more.
+            if coming:
+                unit.take_in(*coming)
             for attribute, target in relations:
                 if target is not None:
                     attribute.refer(self, target, unit) if attribute.is_virtual else attribute.tell(
@@ -375,24 +385,7 @@ class EntityBase(Slots, metaclass=EntityMeta, abstract=True):
         Raises:
             TypeError, ValueError: an attribute does not exist, or a value does not fit.
         """
-        unknown = [name for name in values if name not in self._attributes_]
-        if unknown:
-            raise TypeError(
-                f"unexpected attribute {unknown[0]!r} of {type(self).__name__}{suggest(unknown[0], self._attributes_)}"
-            )
-        state = self._state_
-        unit = state.require_change(self, f"change object {self!r}")
-        key: dict[Any, Any] = {}
-        first: dict[Any, Any] = {}  # what may still be refused
-        rest: dict[Any, Any] = {}
-        for name, value in values.items():
-            attribute = self._attributes_[name]
-            checked = attribute.checked(self, value)
-            (key if attribute.is_key else rest if isinstance(attribute, ValueAttribute) else first)[attribute] = checked
-        if key:
-            assign_key(self, unit, key)
-        for attribute, value in (*first.items(), *rest.items()):
-            attribute.assign(self, value)
+        set_values(self, values)
 
     def delete(self) -> None:
         """Delete the object, and what cascades from it, at the next flush. A second call does nothing.

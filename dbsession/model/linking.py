@@ -14,6 +14,7 @@ of a session             of another session             refused
 
 from __future__ import annotations
 
+from collections.abc import Iterable
 from typing import TYPE_CHECKING
 
 from dbsession.errors import ConstraintError
@@ -22,7 +23,7 @@ if TYPE_CHECKING:
     from dbsession.model.entity import EntityBase
     from dbsession.model.state import Unit
 
-__all__ = ["joined", "require_linkable"]
+__all__ = ["join", "joined", "require_linkable", "with_room"]
 
 
 def require_linkable(
@@ -34,7 +35,9 @@ def require_linkable(
     link is noted with *obj*, so that *other* need not know of it.
 
     Raises:
-        ConstraintError: the table at the head of this module refuses it, or the two units have an object for one row.
+        ConstraintError: the table at the head of this module refuses it.
+
+    Whether there is room for it is asked by `with_room`, once for all objects of a call.
     """
     theirs = other._state_.unit
     if theirs is None or not (unit.is_detached or theirs.is_detached):
@@ -42,13 +45,37 @@ def require_linkable(
     if theirs.is_detached:
         if not unit.is_detached and not other._state_.is_new:
             raise ConstraintError(f"{doing} {other!r}{other._state_.why_stranger(f'{type(other).__name__}[key]')}")
-        unit.require_room(other)
     elif not one_sided or (obj is not None and not obj._state_.is_new):
         way_in = "session.add(...)" if obj is None else obj._state_.way_in
         whose = "the object that you make" if obj is None else repr(obj)
         raise ConstraintError(
             f"{doing} {other!r}, which is of a session, while {whose} is of none; {way_in} it to that session first"
         )
+
+
+def with_room(unit: Unit, objects: Iterable[EntityBase | None]) -> list[EntityBase]:
+    """Return those of *objects*, which `require_linkable` has let pass, that are to join *unit*.
+
+    Raises:
+        CacheIndexError, ConstraintError: *unit* has no room for all of them; see `Unit.require_room`.
+    """
+    others = [obj for obj in objects if obj is not None and obj._state_.unit is not unit]
+    coming = [obj for obj in others if (theirs := obj._state_.unit) is not None and theirs.is_detached]
+    if coming:
+        unit.require_room(*coming)
+    return coming
+
+
+def join(unit: Unit, objects: list[EntityBase]) -> list[EntityBase]:
+    """Let those of *objects* that are in no session join *unit*, all of them or none; return *objects*.
+
+    Raises:
+        CacheIndexError, ConstraintError: as for `with_room`.
+    """
+    coming = with_room(unit, objects)
+    if coming:
+        unit.take_in(*coming)
+    return objects
 
 
 def joined(unit: Unit, other: EntityBase) -> bool:

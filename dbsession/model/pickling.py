@@ -20,7 +20,12 @@ from operator import getitem
 from typing import TYPE_CHECKING, Any, NamedTuple, SupportsIndex
 from weakref import ref
 
-from dbsession.errors import CacheIndexError, InvalidRequestError, OperationWithDeletedObjectError
+from dbsession.errors import (
+    CacheIndexError,
+    DatabaseSessionIsOver,
+    InvalidRequestError,
+    OperationWithDeletedObjectError,
+)
 from dbsession.model.attributes import PendingExpression, ValueAttribute
 from dbsession.model.collections import Collection, CollectionAttribute
 from dbsession.model.departed import Departed
@@ -159,6 +164,7 @@ def reduce_object(obj: EntityBase) -> Any:
     Raises:
         OperationWithDeletedObjectError: its row is gone.
         InvalidRequestError: it has an unsaved SQL expression.
+        DatabaseSessionIsOver: its commit has an unknown outcome.
     """
     require_copyable(obj)
     dump: _Dump | None = _here.dump() if _here.dump is not None else None
@@ -310,9 +316,16 @@ class _Writer:
 
 
 def facts(obj: EntityBase) -> tuple[int, tuple[Any, ...], dict[str, bool]]:
-    """Return the status of *obj* as copies have it, its row, and which attributes have changed."""
+    """Return the status of *obj* as copies have it, its row, and which attributes have changed.
+
+    Raises:
+        DatabaseSessionIsOver: nobody knows whether it, or what was changed of it, was saved.
+        InvalidRequestError: it has an unsaved SQL expression.
+    """
     state = obj._state_
     row = obj._row_
+    if state.unit is None and state.doubt:
+        raise DatabaseSessionIsOver(f"{obj!r} cannot be copied or pickled: {state.doubt}")
     if state.is_new or state.status is Status.TRANSIENT:
         return NEW, _NOTHING, {}
     if isinstance(row, KeyRow):

@@ -13,7 +13,7 @@ from dbsession.model import one_to_one
 from dbsession.model.attributes import Attribute
 from dbsession.model.expressions import ReferenceExpression
 from dbsession.model.keys import change_key
-from dbsession.model.linking import joined, require_linkable
+from dbsession.model.linking import joined, require_linkable, with_room
 from dbsession.model.mapping import Mapping
 from dbsession.model.stand_ins import object_in
 from dbsession.model.state import NOT_LOADED, UNSET, State, Status, set_row, set_state
@@ -144,7 +144,10 @@ class ReferenceAttribute(Attribute[Any]):
     def assign(self, obj: EntityBase, value: Any) -> None:
         """Refer to another object; both ends of the relation agree at once."""
         unit = self.require_change(obj)
-        self.refer(obj, self.coerce(obj, unit, value), unit)
+        target = self.coerce(obj, unit, value)
+        if target is not None and target._state_.unit is not unit:
+            with_room(unit, (target,))
+        self.refer(obj, target, unit)
 
     def refer(self, obj: EntityBase, target: EntityBase | None, unit: Unit) -> None:
         """Let *obj* refer to *target*, and bring the other end into agreement."""

@@ -190,6 +190,8 @@ class State:
         if self is DISCARDED:
             return OperationWithDeletedObjectError(f"Cannot {doing}: {self.reason}; {_ANOTHER}")
         if self.status is Status.TRANSIENT:
+            if self.doubt:
+                return DatabaseSessionIsOver(f"Cannot {doing}: {self.doubt}")
             way_out = _ANOTHER
         return DatabaseSessionIsOver(f"Cannot {doing}: {self.reason}{also}; {way_out}")
 
@@ -206,6 +208,8 @@ class State:
     def why_stranger(self, example: str) -> str:
         """Say, behind the name of an object, why another session cannot take it; *example* would get it there."""
         way_out = f"get it {'again ' if self.unit is None else ''}in this scope, for instance with {example}"
+        if self.doubt:
+            return f": {self.doubt}"
         if self.status is Status.TRANSIENT:
             return f": {self.reason}; {_ANOTHER}"
         if self.unit is None:
@@ -213,6 +217,23 @@ class State:
         if self.unit.is_detached:
             return f", which is in no session; {self.way_in} it first"
         return f", which belongs to another live session (or database); {way_out}"
+
+    @property
+    def doubt(self) -> str:
+        """Why nobody knows whether such objects, or changes of them, were saved, and what to do; empty if it is."""
+        if self.unit is not None or not (self.is_unknown or self.before is Status.DIRTY):
+            return ""
+        if self.before is Status.NEW:
+            return (
+                f"{self.reason}, so that nobody knows whether it was saved; look for it in the database, and make a "
+                f"new object if it is not there"
+            )
+        if self.before is Status.DIRTY:
+            return (
+                f"{self.reason}, so that nobody knows whether its changes were saved; get it again in the session that "
+                f"needs it"
+            )
+        return ""
 
     @property
     def label(self) -> str:
@@ -366,8 +387,8 @@ class Unit(Protocol):
         """Let *obj*, which was just taken in as new, go: its construction has failed in the end."""
         ...
 
-    def require_room(self, obj: EntityBase) -> None:
-        """Raise unless *obj*, of a unit without a session, can be taken in with all that it reaches in memory.
+    def require_room(self, *objects: EntityBase) -> None:
+        """Raise unless *objects*, of units without a session, can be taken in together, with all that they reach.
 
         Raises:
             CacheIndexError: there is another object here for the row of one of them.
@@ -375,8 +396,8 @@ class Unit(Protocol):
         """
         ...
 
-    def take_in(self, obj: EntityBase) -> None:
-        """Let *obj*, of a unit without a session, be an object of this one, with all that it reaches in memory."""
+    def take_in(self, *objects: EntityBase) -> None:
+        """Let *objects*, of units without a session, be objects of this one, with all that they reach: all or none."""
         ...
 
     def mark_dirty(self, obj: EntityBase) -> dict[str, bool]:

@@ -84,9 +84,9 @@ def attach(unit: UnitOfWork, obj: E) -> E:
     return attached
 
 
-def require_room(unit: UnitOfWork, obj: EntityBase) -> None:
-    """Raise unless the transient *obj* can be added to *unit* by a link to it."""
-    _checked(unit, (obj,), "add", only_transient=True)
+def require_room(unit: UnitOfWork, objects: Iterable[EntityBase]) -> None:
+    """Raise unless the transient *objects* can be added to *unit* together, by links to them."""
+    _checked(unit, objects, "add", only_transient=True)
 
 
 def require_no_double(unit: UnitOfWork, objects: Iterable[EntityBase]) -> None:
@@ -95,7 +95,7 @@ def require_no_double(unit: UnitOfWork, objects: Iterable[EntityBase]) -> None:
 
 
 def move(unit: UnitOfWork, objects: Iterable[EntityBase]) -> None:
-    """Move *objects*, which are all that one unit without a session has, to *unit*, which is another such unit."""
+    """Move *objects*, which are all that some units without a session have, to *unit*, which is another such unit."""
     coming = Move(unit, dict.fromkeys(objects), "link")
     coming.require_keys()
     coming.find_links()
@@ -125,7 +125,6 @@ def _checked(unit: UnitOfWork, roots: Iterable[EntityBase], verb: str, *, only_t
     todo = list(roots)[::-1]  # in the order in which they are given, which is that of their INSERTs
     by_changes: deque[tuple[EntityBase, EntityBase]] = deque()
     only_so: set[EntityBase] = set()
-    departed = Departed()
     while todo or by_changes:
         if todo:
             obj = todo.pop()
@@ -138,7 +137,7 @@ def _checked(unit: UnitOfWork, roots: Iterable[EntityBase], verb: str, *, only_t
             continue
         _require_movable(unit, obj, verb, only_transient=only_transient)
         objects[obj] = None
-        reached = [*_reached(obj), *departed.of(obj)]
+        reached = list(_reached(obj))
         if not is_transient(obj):
             if brings_changes(obj):
                 coming.brought[obj] = None
@@ -183,17 +182,7 @@ def _why_lost(obj: EntityBase, state: State, verb: str) -> OrmError | None:
         return DatabaseSessionIsOver(f"Cannot {verb} {obj!r}: {state.reason}; get it again in this session")
     if state.before in _DELETED:
         return OperationWithDeletedObjectError(f"Cannot {verb} {obj!r}: it was deleted, and {state.reason}")
-    if state.is_unknown and state.before is Status.NEW:
-        return DatabaseSessionIsOver(
-            f"Cannot {verb} {obj!r}: {state.reason}, so that nobody knows whether it was saved; look for it in the "
-            f"database, and make a new object if it is not there"
-        )
-    if state.before is Status.DIRTY:
-        return DatabaseSessionIsOver(
-            f"Cannot {verb} {obj!r}: {state.reason}, so that nobody knows whether its changes were saved; get it again "
-            f"in this session"
-        )
-    return None
+    return DatabaseSessionIsOver(f"Cannot {verb} {obj!r}: {state.doubt}") if state.doubt else None
 
 
 def _reached(obj: EntityBase) -> Iterator[EntityBase]:

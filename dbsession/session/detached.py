@@ -95,26 +95,29 @@ class DetachedUnit(UnitOfWork):
 
     # --- units that meet ------------------------------------------------------------------------
 
-    def require_room(self, obj: EntityBase) -> None:
-        """Raise `CacheIndexError` if the unit of *obj* has another object for a row of this one."""
-        other = obj._state_.unit
-        assert isinstance(other, DetachedUnit)
-        small, large = sorted((self, other), key=len)
-        attaching.require_no_double(large, small.objects())
+    def require_room(self, *objects: EntityBase) -> None:
+        """Raise `CacheIndexError` if two of the units of *objects*, and this one, have objects for one row."""
+        units = (self, *self._others(objects))
+        largest = max(units, key=len)
+        attaching.require_no_double(largest, [obj for unit in units if unit is not largest for obj in unit.objects()])
 
-    def take_in(self, obj: EntityBase) -> None:
-        """Merge with the unit of *obj*; it costs as much as the smaller of the two is large."""
-        other = obj._state_.unit
-        assert isinstance(other, DetachedUnit)
-        if other is self:
+    def take_in(self, *objects: EntityBase) -> None:
+        """Merge with the units of *objects*; it costs as much as all of them but the largest are large."""
+        others = self._others(objects)
+        if not others:
             return
-        if len(other) > len(self):  # be what the other is: the objects of this unit are fewer
+        largest = max(others, key=len)
+        if len(largest) > len(self):  # be what that one is: the objects of this unit are fewer
             mine = self.__dict__.copy()
-            self.__dict__.update(other.__dict__)
-            other.__dict__.update(mine)
+            self.__dict__.update(largest.__dict__)
+            largest.__dict__.update(mine)
             self.states.belong_to(self)
-            other.states.belong_to(other)
-        attaching.move(self, other.objects())
+            largest.states.belong_to(largest)
+        attaching.move(self, [obj for other in others for obj in other.objects()])
+
+    def _others(self, objects: Iterable[EntityBase]) -> list[DetachedUnit]:
+        units = dict.fromkeys(obj._state_.unit for obj in objects if obj._state_.unit is not self)
+        return [unit for unit in units if isinstance(unit, DetachedUnit)]
 
     # --- what would need a connection -----------------------------------------------------------
 

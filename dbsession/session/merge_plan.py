@@ -354,11 +354,8 @@ def _require_free(obj: EntityBase) -> None:
         raise OperationWithDeletedObjectError(
             f"{obj!r} cannot be merged: it was deleted; session.attach(obj) of a copy brings the deletion along"
         )
-    if state.unit is None and status is Status.DIRTY:
-        raise DatabaseSessionIsOver(
-            f"{obj!r} cannot be merged: {state.reason}, so that nobody knows whether its changes were saved; get it "
-            f"again in this session"
-        )
+    if state.doubt:
+        raise DatabaseSessionIsOver(f"{obj!r} cannot be merged: {state.doubt}")
 
 
 def _require_alive(obj: EntityBase, other: EntityBase) -> None:

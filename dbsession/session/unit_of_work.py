@@ -157,13 +157,13 @@ class UnitOfWork:
         """Let *obj*, which was just taken in as new, go: its construction has failed in the end."""
         deleting.withdraw(self, obj)
 
-    def require_room(self, obj: EntityBase) -> None:
-        """Raise unless the transient *obj* can be taken in with all that it reaches in memory."""
-        attaching.require_room(self, obj)
+    def require_room(self, *objects: EntityBase) -> None:
+        """Raise unless the transient *objects* can be taken in together, with all that they reach in memory."""
+        attaching.require_room(self, objects)
 
-    def take_in(self, obj: EntityBase) -> None:
-        """Add the transient *obj*, and all that it reaches in memory."""
-        attaching.add(self, (obj,))
+    def take_in(self, *objects: EntityBase) -> None:
+        """Add the transient *objects*, and all that they reach in memory; all of them, or, on an error, none."""
+        attaching.add(self, objects)
 
     def mark_dirty(self, obj: EntityBase) -> dict[str, Any]:
         """Note that *obj* has its first unsaved change, and return the dict of its changes."""

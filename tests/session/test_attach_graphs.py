@@ -2,7 +2,7 @@
 
 import pytest
 
-from dbsession import Session, db_session, rollback
+from dbsession import InvalidRequestError, Session, db_session, rollback
 from tests.session.graphs import ONE_TO_ONE, again, live, make_graph, picture, taken
 
 
@@ -56,6 +56,28 @@ def test_whoever_left_is_undone_with_a_rollback(world):
         rollback()
         assert ann.desk is world.Desk[1]
         assert ann.desk.person is ann
+
+
+@pytest.mark.parametrize("change", [lambda ann: setattr(ann, "desk", None), lambda ann: ann.badge.delete()])
+@pytest.mark.parametrize("is_inner", [False, True])
+def test_whoever_left_is_not_lost_in_silence(world, change, is_inner):
+    """103, 123. An object whose one-to-one partner had left it in a copy is undone by a rollback, like its partner."""
+    (ann,) = taken(world, "Ann")
+    change(ann)
+    before = picture(world)
+    with db_session as session:
+        if is_inner:
+            with pytest.raises(ZeroDivisionError), db_session as inner:
+                inner.attach(ann)
+                raise ZeroDivisionError
+        else:
+            session.attach(ann)
+            rollback()
+        with pytest.raises(InvalidRequestError, match="rolled back"):
+            session.attach(ann)
+    with db_session as session, pytest.raises(InvalidRequestError, match="rolled back"):
+        session.attach(ann)
+    assert picture(world) == before
 
 
 # --- what was made, and is linked no more ---------------------------------------------------------------------------
