@@ -36,7 +36,18 @@ from dbsession.model.tracked import plain
 if TYPE_CHECKING:
     from dbsession.model.entity import EntityBase
 
-__all__ = ["CLEAN", "DIRTY", "MARKED", "NEW", "STATES", "facts", "read_again", "reduce_object", "require_copyable"]
+__all__ = [
+    "CLEAN",
+    "DIRTY",
+    "MARKED",
+    "NEW",
+    "STATES",
+    "UNDONE",
+    "facts",
+    "read_again",
+    "reduce_object",
+    "require_copyable",
+]
 
 _DELETED = frozenset({Status.DELETED, Status.MARKED_FOR_DELETION})
 CLEAN = 0
