@@ -68,10 +68,10 @@ def attach(unit: UnitOfWork, obj: E) -> E:
     """Let *obj*, a copy or of a scope that has ended, be an object of *unit*, with what it reaches; return it.
 
     Its row is taken as it was loaded. Changes stay unsaved changes, deletes stay deletes, new objects that it reaches
-    are added. If nothing but its key is known, and the session has the object with that key, this is returned.
+    are added. If it was not changed, and the session has another object for its row, that one is returned.
 
     Raises:
-        CacheIndexError: the session has another object for the row of *obj*, or of one that it reaches.
+        CacheIndexError: *obj*, or one that it reaches, was changed, and the session has another object for its row.
         ConstraintError, OperationWithDeletedObjectError, InvalidRequestError, DatabaseSessionIsOver: as for `add`.
     """
     unit.check_owner()

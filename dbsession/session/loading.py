@@ -21,6 +21,7 @@ from dbsession.errors import ObjectNotFound, OptimisticCheckError, UnrepeatableR
 from dbsession.model.attributes import Attribute, PendingExpression, ValueAttribute
 from dbsession.model.entity import EntityBase
 from dbsession.model.mapping import Column, Mapping
+from dbsession.model.pickling import read_again
 from dbsession.model.references import ReferenceAttribute
 from dbsession.model.state import NOT_LOADED, UNSET, Status, set_row, set_state
 from dbsession.model.tracked import same_raw
@@ -35,6 +36,7 @@ __all__ = [
     "below",
     "columns_load",
     "concerns",
+    "fill_hollow",
     "get",
     "load_attribute",
     "load_missing",
@@ -239,6 +241,14 @@ def _merge(unit: UnitOfWork, obj: EntityBase, mapping: Mapping, row: tuple[Any, 
             elif old[place] is not row[place] and old[place] != row[place]:
                 merged[place] = _newer(unit, obj, attribute, changes, old[place], row[place], refresh=refresh)
     set_row(obj, tuple(merged))
+
+
+def fill_hollow(unit: UnitOfWork, obj: EntityBase, other: EntityBase) -> None:
+    """Let *obj*, of which only the key is known, have the row of *other*, and count as read what was read of that."""
+    _merge(unit, obj, other._mapping_, other._row_, refresh=False)
+    attributes = obj._mapping_.attributes
+    names = [name for name in other.__dict__ if name in attributes and not attributes[name].is_virtual]
+    read_again(obj, [name for name in names if name not in obj.__dict__])
 
 
 def _newer(

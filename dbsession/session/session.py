@@ -249,11 +249,13 @@ class Session(SessionNames):
 
         A copy is what `copy.copy` and `pickle` make. It may have been changed: the changes are saved with the next
         commit, if nobody has changed what was read, or changed, of it since its row was loaded. Nothing is sent yet.
+        If it was not changed, and the session has another object for its row, that one is returned.
 
         Raises:
             TypeError: it is no entity object.
-            CacheIndexError: the session has another object for its row, or that of one that it reaches; see `merge`.
+            CacheIndexError: it was changed, and the session has another object for its row; see `merge`.
             ConstraintError: it is of another live session.
+            InvalidRequestError: it was attached with changes before, which were rolled back; attach a copy each time.
             DatabaseSessionIsOver: nothing but its key is left since its strict scope has ended.
         """
         return attaching.attach(self._unit(obj, "attach"), obj)

@@ -289,6 +289,7 @@ def test_the_session_has_the_object_already(world):
         order.user.name
     order = pickle.loads(pickle.dumps(order))
     order.total = 99
+    order.user.name = "Eve"
     with db_session:
         ann = world.User[1]
         with pytest.raises(CacheIndexError, match=r"Cannot attach User\[1\].*session\.merge\(obj\).*attach it before"):

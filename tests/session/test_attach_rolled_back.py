@@ -316,6 +316,36 @@ def test_the_clean_ones_of_a_graph(world):
         assert attach(world.db, order.user) is world.User[1]
 
 
+def test_what_has_given_way(world):
+    """121. An unchanged copy that has given way to the session's object brings its new items in each attempt."""
+    ann, _, _ = relations(world)
+    ann.orders.create(total=9)
+    attempts = []
+
+    @db_session(retry=2)
+    def save():
+        mine = world.User[1]
+        mine.name
+        assert attach(world.db, ann) is mine
+        flush()
+        attempts.append(len(mine.orders))
+        if len(attempts) == 1:
+            give_up()
+
+    save()
+    assert attempts == [3, 3]
+    assert rows(world.db, "SELECT total FROM purchase ORDER BY id") == [10, 20, 9]
+    ann, bob, _ = relations(world)
+    bob.orders.add(list(ann.orders))
+    for error in (TransactionError, InvalidRequestError):
+        with pytest.raises(error), db_session:
+            mine = world.User[2]
+            mine.name
+            assert attach(world.db, bob) is mine
+            flush()
+            give_up()
+
+
 def test_links_in_a_read_only_scope(world):
     """A copy with unsaved links is a change, which a read-only scope refuses before anything has moved."""
     ann, _, tag = relations(world)
