@@ -5,7 +5,7 @@ looked at first, so that what is refused has moved nothing. Nothing is sent.
 
 What comes was loaded some time ago. So it does not count as *fresh*: a newer row that the session loads replaces what
 was read and not changed, and an UPDATE or DELETE compares, beside what was read, the old value of every changed
-attribute. A rollback puts it back to the rows that it came with.
+attribute. A rollback puts it back to the rows that it came with; what becomes of its changes then stands in `undone`.
 """
 
 from __future__ import annotations

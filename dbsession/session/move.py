@@ -91,11 +91,11 @@ class Move:
     def _may_give_way(self, obj: EntityBase, other: EntityBase) -> bool:
         """Tell whether nothing is lost if *other* stands for the row of *obj* from now on.
 
-        What others have changed of their links to *obj* is no knowledge of its own: *other* will be told.
+        That others have come to refer to *obj*, or do no more, is no knowledge of its own: *other* will be told.
         """
-        if is_transient(obj) or brings_changes(obj):
-            return False
         is_hollow = obj._mapping_.is_hollow(obj._row_)
+        if is_transient(obj) or (brings_changes(obj) and not (is_hollow and _only_follows(obj))):
+            return False
         if self.unit.is_detached:  # both are in the hands of the program, and one would be there for nothing
             return is_hollow and not _has_items(obj, but_new=obj in self.objects)
         if is_transient(other) or not other._state_.may_change:
@@ -214,6 +214,7 @@ class Move:
         for obj in self.stand_ins:
             theirs: Any = obj._state_.unit
             if theirs is not None:
+                theirs.forget_unsaved(obj)
                 theirs.identity.remove(obj, obj._key_)
             set_state(obj, gone)
 
@@ -309,6 +310,19 @@ def is_transient(obj: EntityBase) -> bool:
     return obj._state_.is_new or obj._state_.status is Status.TRANSIENT
 
 
+def _only_follows(obj: EntityBase) -> bool:
+    """Tell whether all that has changed of *obj* is who refers to it, in relations with a column at both ends."""
+    if obj._state_.status is not Status.DIRTY:
+        return False
+    for name in unsaved(obj):
+        reference: Any = obj._mapping_.attributes[name]
+        partner = obj.__dict__.get(name)
+        is_symmetric = isinstance(reference, ReferenceAttribute) and reference.reverse is reference
+        if not is_symmetric or partner is None or partner.__dict__.get(name) is not obj:
+            return False
+    return True
+
+
 def _has_items(obj: EntityBase, *, but_new: bool) -> bool:
     """Tell whether the collections of *obj* know anything; *but_new*: beside those that have come to refer to it."""
     for name, attribute in obj._mapping_.collections.items():
@@ -355,7 +369,8 @@ def _tell_instead(unit: UnitOfWork, obj: EntityBase, there: EntityBase) -> None:
                 if item._state_.unit is unit:
                     attribute.released(there, item, unit)
     for reference in obj._mapping_.reference_attributes:
-        partner = obj.__dict__.get(reference.name) if reference.is_virtual else None
+        follows = reference.is_virtual or reference.reverse is reference
+        partner = obj.__dict__.get(reference.name) if follows else None
         if partner is not None and partner._state_.unit is unit and leads_by_change(there, partner):
             reference.taken(there, partner, unit)
 

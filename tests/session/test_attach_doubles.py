@@ -9,6 +9,8 @@ from dbsession import (
     CacheIndexError,
     OperationWithDeletedObjectError,
     OptimisticCheckError,
+    Optional,
+    Required,
     Session,
     db_session,
     rollback,
@@ -83,7 +85,6 @@ def test_a_copy_refers_by_key(world, known):
         assert len(bob.orders) == 1 and len(ann.orders) == 1
         rollback()
         assert order in ann.orders and len(bob.orders) == 0
-    order = copy.copy(order)
 
 
 def test_a_copy_that_has_moved(world):
@@ -136,6 +137,40 @@ def test_a_card_that_moves_to_another_owner(world):
         assert bob.card is card
         assert world.User[1].card is None
     assert rows(world.db, "SELECT number, owner FROM card") == [("1", 2)]
+
+
+@pytest.mark.parametrize("is_new", [True, False])
+def test_a_relation_with_a_column_at_both_ends_by_key(db, is_new):
+    """47. Where both ends have a column, the session's object takes its new partner, and leaves the one before."""
+
+    class Person(db.Entity):
+        name = Required(str)
+        spouse = Optional("Person", reverse="spouse")
+
+    db.generate_mapping(create_tables=True)
+    with db_session:
+        a, b, c = [Person(name=name) for name in "abc"]
+        a.spouse = b
+    with db_session:
+        third = copy.copy(Person[c.id])
+    session = Session(db)
+    if is_new:
+        third = Person(name="d", spouse=a.id)
+    else:
+        third.spouse = a.id
+    first = session.get(Person, a.id)
+    second = first.spouse
+    session.add(third)
+    assert first.spouse is third and third.spouse is first and second.spouse is None
+    session.rollback()
+    assert first.spouse is second and second.spouse is first
+    if is_new:  # it has kept its values
+        session.add(third)
+    third.spouse = first
+    session.commit()
+    session.close()
+    with db_session:
+        assert [Person[each.id].spouse for each in (first, third, second)] == [Person[third.id], Person[first.id], None]
 
 
 @pytest.mark.parametrize("known", ["nothing", "row", "everything"])
