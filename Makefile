@@ -1,7 +1,7 @@
 # Everything runs in a virtual environment that is made here, from nothing but Python >= 3.11 and make.
 #
 #   make demo [DB=postgres]   the flights demo, on SQLite or on an embedded PostgreSQL
-#   make test [ARGS=...]      the tests, on SQLite and on PostgreSQL 16 and 18 (ARGS go to pytest)
+#   make test [ARGS=...]      the tests, on SQLite and PostgreSQL 18, some on 16, too (ARGS go to pytest)
 #   make check                ruff, mypy, pyright and the architecture test
 #   make test-all             the tests on Python 3.11, 3.12 and 3.13
 #   make bench [ARGS=...]     the benchmarks

@@ -12,7 +12,8 @@ two of these fixtures in one test gets the same database twice. Connections that
 open are ended then.
 
 `DBSESSION_TEST_DATABASES=sqlite` (or ``sqlite,postgresql-18``; ``postgresql`` means both) leaves the
-other databases out.
+other databases out. Without it everything runs on SQLite and the newest PostgreSQL, and on the oldest one
+what depends on the server most (`ON_OLDEST`); the rest of that is for `.ci/run`, which has the time.
 """
 
 from __future__ import annotations
@@ -46,6 +47,24 @@ def _selected() -> list[str]:
 
 
 SELECTED = _selected()
+OLDEST, *_ = POSTGRES
+ON_OLDEST = ("tests/backends/", "tests/isolation/", "tests/test_")
+
+
+def pytest_collection_modifyitems(config: pytest.Config, items: list[pytest.Item]) -> None:
+    """Leave the oldest PostgreSQL to the tests of `ON_OLDEST`, unless databases were asked for."""
+    if os.environ.get("DBSESSION_TEST_DATABASES"):
+        return
+    left_out = [item for item in items if _is_on_oldest(item) and not item.nodeid.startswith(ON_OLDEST)]
+    if left_out:
+        config.hook.pytest_deselected(items=left_out)
+        gone = set(left_out)
+        items[:] = [item for item in items if item not in gone]
+
+
+def _is_on_oldest(item: pytest.Item) -> bool:
+    callspec: Any = getattr(item, "callspec", None)
+    return callspec is not None and OLDEST in callspec.params.values()
 
 # --- one keeper of servers for the whole run ------------------------------------------------------------
 

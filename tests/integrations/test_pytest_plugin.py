@@ -230,7 +230,7 @@ def test_unittest(pytester, db_url, monkeypatch):
 def test_pytest_finds_it():
     """128. The entry point of the package names the plugin."""
     with (ROOT / "pyproject.toml").open("rb") as file:
-        assert tomllib.load(file)["project"]["entry-points"]["pytest11"] == {"dbsession": PLUGIN}
+        assert tomllib.load(file)["project"]["entry-points"]["pytest11"] == {PLUGIN: PLUGIN}
     assert {"db_rollback", "assert_queries", "assert_round_trips"} <= set(import_module(PLUGIN).__all__)
 
 

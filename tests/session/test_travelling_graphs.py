@@ -9,7 +9,7 @@ from dbsession import OperationWithDeletedObjectError, OrmError, Session, db_ses
 from dbsession.model.state import Status
 from tests.session.graphs import again, make_graph, picture
 
-SEEDS = range(60)
+SEEDS = range(15)
 LABELS = {
     "Person": "name",
     "Desk": "number",

@@ -10,7 +10,7 @@ from dbsession import OrmError, Session, db_session, flush, rollback
 from dbsession.model.state import Status
 from tests.session.travel import make_world
 
-SEEDS = range(40)
+SEEDS = range(20)
 KINDS = ("User", "Order", "Tag", "Card", "Node")
 
 
