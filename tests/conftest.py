@@ -66,6 +66,7 @@ def _is_on_oldest(item: pytest.Item) -> bool:
     callspec: Any = getattr(item, "callspec", None)
     return callspec is not None and OLDEST in callspec.params.values()
 
+
 # --- one keeper of servers for the whole run ------------------------------------------------------------
 
 RUN_DIR = pytest.StashKey[str]()
