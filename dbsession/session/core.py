@@ -211,7 +211,8 @@ class SessionCore:
 
     def _flushes_ahead(self) -> bool:
         """Tell whether queries are to see what is unsaved."""
-        return self._autoflush and self._options.autoflush and all(inner.options.autoflush for inner in self._inner)
+        wanted = self._autoflush and self._options.autoflush
+        return wanted and not (self._inner and any(not inner.options.autoflush for inner in self._inner))
 
     def unit_if_any(self, database: DatabaseLink) -> UnitOfWork | None:
         """Return the unit of work for *database*, if there is one already."""

@@ -22,7 +22,7 @@ from dbsession.query.selected import Selected
 from dbsession.query.sql.compiled import compile_count, compile_exists
 from dbsession.query.taking import sample_of
 from dbsession.query.tree import Path, Slot
-from dbsession.session import bulk_delete, bulk_update, querying, raw_rows, streaming
+from dbsession.session import bulk_delete, bulk_update, loading, querying, raw_rows, streaming
 
 if TYPE_CHECKING:
     from dbsession.session.core import SessionCore
@@ -56,7 +56,9 @@ class Runner(ABC):
                 return self._narrowed(unit, mapping, key, found)
             if unit.identity.hollow_of(mapping).get(key) is not found:
                 return found
-        return unit.run(querying.get(unit, mapping, key))
+        if unit.deleted:  # its row may go with those of others
+            return unit.run(querying.get(unit, mapping, key))
+        return unit.run(loading.get(unit, mapping, key))
 
     @staticmethod
     def _narrowed(unit: UnitOfWork, mapping: Mapping, key: Any, found: EntityBase) -> EntityBase | None:
